@@ -1,0 +1,18 @@
+# One word for each thing a developer does; `make check` is what CI runs.
+.PHONY: check format quick test bench
+
+check:
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest
+
+format:
+	ruff format .
+	ruff check --fix .
+
+quick:
+	pytest -m "not slow and not gpu"
+
+bench:
+	for bench in tests/benchmarks/bench_*.py; do python $$bench; done

@@ -1,0 +1,11 @@
+"""dlsweep: hyperparameter sweeps for deep learning that do not wait, lose or miscount.
+
+Hydra composes an experiment, Optuna searches it, PyTorch trains it, and every metric and
+checkpoint is kept in the run's own folder, from which it is mirrored to the trackers.
+"""
+
+from dlsweep.reporting import report
+from dlsweep.run import Run
+
+__all__ = ["Run", "__version__", "report"]
+__version__ = "0.1.0"

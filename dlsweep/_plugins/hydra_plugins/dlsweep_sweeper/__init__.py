@@ -1,0 +1,123 @@
+"""The Hydra Sweeper ``hydra/sweeper=dlsweep``.
+
+Hydra loads this module at the start of every app of the environment, so it is thin: the sweep
+itself is imported when one begins.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import MISSING, DictConfig
+
+
+@dataclass
+class DlsweepSweeperConf:
+    """The keys of ``hydra.sweeper``; the first block is that of Hydra's own Optuna sweeper."""
+
+    defaults: list[Any] = field(
+        default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "none"}, "_self_"]
+    )
+    _target_: str = "hydra_plugins.dlsweep_sweeper.DlsweepSweeper"
+    _recursive_: bool = False
+
+    study_name: str | None = "default"
+    storage: str | None = None  # an Optuna storage URL; default: study.db in the study's folder
+    direction: Any = "minimize"  # or maximize; a list for several objectives
+    n_trials: int | None = None  # default: every point, where they can be counted
+    n_jobs: int | None = None  # trials at a time; default: as many as the launcher has slots
+    sampler: Any = MISSING
+    params: dict[str, Any] = field(default_factory=dict)  # the space: key -> sweep override
+    max_failure_rate: float = 0.5  # share of trials that may fail before the sweep stops
+
+    metric: Any = None  # what is sought; default: the number that the app returns
+    pruner: Any = MISSING
+    seed: int | None = None  # of the sampler
+    timeout: float | None = None  # seconds after which no more is trained
+    enqueue: list[Any] = field(default_factory=list)  # points to try first
+    plan: bool = False  # show the space and the first trials, and run nothing
+    launcher: Any = None
+    tracking: Any = None
+
+
+class DlsweepSweeper(Sweeper):
+    """Hands a multirun over to :mod:`dlsweep.sweep`."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keeps what Hydra gives."""
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Runs the sweep that the command line asks for."""
+        from dlsweep.app import App
+        from dlsweep.sweep import sweep
+
+        app = App.of(self.task_function, self.hydra_context.config_loader, self.config)
+        return sweep(app, self.options, arguments)
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    provider = "dlsweep"
+    store.store("dlsweep", DlsweepSweeperConf, group="hydra/sweeper", provider=provider)
+    samplers: dict[str, dict[str, Any]] = {
+        "tpe": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 10},
+        "gp": {"_target_": "optuna.samplers.GPSampler", "n_startup_trials": 10},
+        "cmaes": {"_target_": "optuna.samplers.CmaEsSampler", "n_startup_trials": 1},
+        "qmc": {"_target_": "optuna.samplers.QMCSampler", "qmc_type": "sobol", "scramble": True},
+        "nsgaii": {"_target_": "optuna.samplers.NSGAIISampler", "population_size": 50},
+        "nsgaiii": {"_target_": "optuna.samplers.NSGAIIISampler", "population_size": 50},
+        "grid": {"_target_": "optuna.samplers.GridSampler"},
+        "brute_force": {"_target_": "optuna.samplers.BruteForceSampler"},
+        "random": {"_target_": "optuna.samplers.RandomSampler"},
+    }
+    pruners: dict[str, dict[str, Any]] = {
+        "none": {},
+        "median": {
+            "_target_": "optuna.pruners.MedianPruner",
+            "n_startup_trials": 5,
+            "n_warmup_steps": 0,
+            "interval_steps": 1,
+        },
+        "hyperband": {
+            "_target_": "optuna.pruners.HyperbandPruner",
+            "min_resource": 1,
+            "max_resource": "auto",
+            "reduction_factor": 3,
+        },
+        "asha": {
+            "_target_": "optuna.pruners.SuccessiveHalvingPruner",
+            "min_resource": 1,
+            "reduction_factor": 3,
+            "min_early_stopping_rate": 0,
+        },
+        "patience": {
+            "_target_": "optuna.pruners.PatientPruner",
+            "wrapped_pruner": None,
+            "patience": 3,
+            "min_delta": 0.0,
+        },
+        "threshold": {
+            "_target_": "optuna.pruners.ThresholdPruner",
+            "lower": None,
+            "upper": None,
+            "n_warmup_steps": 0,
+        },
+    }
+    for name, node in samplers.items():
+        node = {"_target_": node["_target_"], "seed": None, **node}
+        store.store(name, node, group="hydra/sweeper/sampler", provider=provider)
+    for name, node in pruners.items():
+        store.store(name, node, group="hydra/sweeper/pruner", provider=provider)
+
+
+_register()

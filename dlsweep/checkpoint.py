@@ -1,0 +1,212 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder ``checkpoints/step-00000003`` with whatever files the trainer wrote and a
+``manifest.json`` with their sizes and digests. It is filled aside, synced, and renamed into place;
+only then are old ones removed. A damaged one is skipped for the one before it, and said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from dlsweep.errors import CheckpointError
+
+Mode = Literal["min", "max"]
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published checkpoint.
+
+    Attributes:
+        path: Its folder.
+        step: The step it was saved at.
+        metrics: What was known of the model then, by name.
+        records: The size in bytes of the run's record file then.
+        seconds: The training seconds spent until then.
+    """
+
+    path: Path
+    step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    records: int = 0
+    seconds: float = 0.0
+
+
+class Checkpointer:
+    """Publishes, finds and retires the checkpoints of one run.
+
+    Args:
+        folder: Where they are kept.
+        monitor: The metric that says which one is best; without one, the latest is best.
+        mode: Whether more (``max``) or less (``min``) of it is better.
+        keep: How many of the latest to keep; at least two. The best is always kept.
+        position: Tells the size of the record file and the training seconds at a save.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        monitor: str | None = None,
+        mode: Mode = "min",
+        keep: int = 2,
+        position: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+    ) -> None:
+        if keep < 2:
+            raise CheckpointError(f"keep: Received {keep}. Expected at least 2.")
+        self.folder = folder
+        self.monitor = monitor
+        self.mode = mode
+        self.keep = keep
+        self._position = position
+        self._sound: set[Path] = set()
+
+    def save(
+        self, step: int, write: Callable[[Path], None], metrics: dict[str, float] | None = None
+    ) -> Checkpoint:
+        """Publishes a checkpoint.
+
+        Args:
+            step: Its step; an existing checkpoint of the same step is replaced.
+            write: Called with an empty folder to fill.
+            metrics: What is known of the model, by name.
+
+        Returns:
+            The checkpoint, whole and in place.
+        """
+        records, seconds = self._position()
+        final = self.folder / f"step-{step:08d}"
+        aside = self.folder / f".{final.name}.{os.getpid()}"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        write(aside)
+        manifest = {
+            "step": step,
+            "metrics": metrics or {},
+            "records": records,
+            "seconds": seconds,
+            "time": time.time(),
+            "files": {path.name: _seal(path) for path in sorted(aside.iterdir())},
+        }
+        with (aside / _MANIFEST).open("w") as file:
+            json.dump(manifest, file, indent=1)
+            _sync(file.fileno())
+        _sync_folder(aside)
+        _replace_folder(aside, final)
+        _sync_folder(self.folder)
+        self._sound.add(final)
+        checkpoint = Checkpoint(final, step, metrics or {}, records, seconds)
+        self._retire()
+        return checkpoint
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None."""
+        return next((found for found in self._newest_first() if self._is_sound(found)), None)
+
+    def best(self) -> Checkpoint | None:
+        """The whole checkpoint whose monitored metric is best; the newest among equals."""
+        return self._best([found for found in self._newest_first() if self._is_sound(found)])
+
+    def discard(self) -> None:
+        """Removes every checkpoint."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
+        monitor = self.monitor
+        rated = [one for one in found if monitor is not None and monitor in one.metrics]
+        if monitor is None or not rated:
+            return found[0] if found else None
+        pick = max if self.mode == "max" else min
+        return pick(rated, key=lambda one: one.metrics[monitor])
+
+    def _newest_first(self) -> list[Checkpoint]:
+        paths = sorted(self.folder.glob("step-*"), reverse=True)
+        return [found for found in map(_read_manifest, paths) if found]
+
+    def _is_sound(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint.path in self._sound:
+            return True
+        if problem := _damage(checkpoint.path):
+            print(f"Skipping the damaged checkpoint {checkpoint.path}: {problem}", file=sys.stderr)
+            return False
+        self._sound.add(checkpoint.path)
+        return True
+
+    def _retire(self) -> None:
+        found = self._newest_first()
+        best = self._best(found)
+        for old in found[self.keep :]:
+            if old != best:
+                shutil.rmtree(old.path)
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    """Renames a folder into place; an old one there is set aside first and then removed."""
+    retired = target.with_name(f".{target.name}.retired")
+    shutil.rmtree(retired, ignore_errors=True)
+    if target.exists():
+        target.rename(retired)
+    source.rename(target)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _read_manifest(path: Path) -> Checkpoint | None:
+    try:
+        manifest = json.loads((path / _MANIFEST).read_text())
+        return Checkpoint(
+            path, manifest["step"], manifest["metrics"], manifest["records"], manifest["seconds"]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"Skipping the damaged checkpoint {path}: its manifest: {error}", file=sys.stderr)
+        return None
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    files = json.loads((path / _MANIFEST).read_text())["files"]
+    for name, expected in files.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != expected["size"]:
+            return f"{name} has {file.stat().st_size} bytes, expected {expected['size']}"
+        if _digest(file) != expected["sha256"]:
+            return f"{name} does not match its sha256"
+    return None
+
+
+def _seal(path: Path) -> dict[str, int | str]:
+    """Syncs a file to disk; returns its size and digest."""
+    with path.open("rb") as file:
+        _sync(file.fileno())
+    return {"size": path.stat().st_size, "sha256": _digest(path)}
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,138 @@
+"""The command line: a run, a sweep (``-m``), and the verbs beside them.
+
+Hydra's own command line does runs and sweeps; a first word that is a verb is parsed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from dlsweep.channel import RUN_VARIABLE
+from dlsweep.errors import DlsweepError
+
+
+def main() -> None:
+    """Does what the command line says; a user's mistake ends with a sentence, not a traceback."""
+    if sys.path[:1] != [os.getcwd()]:
+        sys.path.insert(0, os.getcwd())  # a user's modules, also for the console script
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    try:
+        if verb in _VERBS:
+            raise SystemExit(_VERBS[verb](sys.argv[2:]))
+        if RUN_VARIABLE in os.environ:
+            raise SystemExit(_train())
+        _run_hydra()
+    except DlsweepError as error:
+        _end(error)
+
+
+def conf_dir() -> Path:
+    """The shipped ``conf`` folder: inside an installed package, beside an editable one."""
+    here = Path(__file__).parent
+    return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
+
+
+class UserConf(SearchPathPlugin):
+    """Has the ``conf`` folder of the current directory searched first, then the shipped one."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Puts the user's folder in front, if there is one."""
+        own = Path.cwd() / "conf"
+        if own.is_dir() and own.resolve() != conf_dir().resolve():
+            search_path.prepend("user", f"file://{own}")
+
+
+def _run_hydra() -> None:
+    Plugins.instance().register(UserConf)
+    full = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us and not Hydra's printer
+    base = None if hydra.__version__.startswith("1.4") else "1.3"
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name="config", version_base=base)(single)()
+    except (HydraException, OmegaConfBaseException) as error:
+        if full == "1":
+            raise
+        from dlsweep.explain import explain
+
+        _end(explain(error, sys.argv[1:]))
+
+
+def single(config: DictConfig) -> None:
+    """The app's task function: one run."""
+    from dlsweep.single import run_once
+
+    node = HydraConfig.get()
+    folder = Path(node.runtime.output_dir)
+    run_once(config, node.sweeper, list(node.overrides.task), folder)
+
+
+def _train() -> int:
+    from dlsweep import task
+
+    return task.main()
+
+
+def _resume(arguments: Sequence[str]) -> int:
+    parser = _parser("resume", "go on with one run from its last checkpoint")
+    parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/runs/…")
+    from dlsweep.single import resume
+
+    resume(parser.parse_args(arguments).folder)
+    return 0
+
+
+def _report(arguments: Sequence[str]) -> int:
+    parser = _parser("report", "print the leaderboard of a study")
+    parser.add_argument("folder", type=Path, help="the study's folder, as outputs/mnist")
+    from dlsweep import results
+
+    results.main(parser.parse_args(arguments).folder)
+    return 0
+
+
+def _sync(arguments: Sequence[str]) -> int:
+    parser = _parser("sync", "bring trackers up to date with run folders")
+    parser.add_argument("folder", help="a study's folder or a run's")
+    parser.add_argument("trackers", nargs="*", help="which of them; default: all that were asked")
+    parser.add_argument("--follow", action="store_true", help="go on until standard input closes")
+    options = parser.parse_args(arguments)
+    from dlsweep import mirror
+
+    return mirror.main(options.folder, options.trackers, options.follow)
+
+
+def _check(arguments: Sequence[str]) -> int:
+    from dlsweep.preflight import check
+
+    check(Path(arguments[0]))
+    return 0
+
+
+_VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "resume": _resume,
+    "report": _report,
+    "sync": _sync,
+    "check": _check,  # the driver's own, see dlsweep.preflight
+}
+
+
+def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"python -m dlsweep {verb}", description=description)
+
+
+def _end(message: object) -> None:
+    print(message, file=sys.stderr)
+    raise SystemExit(1)

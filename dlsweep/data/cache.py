@@ -1,0 +1,87 @@
+"""Decoded arrays, kept once on a machine: every trial maps the same pages."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dlsweep.data.base import Array
+from dlsweep.errors import DataError
+
+
+def cache_folder() -> Path:
+    """Where dlsweep keeps what can be made again: ``$XDG_CACHE_HOME/dlsweep``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlsweep"
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def decoded_once(
+    name: str, digest: str, decode: Callable[[], Mapping[str, Array]]
+) -> dict[str, Array]:
+    """Arrays by name, mapped from the cache; decoded and put there if they are not yet.
+
+    Args:
+        name: Of the data set.
+        digest: Of what is decoded.
+        decode: Called if the cache has nothing under this name and digest.
+
+    Returns:
+        Arrays that cannot be written to.
+
+    Raises:
+        DataError: If the cache cannot be written or read.
+    """
+    folder = cache_folder() / f"{name}-{digest[:12]}"
+    if not folder.is_dir():
+        _publish(folder, decode())
+    try:
+        return {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"The cache {folder} is damaged: {error}.\n"
+            "Remove that folder; it is made again when it is missing."
+        ) from None
+
+
+def _publish(folder: Path, arrays: Mapping[str, Array]) -> None:
+    """Writes the arrays aside and renames them into place, whoever else does so as well."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            for name, array in arrays.items():
+                _write(aside / f"{name}.npy", array)
+            _rename(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise DataError(
+            f"The cache {folder.parent} cannot be written: {error.strerror}.\n"
+            "Name another folder:  export XDG_CACHE_HOME=/some/folder"
+        ) from None
+
+
+def _write(path: Path, array: Array) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rename(aside: Path, folder: Path) -> None:
+    aside.chmod(0o755)
+    try:
+        aside.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first, with the same arrays
+            raise

@@ -1,0 +1,113 @@
+"""What devices there are, and how they are cut into slots."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import Literal
+
+from dlsweep.errors import ConfigError, DeviceError
+
+Share = float | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one trial gets.
+
+    Attributes:
+        gpus: The GPUs it sees, as ``CUDA_VISIBLE_DEVICES`` names them.
+        threads: How many CPU threads it computes with.
+    """
+
+    gpus: tuple[str, ...]
+    threads: int
+
+    def environment(self) -> dict[str, str]:
+        """The variables that keep a trial to its slot."""
+        threads = str(self.threads)
+        return {
+            "CUDA_VISIBLE_DEVICES": ",".join(self.gpus),
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            THREADS_VARIABLE: threads,
+        }
+
+
+#: Tells a trial how many threads are its share.
+THREADS_VARIABLE = "DLSWEEP_THREADS"
+
+
+def cpu_count() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_names() -> list[str]:
+    """The GPUs that this process may use, without loading a framework."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name not in ("", "-1")]
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, "--query-gpu=index", "--format=csv,noheader"]
+    found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    return found.stdout.split() if found.returncode == 0 else []
+
+
+def cut_slots(cpus_per_trial: Share = "auto", gpus_per_trial: Share = "auto") -> list[Slot]:
+    """Cuts this machine into slots.
+
+    Args:
+        cpus_per_trial: Cores a trial; ``auto`` is one, or an equal share where GPUs make the slots.
+        gpus_per_trial: GPUs a trial; a fraction lets several trials share one; ``auto`` is one
+            where there are GPUs and none elsewhere.
+
+    Raises:
+        DeviceError: If not even one trial fits.
+        ConfigError: If a share is not positive, or is neither whole nor a fraction of one.
+    """
+    gpus, cpus = gpu_names(), cpu_count()
+    share = (1.0 if gpus else 0.0) if gpus_per_trial == "auto" else float(gpus_per_trial)
+    if share < 0 or (share > 1 and share != int(share)):
+        raise ConfigError(
+            f"launcher.gpus_per_trial: Received {gpus_per_trial}. "
+            "Expected auto, 0, a fraction of one, or a whole number."
+        )
+    if share > len(gpus):
+        raise DeviceError(
+            f"launcher.gpus_per_trial: Received {gpus_per_trial}. "
+            f"This machine has {len(gpus)} GPU{'s' * (len(gpus) != 1)}."
+        )
+    groups = _gpu_groups(gpus, share)
+    threads = _threads(cpus, cpus_per_trial, len(groups))
+    if not share:
+        groups = [()] * (cpus // threads)
+    return [Slot(group, threads) for group in groups[: max(1, cpus // threads)]]
+
+
+def _gpu_groups(gpus: list[str], share: float) -> list[tuple[str, ...]]:
+    if not share:
+        return []
+    if share < 1:
+        return [(gpu,) for _ in range(int(1 / share + 1e-9)) for gpu in gpus]
+    size = int(share)
+    return [tuple(gpus[i : i + size]) for i in range(0, len(gpus) - size + 1, size)]
+
+
+def _threads(cpus: int, wanted: Share, groups: int) -> int:
+    if wanted == "auto":
+        return max(1, cpus // groups) if groups else 1
+    if wanted != int(wanted) or not wanted >= 1:
+        raise ConfigError(
+            f"launcher.cpus_per_trial: Received {wanted}. Expected auto or a whole number from 1."
+        )
+    if wanted > cpus:
+        raise DeviceError(
+            f"launcher.cpus_per_trial: Received {wanted:g}. This machine has {cpus} cores."
+        )
+    return int(wanted)

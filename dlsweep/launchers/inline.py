@@ -1,0 +1,78 @@
+"""Runs trials in this very process, one after another, so that a debugger can step through them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+
+from dlsweep.channel import CHANNEL_VARIABLE, RUN_VARIABLE, DriverEnd
+from dlsweep.errors import ConfigError
+from dlsweep.launchers.base import Job, Judge, Launcher
+from dlsweep.launchers.warm import run_python
+from dlsweep.rundir import RunDir
+
+
+class InlineJob(Job):
+    """A run that is over when it is handed out."""
+
+    def __init__(self, folder: RunDir, code: int) -> None:
+        self.folder = folder
+        self._code = code
+
+    def poll(self) -> int | None:
+        """The exit code."""
+        return self._code
+
+    def stop(self, reason: str) -> None:
+        """Does nothing: the run is over."""
+
+    def kill(self) -> None:
+        """Does nothing: the run is over."""
+
+
+class InlineLauncher(Launcher):
+    """One slot, which is this process; the run's output goes to the terminal."""
+
+    def __init__(self) -> None:
+        self._judge: Judge = lambda _: None
+
+    def start(self, judge: Judge) -> None:
+        """Makes ready."""
+        self._judge = judge
+
+    @property
+    def free_slots(self) -> int:
+        """One: a submitted job is over at once."""
+        return 1
+
+    def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
+        """Runs it to its end."""
+        if list(argv[:2]) != ["-m", "dlsweep"]:
+            raise ConfigError(
+                "launcher=inline runs dlsweep's own trials only.\n"
+                "To debug an app of your own, run it once without -m."
+            )
+        wire = DriverEnd()
+        os.environ[CHANNEL_VARIABLE] = str(os.dup(wire.child_descriptor))
+        os.environ[RUN_VARIABLE] = str(folder.path)
+        wire.close_child()
+        answering = threading.Thread(target=self._answer, args=(wire, folder), daemon=True)
+        answering.start()
+        try:
+            code = run_python(list(argv))
+        finally:
+            del os.environ[RUN_VARIABLE]
+        answering.join()
+        wire.close()
+        return InlineJob(folder, code)
+
+    def wait(self, seconds: float) -> None:
+        """Returns at once: nothing runs beside this process."""
+
+    def close(self) -> None:
+        """Nothing is left to end."""
+
+    def _answer(self, wire: DriverEnd, folder: RunDir) -> None:
+        while wire.rang(wait=None):
+            wire.answer(self._judge(folder))

@@ -1,0 +1,170 @@
+"""Runs trials on this machine, each in a process of its own, one a slot."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from dlsweep.channel import RUN_VARIABLE, DriverEnd
+from dlsweep.devices import Share, Slot, cut_slots
+from dlsweep.errors import ConfigError, MissingExtraError
+from dlsweep.launchers.base import Job, Judge, Launcher
+from dlsweep.rundir import RunDir
+
+#: Environment of the warm parent: importing must start no thread and touch no GPU.
+_IMPORT_ONLY = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+class LocalJob(Job):
+    """A run in a process of its own."""
+
+    def __init__(self, folder: RunDir, slot: Slot, wire: DriverEnd) -> None:
+        self.folder = folder
+        self.slot = slot
+        self.wire = wire
+        self.pid: int | None = None
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal, or None while it runs."""
+        return self.code
+
+    def stop(self, reason: str) -> None:
+        """Asks it to save and end."""
+        self.folder.request_stop(reason)
+
+    def kill(self) -> None:
+        """Ends it at once, with every process it started."""
+        if self.pid is not None and self.code is None:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+
+class LocalLauncher(Launcher):
+    """Slots on this machine.
+
+    Args:
+        start: ``warm`` forks trials from a parent that has imported the framework; ``fresh``
+            starts a new Python for each.
+        cpus_per_trial: Cores a trial.
+        gpus_per_trial: GPUs a trial; a fraction lets several share one.
+        preload: Modules that the warm parent imports.
+    """
+
+    def __init__(
+        self,
+        start: Literal["warm", "fresh"] = "warm",
+        cpus_per_trial: Share = "auto",
+        gpus_per_trial: Share = "auto",
+        preload: Sequence[str] = (),
+    ) -> None:
+        if start not in ("warm", "fresh"):
+            raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
+        for name in preload:
+            if importlib.util.find_spec(name.partition(".")[0]) is None:
+                package = name.partition(".")[0]
+                raise MissingExtraError(package, package, "launcher.preload")
+        self._preload = ["dlsweep.task", *preload] if start == "warm" else []
+        self._free = deque(cut_slots(cpus_per_trial, gpus_per_trial))
+        self._jobs: dict[int, LocalJob] = {}
+        self._starting: deque[LocalJob] = deque()
+        self._judge: Judge = lambda _: None
+
+    def start(self, judge: Judge) -> None:
+        """Starts the parent of all trials, which imports while the driver goes on."""
+        self._judge = judge
+        self._socket, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._parent = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "dlsweep.launchers.warm", str(child.fileno()), *self._preload],
+            pass_fds=[child.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **_IMPORT_ONLY},
+        )
+        child.close()
+
+    @property
+    def free_slots(self) -> int:
+        """How many jobs can be submitted now."""
+        return len(self._free)
+
+    def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
+        """Has the parent start a run; its output goes to the folder's log."""
+        slot = self._free.popleft()
+        wire = DriverEnd()
+        job = LocalJob(folder, slot, wire)
+        request = {
+            "argv": list(argv),
+            "env": {**slot.environment(), RUN_VARIABLE: str(folder.path), "PYTHONUNBUFFERED": "1"},
+            "cwd": os.getcwd(),
+        }
+        log = os.open(folder.log_file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+        try:
+            message = [json.dumps(request).encode()]
+            socket.send_fds(self._socket, message, [log, wire.child_descriptor])
+        finally:
+            os.close(log)
+            wire.close_child()
+        self._starting.append(job)
+        return job
+
+    def wait(self, seconds: float) -> None:
+        """Waits until a job rang or ended, but not longer than this; answers those that rang."""
+        wires = {job.wire: job for job in self._jobs.values()}
+        watched: list[socket.socket | DriverEnd] = [self._socket, *wires]
+        ready, _, _ = select.select(watched, [], [], seconds)
+        for wire, job in wires.items():
+            if wire in ready and wire.rang():
+                wire.answer(self._judge(job.folder))
+        if self._socket in ready:
+            self._hear()
+
+    def close(self) -> None:
+        """Kills what still runs and ends the parent."""
+        for job in self._jobs.values():
+            job.kill()
+        self._socket.close()
+        self._parent.wait()
+
+    def _hear(self) -> None:
+        message = self._socket.recv(1 << 17)
+        if not message:
+            raise RuntimeError(f"The trials' parent process ended: {self._parent.wait()}")
+        self._take(json.loads(message))
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "started" in message:
+            job = self._starting.popleft()
+            job.pid = message["started"]
+            self._jobs[message["started"]] = job
+        elif "ended" in message:
+            job = self._jobs.pop(message["ended"])
+            job.code = message["code"]
+            job.wire.close()
+            self._free.append(job.slot)
+        elif "failed" in message:
+            raise ConfigError(
+                f"launcher.preload: {message['failed']!r} cannot be imported:\n{message['error']}"
+                "Mend it, or start without importing first:  launcher.start=fresh"
+            )
+        elif message["threads"] > 1:
+            print(
+                f"Warm start is off: importing {', '.join(self._preload)} started "
+                f"{message['threads'] - 1} threads, which makes a fork unsafe. "
+                "Each trial starts a fresh Python instead.",
+                file=sys.stderr,
+            )

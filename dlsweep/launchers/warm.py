@@ -1,0 +1,150 @@
+"""The warm parent: a process that has imported the framework and forks every trial.
+
+It only imports: it never computes and touches no GPU, so that forking from it is safe. If an
+import started threads, which makes a fork unsafe, it says so and starts fresh processes instead.
+
+The driver speaks to it over a socket pair, a JSON message a packet: ``{"argv", "env", "cwd"}``
+with the descriptors of the log and of the wire; it answers ``{"started": pid}`` in the same order,
+and ``{"ended": pid, "code": exit code}`` when a trial is over. It ends when the driver does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from typing import Any, NoReturn
+
+from dlsweep.channel import CHANNEL_VARIABLE
+
+_PACKET = 1 << 17
+
+
+def main() -> None:
+    """Serves a driver: ``python -m dlsweep.launchers.warm <descriptor> <module>...``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = socket.socket(fileno=int(sys.argv[1]))
+    wakeup, wake = socket.socketpair()
+    wakeup.setblocking(False)
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    warm = _preload(server, sys.argv[2:])
+    while True:
+        ready, _, _ = select.select([server, wakeup], [], [])
+        if wakeup in ready:
+            wakeup.recv(4096)
+            _reap(server)
+        if server in ready:
+            message, descriptors, _, _ = socket.recv_fds(server, _PACKET, 2)
+            if not message:
+                return
+            _start(server, json.loads(message), descriptors, warm)
+
+
+def _preload(server: socket.socket, modules: list[str]) -> bool:
+    """Imports the modules; returns whether forking is safe afterwards."""
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    except Exception:  # noqa: BLE001 - any failure of any module is told to the driver
+        _tell(server, {"failed": name, "error": traceback.format_exc(limit=-3)})
+        return False
+    gc.collect()
+    gc.freeze()
+    threads = _thread_count() if modules else 1
+    _tell(server, {"threads": threads})
+    return bool(modules) and threads == 1
+
+
+def _thread_count() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return threading.active_count()
+
+
+def _tell(server: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        server.send(json.dumps(message).encode())
+    except OSError:
+        return  # the driver has died; the next read ends this process
+
+
+def _reap(server: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _tell(server, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _start(
+    server: socket.socket, request: dict[str, Any], descriptors: list[int], warm: bool
+) -> None:
+    pid = os.fork()
+    if pid == 0:
+        server.close()
+        _become_trial(request, descriptors, warm)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    _tell(server, {"started": pid})
+
+
+def _become_trial(request: dict[str, Any], descriptors: list[int], warm: bool) -> NoReturn:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setpgid(0, 0)
+    log, wire = descriptors
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.set_inheritable(wire, True)
+    os.chdir(request["cwd"])
+    os.environ.update(request["env"])
+    os.environ[CHANNEL_VARIABLE] = str(wire)
+    argv: list[str] = request["argv"]
+    if not warm:
+        os.execv(sys.executable, [sys.executable, *argv])  # noqa: S606
+    code = 1
+    try:
+        code = run_python(argv)
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run_python(argv: list[str]) -> int:
+    """Does in this process what ``python <argv>`` does in a new one; returns the exit code."""
+    try:
+        if argv[0] == "-m":
+            sys.argv = argv[1:]
+            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = list(argv)
+            sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
+            runpy.run_path(argv[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - the top of a trial's process, as the interpreter's own
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Models that ship, a module for each framework."""

@@ -1,0 +1,174 @@
+"""What came out: the tables of a study, its best trial, the leaderboard."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dlsweep.errors import StudyError
+from dlsweep.rundir import StudyDir, write_atomically
+
+_STATES = {
+    TrialState.COMPLETE: "completed",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "open",
+    TrialState.WAITING: "waiting",
+}
+
+
+class Finished:
+    """A study as it lies on disk.
+
+    Args:
+        folder: The study's folder.
+
+    Raises:
+        StudyError: If it is not one.
+    """
+
+    def __init__(self, folder: StudyDir) -> None:
+        self.folder = folder
+        if not folder.info_file.exists():
+            raise StudyError(
+                f"{folder.path} is not a study's folder: it has no {folder.info_file.name}.\n"
+                "Expected the folder of a sweep, such as outputs/mnist"
+            )
+        self.record: dict[str, Any] = json.loads(folder.info_file.read_text())
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._study = optuna.load_study(
+            study_name=self.record["name"], storage=self.record["storage"]
+        )
+        self.trials = self._study.get_trials(deepcopy=False)
+
+    @property
+    def objective(self) -> list[str]:
+        """The metrics sought."""
+        return list(self.record["objective"])
+
+    def best(self) -> list[FrozenTrial]:
+        """The completed trials, best first; of several objectives the Pareto front."""
+        if len(self.objective) > 1:
+            return self._study.best_trials
+        done = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+        descending = self.record["directions"][0] == "maximize"
+        return sorted(done, key=lambda trial: trial.values[0], reverse=descending)
+
+    def table(self) -> pd.DataFrame:
+        """One row a trial: number, state, objectives, parameters, start, duration, folder."""
+        rows = [self._row(trial) for trial in self.trials]
+        columns = ["number", "state", *self.objective]
+        tail = ["start", "duration", "folder", "reason"]
+        params = sorted({key for row in rows for key in row} - {*columns, *tail})
+        return pd.DataFrame(rows, columns=[*columns, *params, *tail])
+
+    def command(self, trial: FrozenTrial) -> str:
+        """What a shell types to train a trial's point again."""
+        overrides = self.folder.trial(trial.number).info().overrides
+        return " ".join(shlex.quote(part) for part in [*self.record["command"], *overrides])
+
+    def _row(self, trial: FrozenTrial) -> dict[str, Any]:
+        values = trial.values or [None] * len(self.objective)
+        seconds = trial.duration.total_seconds() if trial.duration else None
+        return {
+            "number": trial.number,
+            "state": _STATES[trial.state],
+            **dict(zip(self.objective, values, strict=False)),
+            **point_of(trial),
+            "start": trial.datetime_start,
+            "duration": seconds,
+            "folder": str(self.folder.trial(trial.number).path.relative_to(self.folder.path)),
+            "reason": trial.user_attrs.get("reason", ""),
+        }
+
+
+def point_of(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's parameters as they were launched."""
+    return dict(trial.user_attrs.get("point", {}).get("params", trial.params))
+
+
+def write_tables(folder: StudyDir) -> dict[str, Any] | None:
+    """Writes ``trials.csv``, ``trials.parquet`` and ``best.yaml``; returns what is best."""
+    study = Finished(folder)
+    table = study.table()
+    write_atomically(folder.csv, table.to_csv(index=False))
+    aside = folder.parquet.with_suffix(".tmp")
+    _uniform(table).to_parquet(aside)
+    aside.replace(folder.parquet)
+    best = study.best()
+    if not best:
+        return None
+    found = {
+        "number": best[0].number,
+        "value": best[0].values[0],
+        "params": point_of(best[0]),
+    }
+    record = {
+        **found,
+        "values": dict(zip(study.objective, best[0].values, strict=True)),
+        "folder": str(folder.trial(best[0].number).path),
+        "command": study.command(best[0]),
+    }
+    write_atomically(folder.best, OmegaConf.to_yaml(OmegaConf.create(record)))
+    return found
+
+
+def show(folder: StudyDir, console: Console, rows: int = 10) -> None:
+    """Prints the leaderboard and how to train its first again."""
+    study = Finished(folder)
+    best = study.best()
+    states = study.table()["state"].value_counts()
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    console.print(f"\n{study.record['name']}: {len(study.trials)} trials ({counts})", markup=False)
+    if not best:
+        console.print("No trial has completed.", markup=False)
+        return
+    console.print(_leaderboard(study, best[:rows]))
+    title = "The best trial again" if len(study.objective) == 1 else "The front's first again"
+    console.print(f"{title}:\n  {study.command(best[0])}", markup=False, soft_wrap=True)
+    console.print(f"Its folder:  {folder.trial(best[0].number).path}", markup=False, soft_wrap=True)
+    console.print(f"All trials:  {folder.csv}", markup=False, soft_wrap=True)
+
+
+def _leaderboard(study: Finished, trials: list[FrozenTrial]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    points = [point_of(trial) for trial in trials]
+    params = sorted({key for point in points for key in point})
+    for title in ("trial", *study.objective):
+        table.add_column(title, justify="right")
+    for title in params:
+        table.add_column(title.rpartition(".")[2])
+    for trial, point in zip(trials, points, strict=True):
+        values = [f"{value:.6g}" for value in trial.values]
+        cells = [_cell(point[key]) if key in point else "-" for key in params]
+        table.add_row(Text(f"{trial.number:04d}"), *values, *cells)
+    return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _uniform(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with columns of mixed types as text, which a column of Parquet needs."""
+    mixed = [
+        name
+        for name in table.columns
+        if table[name].dtype == object and table[name].dropna().map(type).nunique() > 1
+    ]
+    return table.astype(dict.fromkeys(mixed, "string"))
+
+
+def main(folder: Path) -> None:
+    """Prints the leaderboard of a study again."""
+    show(StudyDir(folder), Console())

@@ -1,0 +1,161 @@
+"""What training code holds: the run it is, where it logs, saves, and asks whether to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlsweep.channel import Channel
+from dlsweep.checkpoint import Checkpointer
+from dlsweep.errors import ConfigError, StudyError
+from dlsweep.rundir import Lock, RunDir
+
+#: How often, in seconds, a run that is not waiting for a verdict looks for a wish to stop.
+_LOOK_EVERY = 0.1
+#: How long, in seconds, a run waits for an earlier process of its own to end.
+_LOCK_PATIENCE = 60.0
+
+
+class Run:
+    """One training run; open it on its folder with :meth:`open`.
+
+    Attributes:
+        dir: The folder's paths.
+        info: What the run is.
+        config: The composed config, interpolations resolved on access.
+        checkpoints: Saves and finds this run's checkpoints.
+        train_seconds: Seconds spent until the checkpoint that this attempt starts from.
+    """
+
+    def __init__(self, folder: RunDir, channel: Channel | None = None) -> None:
+        self.dir = folder
+        self.info = folder.info()
+        config = OmegaConf.load(folder.config_file)
+        assert isinstance(config, DictConfig)
+        self.config = config
+        self.stop_reason: str | None = None
+        self.train_seconds = 0.0
+        self._channel = channel
+        self._lock = Lock(folder.lock_file)
+        self._file: int = -1
+        self._known: dict[str, int] = {}
+        self._looked = 0.0
+        self._started = time.monotonic()
+        objective = self.info.objective[0] if self.info.objective else None
+        self.checkpoints = Checkpointer(
+            folder.checkpoints,
+            monitor=objective,
+            mode="max" if self.info.directions[:1] == ["maximize"] else "min",
+            position=lambda: (os.fstat(self._file).st_size, self.seconds),
+        )
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], channel: Channel | None = None) -> Run:
+        """Takes hold of a run folder and continues its records.
+
+        Raises:
+            StudyError: If another process is still training in the folder.
+        """
+        run = cls(RunDir(path), channel)
+        if not run._lock.wait(_LOCK_PATIENCE):
+            raise StudyError(f"{run.dir.path} is being trained by {run._lock.holder()}.")
+        run._open_records()
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+        self._lock.release()
+        if self._channel:
+            self._channel.close()
+
+    @property
+    def name(self) -> str:
+        """The run's name, unique within its study."""
+        return self.info.name
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in this run, those before its starting checkpoint included."""
+        return self.train_seconds + time.monotonic() - self._started
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Appends metrics to the run's records, durable against a kill from then on.
+
+        A run that goes on from a checkpoint passes some steps a second time; what was already
+        recorded then is not recorded twice.
+
+        Args:
+            metrics: Values by name, such as ``{"train/loss": 0.3, "val/accuracy": 0.9}``; anything
+                that ``float()`` takes.
+            step: Where the run is, usually the epoch; the sweep judges the run by it.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        if self._known:
+            values = {k: v for k, v in values.items() if self._known.get(k, step - 1) < step}
+        if not values:
+            return
+        record = {"step": int(step), "time": time.time(), "metrics": values}
+        os.write(self._file, json.dumps(record).encode() + b"\n")
+        if self._channel and self.info.objective and self.info.objective[0] in values:
+            self._channel.ring()
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether to save and return now: pruned, interrupted, or out of time.
+
+        Read it at a safe point, such as an epoch's end. If the last :meth:`log` held the
+        objective, this waits the few milliseconds until the sweep has judged it.
+        """
+        if self.stop_reason is None:
+            self.stop_reason = self._channel.verdict() if self._channel else None
+        if self.stop_reason is None and time.monotonic() - self._looked > _LOOK_EVERY:
+            self._looked = time.monotonic()
+            if self.dir.stop_file.exists():
+                self.stop_reason = self.dir.stop_file.read_text() or "interrupted"
+        return self.stop_reason is not None
+
+    def stop(self, reason: str = "interrupted") -> None:
+        """Raises the flag that :attr:`should_stop` reads."""
+        self.stop_reason = self.stop_reason or reason
+
+    def require(self, metrics: Mapping[str, float]) -> None:
+        """Checks that what training returned holds the objective.
+
+        Raises:
+            ConfigError: If it does not; names what there is.
+        """
+        for name in self.info.objective:
+            if name not in metrics:
+                raise ConfigError(
+                    f"The sweep's objective is {name!r}, which the run never reported.\n"
+                    f"Received: {', '.join(sorted(metrics)) or 'no metrics at all'}.\n"
+                    "Log or return it, or name another:  training.monitor=<metric>"
+                )
+
+    def last_metrics(self) -> dict[str, float]:
+        """The latest recorded value of every metric."""
+        latest: dict[str, float] = {}
+        for record, _ in self.dir.records():
+            latest.update(record.metrics)
+        return latest
+
+    def _open_records(self) -> None:
+        """Opens the record file for appending: cuts a torn last line, notes what is ahead."""
+        checkpoint = self.checkpoints.latest()
+        offset = checkpoint.records if checkpoint else 0
+        self.train_seconds = checkpoint.seconds if checkpoint else 0.0
+        for record, end in self.dir.records(offset):
+            offset = end
+            for name in record.metrics:
+                self._known[name] = max(record.step, self._known.get(name, record.step))
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+        self._file = os.open(self.dir.records_file, flags, 0o644)
+        if os.fstat(self._file).st_size > offset:
+            os.ftruncate(self._file, offset)

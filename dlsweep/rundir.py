@@ -1,0 +1,291 @@
+"""The run folder: the one owner of every path, record and lock of a run and of a study.
+
+A run folder is the truth about a run, and everything else is a view of it::
+
+    run.json          what the run is: identity, objective, overrides, trackers
+    .hydra/           config.yaml (composed, unresolved) and overrides.yaml
+    records.jsonl     one line a record: {"step": 3, "time": 1.5e9, "metrics": {...}}
+    checkpoints/      see dlsweep.checkpoint
+    log.txt           what the run printed
+    result.json       how it ended; absent while it runs
+    stop              asks the run to stop; holds the reason
+    lock              held by the process that trains
+    mirror/           one file a tracker: how far it has been told
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from dlsweep.errors import StudyError
+
+Status = Literal[
+    "completed", "pruned", "interrupted", "failed", "killed", "out_of_memory", "diverged"
+]
+#: An interrupted run goes on where it stopped; all others are over.
+FAILURES: frozenset[Status] = frozenset({"failed", "killed", "out_of_memory", "diverged"})
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is, written once by the driver before it starts."""
+
+    id: str
+    name: str
+    study: str
+    number: int | None
+    objective: list[str]
+    directions: list[str]
+    overrides: list[str]
+    params: dict[str, Any]
+    tracking: dict[str, Any]
+    created: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One logged moment: metrics by name at a step, with the wall time in seconds."""
+
+    step: int
+    time: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        status: The named end.
+        reason: One sentence for a person; empty for a run that completed.
+        metrics: What the training returned, by name.
+        started: Wall time in seconds at which this attempt began.
+        ended: Wall time in seconds at which it ended.
+        train_seconds: Seconds of training that led to the result, over all attempts.
+    """
+
+    status: Status
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    ended: float = 0.0
+    train_seconds: float = 0.0
+
+
+class RunDir:
+    """The paths of one run, and the only code that reads or writes its small files."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.config_file = self.path / ".hydra" / "config.yaml"
+        self.overrides_file = self.path / ".hydra" / "overrides.yaml"
+        self.info_file = self.path / "run.json"
+        self.records_file = self.path / "records.jsonl"
+        self.result_file = self.path / "result.json"
+        self.log_file = self.path / "log.txt"
+        self.stop_file = self.path / "stop"
+        self.lock_file = self.path / "lock"
+        self.checkpoints = self.path / "checkpoints"
+
+    def mirror_file(self, tracker: str) -> Path:
+        """Where the mirror keeps its position for one tracker."""
+        return self.path / "mirror" / f"{tracker}.json"
+
+    def create(self, info: RunInfo, config_yaml: str) -> None:
+        """Writes what the run is. ``run.json`` comes last: with it, the folder is a run."""
+        self.config_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config_file, config_yaml)
+        lines = "".join(f"- {json.dumps(override)}\n" for override in info.overrides)
+        write_atomically(self.overrides_file, lines or "[]\n")
+        write_atomically(self.info_file, json.dumps(asdict(info), indent=1))
+
+    def info(self) -> RunInfo:
+        """What the run is.
+
+        Raises:
+            StudyError: If the folder is not a run folder.
+        """
+        try:
+            return RunInfo(**json.loads(self.info_file.read_text()))
+        except FileNotFoundError:
+            raise StudyError(
+                f"{self.path} is not a run folder: it has no run.json.\n"
+                "Expected the folder of one run, such as outputs/mnist/trials/0007"
+            ) from None
+
+    def result(self) -> Result | None:
+        """How the run ended, or None while it has not."""
+        try:
+            return Result(**json.loads(self.result_file.read_text()))
+        except FileNotFoundError:
+            return None
+
+    def write_result(self, result: Result) -> None:
+        """States how the run ended."""
+        write_atomically(self.result_file, json.dumps(asdict(result), indent=1))
+
+    def settle(self, code: int) -> Result:
+        """How a run ended whose process is gone: as it says itself, or as its exit code tells.
+
+        Args:
+            code: The exit code of the process, negative for a signal.
+        """
+        result = self.result()
+        if result is None:
+            status: Status = "killed" if code < 0 else "failed"
+            result = Result(status, _death(code), ended=time.time())
+            self.write_result(result)
+        return result
+
+    def clear(self) -> None:
+        """Removes the marks of an earlier attempt; the driver does so before it starts another."""
+        self.stop_file.unlink(missing_ok=True)
+        self.result_file.unlink(missing_ok=True)
+
+    def request_stop(self, reason: str) -> None:
+        """Asks the run to save and stop; works across machines that share the folder."""
+        write_atomically(self.stop_file, reason)
+
+    def records(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
+        """Yields whole records from a byte offset on, each with the offset behind it.
+
+        A last line without its newline is still being written (or was torn) and is left out.
+        """
+        try:
+            file = self.records_file.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield Record(**json.loads(line)), offset
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The end of what the run printed."""
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, self.log_file.stat().st_size - 20_000))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class StudyDir:
+    """The paths of one study."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.info_file = self.path / "study.json"
+        self.database = self.path / "study.db"
+        self.lock_file = self.path / "lock"
+        self.trials = self.path / "trials"
+        self.csv = self.path / "trials.csv"
+        self.parquet = self.path / "trials.parquet"
+        self.best = self.path / "best.yaml"
+
+    def trial(self, number: int) -> RunDir:
+        """The run folder of a trial."""
+        return RunDir(self.trials / f"{number:04d}")
+
+    def mirror_file(self, tracker: str) -> Path:
+        """Where the mirror keeps the tracker's parent run of this study."""
+        return self.path / "mirror" / f"{tracker}.json"
+
+    def create(self) -> None:
+        """Makes the folder.
+
+        Raises:
+            StudyError: If it cannot be made or written.
+        """
+        try:
+            self.trials.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StudyError(
+                f"The folder {self.path} cannot be written: {error.strerror}.\n"
+                "Give another with  outputs=/some/folder"
+            ) from None
+
+
+class Lock:
+    """An exclusive hold on a folder, which the kernel releases when its holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+
+    def acquire(self) -> bool:
+        """Takes the hold if it is free; the file then says who has it and since when."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        file.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        file.flush()
+        self._file = file
+        return True
+
+    def wait(self, seconds: float) -> bool:
+        """Tries to take the hold for a while."""
+        deadline = time.monotonic() + seconds
+        while not self.acquire():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        return True
+
+    def holder(self) -> str:
+        """Who has the hold: process, host and since when."""
+        return self.path.read_text() or "an unknown process"
+
+    def release(self) -> None:
+        """Gives the hold back."""
+        if self._file:
+            self._file.close()
+            self._file = None
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"its process ended with exit code {code} and no result"
+    reason = f"killed by {signal.Signals(-code).name}"
+    if -code == signal.SIGKILL:
+        reason += ", which the kernel also sends when memory runs out"
+    return reason
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file as a whole: a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def first_nonfinite(metrics: dict[str, float]) -> str | None:
+    """The name of the first metric that is NaN or infinite, if any."""
+    return next((name for name, value in metrics.items() if not math.isfinite(value)), None)

@@ -1,0 +1,117 @@
+"""A single run: the same process, folder and mirror as a trial of a sweep."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from dlsweep.driver import Driver, check_trackers, recorded_tracking
+from dlsweep.errors import DlsweepError, StudyError
+from dlsweep.preflight import preflight
+from dlsweep.progress import Counts, make_view
+from dlsweep.rundir import FAILURES, Result, RunDir, RunInfo
+
+_COMMAND = ("-m", "dlsweep")
+
+
+def run_once(config: DictConfig, sweeper: DictConfig, overrides: Sequence[str], path: Path) -> None:
+    """Trains what the command line asks for, or goes on with it where it stopped.
+
+    Args:
+        config: The composed config, without the node ``hydra``.
+        sweeper: The node ``hydra.sweeper``, which names what is sought and the trackers.
+        overrides: The overrides of the command line.
+        path: The run folder.
+
+    Raises:
+        DlsweepError: If the run cannot start, or fails.
+    """
+    folder = RunDir(path)
+    if folder.info_file.exists():
+        resume(path)
+        return
+    metric: Any = sweeper.metric
+    objective = list(metric) if OmegaConf.is_list(metric) else [metric] if metric else []
+    info = RunInfo(
+        id=uuid.uuid4().hex,
+        name=path.name,
+        study=sweeper.study_name or "default",
+        number=None,
+        objective=objective,
+        directions=_directions(sweeper.direction, len(objective)),
+        overrides=list(overrides),
+        params={},
+        tracking=recorded_tracking(config.get("tracking")),
+        created=time.time(),
+    )
+    try:
+        folder.create(info, OmegaConf.to_yaml(config))
+    except OSError as error:
+        raise StudyError(
+            f"The folder {path} cannot be written: {error.strerror}.\n"
+            "Give another with  outputs=/some/folder"
+        ) from None
+    _drive(folder, info, config)
+
+
+def resume(path: Path) -> None:
+    """Goes on with a run from its last checkpoint; one that has completed is left alone.
+
+    Raises:
+        StudyError: If the folder is not a run's, or belongs to a sweep.
+    """
+    folder = RunDir(path)
+    info = folder.info()
+    result = folder.result()
+    if result is not None and result.status in ("completed", "pruned"):
+        Console().print(f"{path} has {result.status} already; nothing is left to do.")
+        return
+    config = OmegaConf.load(folder.config_file)
+    assert isinstance(config, DictConfig)
+    folder.clear()
+    _drive(folder, info, config)
+
+
+def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
+    check_trackers(info.tracking)
+    launcher = hydra.utils.instantiate(config.launcher)
+    view = make_view(info.objective, Counts(total=1, slots=1))
+    argv = [*_COMMAND, *info.overrides, f"hydra.run.dir={folder.path}"]
+    with view, Driver(launcher, folder.path, view, bool(info.tracking)) as driver:
+        preflight(launcher, [config], folder.path / "check")
+        view.started(folder, info.overrides, again=folder.records_file.exists())
+        driver.launch(argv, folder)
+        ended: list[Result] = []
+        while not ended:
+            for _, result in driver.turn():
+                view.ended(folder, result)
+                ended.append(result)
+    for text in view.dashboards.values():
+        view.say(text)
+    _say(folder, ended[0])
+
+
+def _say(folder: RunDir, result: Result) -> None:
+    console = Console()
+    for name, value in sorted(result.metrics.items()):
+        console.print(f"  {name:<16} {value:.6g}", highlight=False)
+    shown = os.path.relpath(folder.path)
+    if result.status == "interrupted":
+        console.print(f"Go on with:  python -m dlsweep resume {shown}", highlight=False)
+    elif result.status in FAILURES:
+        raise DlsweepError(f"The run {result.status}: {result.reason}\nIts log: {folder.log_file}")
+    else:
+        console.print(f"The run's folder:  {shown}", highlight=False, soft_wrap=True)
+
+
+def _directions(direction: Any, count: int) -> list[str]:
+    texts = list(direction) if OmegaConf.is_list(direction) else [direction] * count
+    return ["maximize" if text in ("max", "maximize") else "minimize" for text in texts]

@@ -1,0 +1,309 @@
+"""The study: Optuna's record of what was tried, opened by the driver alone.
+
+A trial's parameters and override strings are stored before it is launched, so that a kill at any
+moment loses no point: a trial that is still open in the record goes on under its own number.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import sqlite3
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
+from dlsweep.rundir import FAILURES, Record, Result
+from dlsweep.search_space import Scalar, SearchSpace
+
+IDENTITY = "identity"
+POINT = "point"
+REASON = "reason"
+#: Samplers that draw from one sequence: a new seed each time would break it.
+_SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
+
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study is asked to do.
+
+    Attributes:
+        name: The study's name in its storage.
+        storage: An Optuna storage URL; None keeps the study in memory.
+        objective: The metrics sought.
+        directions: ``minimize`` or ``maximize`` for each.
+        sampler: The sampler's config, with ``_target_``.
+        pruner: The pruner's config; empty for none.
+        seed: Of the sampler; None draws another each time.
+        enqueue: Points to try first.
+        identity: What must not change between calls: dotted key to text.
+    """
+
+    name: str
+    storage: str | None
+    objective: list[str]
+    directions: list[Direction]
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    seed: int | None = None
+    enqueue: list[dict[str, Scalar]] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Trial:
+    """One trial that is to be run, or goes on."""
+
+    number: int
+    params: dict[str, Scalar]
+    overrides: list[str]
+    optuna: optuna.Trial
+    reported: int = -1
+
+
+class Study:
+    """An open study.
+
+    Args:
+        settings: What it is asked to do.
+        space: What it searches.
+
+    Raises:
+        StudyChangedError: If the study on disk has another identity.
+        StudyError: If the storage cannot be opened.
+        ConfigError: If sampler or pruner cannot be built.
+    """
+
+    def __init__(self, settings: StudySettings, space: SearchSpace) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.settings = settings
+        self.space = space
+        self._sampler_seed: int | None = settings.seed
+        pruner = (
+            _build("pruner", settings.pruner) if settings.pruner else optuna.pruners.NopPruner()
+        )
+        self._prunes = bool(settings.pruner) and len(settings.objective) == 1
+        if settings.pruner and not self._prunes:
+            raise ConfigError(
+                "A sweep with several objectives cannot prune: there is no one value to judge by.\n"
+                "Type  hydra/sweeper/pruner=none"
+            )
+        self._study = _open(settings, self._build_sampler(0), pruner)
+        self._check_identity()
+        self._finished = len(self.finished_trials())
+        for point in [] if self._study.get_trials(deepcopy=False) else settings.enqueue:
+            self._study.enqueue_trial(self._checked_point(point))
+
+    @property
+    def finished(self) -> int:
+        """How many trials are over, however they ended."""
+        return self._finished
+
+    def open_trials(self) -> list[Trial]:
+        """Trials that an earlier driver began and that are not over, by number."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [self._reopen(frozen) for frozen in running]
+
+    def ask(self, point: dict[str, Scalar] | None = None) -> Trial:
+        """Begins a trial: asks the sampler for its parameters and stores them.
+
+        Args:
+            point: The parameters, where the sweep itself knows them (a grid).
+        """
+        if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
+            number = len(self._study.get_trials(deepcopy=False))
+            self._study.sampler = self._build_sampler(number)
+        if point is not None:
+            self._study.enqueue_trial(point)
+        return self._complete(self._study.ask())
+
+    def judge(self, trial: Trial, records: Sequence[Record]) -> bool:
+        """Reports new records of a trial; returns whether it should be pruned."""
+        if not self._prunes:
+            return False
+        for record in records:
+            value = record.metrics.get(self.settings.objective[0])
+            if value is not None and record.step > trial.reported:
+                trial.optuna.report(value, record.step)
+                trial.reported = record.step
+        return bool(trial.optuna.should_prune())
+
+    def tell(self, trial: Trial, result: Result) -> None:
+        """Ends a trial with its result; an interrupted one stays open."""
+        if result.status == "interrupted":
+            return
+        state, values = TrialState.FAIL, None
+        if result.status == "completed":
+            state = TrialState.COMPLETE
+            values = [result.metrics[name] for name in self.settings.objective]
+        elif result.status == "pruned":
+            state = TrialState.PRUNED
+        else:
+            assert result.status in FAILURES
+            trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
+        # A sampler that has tried every point asks Optuna's own loop, which is not ours, to end.
+        self._study._thread_local.in_optimize_loop = True
+        try:
+            self._study.tell(trial.optuna, values, state=state)
+        finally:
+            self._study._thread_local.in_optimize_loop = False
+        self._finished += 1
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the sampler has said that there is nothing left to try."""
+        return bool(self._study._stop_flag)
+
+    def finished_trials(self) -> list[FrozenTrial]:
+        """Every trial that is over, by number."""
+        return [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
+
+    def best_trials(self) -> list[FrozenTrial]:
+        """The best trial, or the Pareto front of several objectives; empty before the first."""
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not done:
+            return []
+        if len(self.settings.objective) > 1:
+            return self._study.best_trials
+        return [self._study.best_trial]
+
+    def _complete(self, trial: optuna.Trial) -> Trial:
+        params = self.space.suggest(trial)
+        overrides = self.space.overrides(params)
+        trial.set_user_attr(POINT, {"params": params, "overrides": overrides})
+        return Trial(trial.number, params, overrides, trial)
+
+    def _reopen(self, frozen: FrozenTrial) -> Trial:
+        trial = optuna.Trial(self._study, frozen._trial_id)
+        point = frozen.user_attrs.get(POINT)
+        if point is None:
+            return self._complete(trial)  # killed between asking and storing: ask for the rest
+        reported = max(frozen.intermediate_values, default=-1)
+        return Trial(frozen.number, point["params"], point["overrides"], trial, reported)
+
+    def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        config = dict(self.settings.sampler)
+        if "seed" in config and config["seed"] is None and self.settings.seed is not None:
+            # One seed for all would repeat its suggestions after a resume.
+            config["seed"] = zlib.crc32(f"{self.settings.seed}:{number}".encode())
+        if config["_target_"] == "optuna.samplers.GridSampler":
+            config["search_space"] = self._grid()
+        sampler: optuna.samplers.BaseSampler = _build("sampler", config)
+        return sampler
+
+    def _grid(self) -> dict[str, list[Scalar]]:
+        grid = {one.key: one.values() for one in self.space.dimensions}
+        for key, values in grid.items():
+            if values is None:
+                raise ConfigError(
+                    f"The grid sampler needs values that can be counted, and {key} is an interval."
+                    "\nGive it a range or a choice, or another sampler: hydra/sweeper/sampler=tpe"
+                )
+        return {key: values for key, values in grid.items() if values is not None}
+
+    def _checked_point(self, point: dict[str, Scalar]) -> dict[str, Scalar]:
+        dimensions = {one.key: one for one in self.space.dimensions}
+        for key, value in point.items():
+            if key not in dimensions:
+                hint = did_you_mean(key, dimensions)
+                raise ConfigError(f"hydra.sweeper.enqueue: {key!r} is not swept.{hint}")
+            distribution = dimensions[key].distribution
+            try:
+                contained = distribution._contains(distribution.to_internal_repr(value))
+            except ValueError:
+                contained = False
+            if not contained:
+                raise ConfigError(
+                    f"hydra.sweeper.enqueue: {key}={value} lies outside of its space, "
+                    f"{dimensions[key].text}."
+                )
+        return point
+
+    def _check_identity(self) -> None:
+        stored = self._study.user_attrs.get(IDENTITY)
+        if stored is None:
+            self._study.set_user_attr(IDENTITY, self.settings.identity)
+        elif stored != self.settings.identity:
+            raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
+
+
+def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:
+    lines = [f"The study {name!r} exists and was made with another space or other fixed values:"]
+    for key in sorted(stored.keys() | wanted.keys()):
+        before, now = stored.get(key), wanted.get(key)
+        if before != now:
+            lines.append(f"  {key}: was {before or 'absent'}, is {now or 'absent'}")
+    lines += [
+        "To go on with it, type the command as it was.",
+        "To keep it and begin another:   hydra.sweeper.study_name=<a new name>",
+        "To begin it anew:               remove its folder",
+    ]
+    return "\n".join(lines)
+
+
+def _build(role: str, config: dict[str, Any]) -> Any:
+    """Builds a sampler or a pruner from its config.
+
+    Raises:
+        ConfigError: If the target or its arguments do not fit.
+    """
+    options = {key: value for key, value in config.items() if key != "_target_"}
+    module, _, name = config["_target_"].rpartition(".")
+    try:
+        target = getattr(importlib.import_module(module), name)
+        options = {
+            key: _build(role, value) if isinstance(value, dict) and "_target_" in value else value
+            for key, value in options.items()
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return target(**options)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"hydra.sweeper.{role}: {config['_target_']} cannot be built: {error}"
+        ) from None
+
+
+def _open(
+    settings: StudySettings,
+    sampler: optuna.samplers.BaseSampler,
+    pruner: optuna.pruners.BasePruner,
+) -> optuna.Study:
+    if (settings.storage or "").startswith("sqlite:///"):
+        _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
+    try:
+        return optuna.create_study(
+            study_name=settings.name,
+            storage=settings.storage,
+            directions=settings.directions,
+            sampler=sampler,
+            pruner=pruner,
+            load_if_exists=True,
+        )
+    except Exception as error:
+        raise StudyError(
+            f"The study's storage {settings.storage} cannot be opened: {error}"
+        ) from error
+
+
+@functools.cache
+def _prepare_sqlite(path: Path) -> None:
+    """Sets the write-ahead log, with which a kill or a full disk leaves the file readable."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+
+
+def identity_text(value: Any) -> str:
+    """A value as it stands in a study's identity."""
+    return json.dumps(value, sort_keys=True, default=str)

@@ -1,0 +1,297 @@
+"""The sweep: ask, launch into a free slot, watch, tell; never a batch.
+
+Stops at any moment and goes on with the same command: finished trials stay, open ones continue
+from their last checkpoint under their own number, and the total is exactly ``n_trials``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+from omegaconf import OmegaConf
+
+from dlsweep import results
+from dlsweep.app import App
+from dlsweep.compose import Composer
+from dlsweep.driver import Driver, check_trackers, recorded_tracking
+from dlsweep.errors import ConfigError, StudyError, StudyLockedError
+from dlsweep.launchers.base import Launcher
+from dlsweep.launchers.local import LocalLauncher
+from dlsweep.plan import show_plan
+from dlsweep.preflight import preflight
+from dlsweep.progress import Counts, View, make_view
+from dlsweep.rundir import (
+    FAILURES,
+    Lock,
+    Result,
+    RunDir,
+    RunInfo,
+    StudyDir,
+    write_atomically,
+)
+from dlsweep.search_space import Scalar
+from dlsweep.study import Study, Trial
+from dlsweep.sweep_settings import SweepSettings, read_space, study_settings, sweep_settings
+
+#: Failures count against at least this many trials, so that one early failure ends nothing.
+_FEWEST = 4
+#: How long, in seconds, a trial of a dead driver may take to save and end.
+_ORPHAN_PATIENCE = 60.0
+
+
+def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Runs what ``-m`` asks for.
+
+    Args:
+        app: The app whose runs are launched.
+        options: The keys of ``hydra.sweeper``.
+        arguments: The overrides of the command line.
+
+    Raises:
+        DlsweepError: For whatever the user must mend; nothing has been started then.
+    """
+    tracking = recorded_tracking(options["tracking"])
+    options = {name: _plain(value) for name, value in options.items()} | {"tracking": tracking}
+    space, from_command_line = read_space(app, options["params"], arguments)
+    composer = app.composer(space.fixed)
+    settings = sweep_settings(app, options, space, from_command_line)
+    folder = StudyDir(app.config.hydra.sweep.dir)
+    asked = study_settings(options, space, composer, folder, settings)
+    if options["plan"]:
+        show_plan(asked, space, settings.n_trials, settings.grid)
+        return
+    folder.create()
+    lock = Lock(folder.lock_file)
+    if not lock.acquire():
+        raise StudyLockedError(
+            f"The study in {folder.path} is being driven by {lock.holder()}.\n"
+            "Stop that process, or give this sweep a name of its own:  "
+            "hydra.sweeper.study_name=<name>"
+        )
+    try:
+        check_trackers(settings.tracking)
+        launcher = _launcher(options["launcher"])
+        study = Study(asked, space)
+        Sweep(app, composer, folder, study, settings).run(launcher)
+    finally:
+        lock.release()
+
+
+class Sweep:
+    """One driver's work on a study."""
+
+    def __init__(
+        self, app: App, composer: Composer, folder: StudyDir, study: Study, settings: SweepSettings
+    ) -> None:
+        self.app = app
+        self.composer = composer
+        self.folder = folder
+        self.study = study
+        self.settings = settings
+        self._points: Iterator[dict[str, Scalar]] = iter(())
+        if settings.grid:
+            self._points = self._untried_points()
+        self._open = study.open_trials()
+        self._trials: dict[Path, Trial] = {}
+        self._deadline = time.monotonic() + (settings.timeout or float("inf"))
+        self._failed = 0
+
+    def run(self, launcher: Launcher) -> None:
+        """Goes on until the study is complete, the time is up, or the user stops it."""
+        self._record_study()
+        with (
+            self._view(launcher) as view,
+            Driver(launcher, self.folder.path, view, bool(self.settings.tracking)) as driver,
+        ):
+            self._preflight(launcher)
+            self._loop(driver, view)
+            self._conclude()
+            stopped = driver.stopping
+        self._say_result(view, stopped)
+
+    def _loop(self, driver: Driver, view: View) -> None:
+        while True:
+            while self._has_room(driver) and (trial := self._next()):
+                self._launch(driver, view, trial)
+            if not driver.running:
+                return
+            for folder, result in driver.turn():
+                trial = self._trials.pop(folder.path)
+                result = self._checked(folder, result)
+                self.study.tell(trial, result)
+                view.ended(folder, result, self._best_so_far())
+                self._count_failure(driver, view, result)
+            if time.monotonic() > self._deadline and not driver.stopping:
+                view.say("The time is up: the running trials save and end.")
+                driver.stop("timeout")
+
+    def _has_room(self, driver: Driver) -> bool:
+        limit = self.settings.n_jobs or driver.free_slots + driver.running
+        return driver.free_slots > 0 and driver.running < limit
+
+    def _next(self) -> Trial | None:
+        if self._open:
+            return self._open.pop(0)
+        total = self.settings.n_trials
+        if total is not None and self.study.finished + len(self._trials) >= total:
+            return None
+        if self.study.is_exhausted:
+            return None
+        if self.settings.grid:
+            point = next(self._points, None)
+            return self.study.ask(point) if point is not None else None
+        return self.study.ask()
+
+    def _launch(self, driver: Driver, view: View, trial: Trial) -> None:
+        folder = self.folder.trial(trial.number)
+        overrides = [*self.composer.fixed, *trial.overrides]
+        again = folder.info_file.exists()
+        if again:
+            self._wait_for_orphan(folder, view)
+        else:
+            self._create(folder, trial, overrides)
+        self._trials[folder.path] = trial
+        view.started(folder, trial.overrides, again)
+        result = folder.result()
+        if result is None or result.status == "interrupted":
+            folder.clear()
+        driver.launch(
+            self.app.argv(overrides, folder.path),
+            folder,
+            judge=lambda records: self.study.judge(trial, records),
+        )
+
+    def _create(self, folder: RunDir, trial: Trial, overrides: list[str]) -> None:
+        config = self.composer.config(trial.overrides)
+        info = RunInfo(
+            id=uuid.uuid4().hex,
+            name=folder.path.name,
+            study=self.study.settings.name,
+            number=trial.number,
+            objective=self.study.settings.objective,
+            directions=list(self.study.settings.directions),
+            overrides=overrides,
+            params=trial.params,
+            tracking=self.settings.tracking,
+            created=time.time(),
+        )
+        folder.create(info, OmegaConf.to_yaml(config))
+
+    def _wait_for_orphan(self, folder: RunDir, view: View) -> None:
+        """Lets a trial that an earlier driver left behind save and end before it goes on."""
+        lock = Lock(folder.lock_file)
+        if lock.acquire():
+            lock.release()
+            return
+        view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
+        if not lock.wait(_ORPHAN_PATIENCE):
+            raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
+        lock.release()
+
+    def _checked(self, folder: RunDir, result: Result) -> Result:
+        """Sees that a completed trial holds every objective as a finite number."""
+        if result.status != "completed":
+            return result
+        absent = [name for name in self.study.settings.objective if name not in result.metrics]
+        if not absent:
+            return result
+        reason = f"the run never reported {absent[0]!r}; it has: {', '.join(result.metrics)}"
+        failed = Result("failed", reason, result.metrics, result.started, result.ended)
+        folder.write_result(failed)
+        return failed
+
+    def _count_failure(self, driver: Driver, view: View, result: Result) -> None:
+        self._failed += result.status in FAILURES
+        share = self._failed / max(_FEWEST, self.study.finished)
+        if share > self.settings.max_failure_rate and not driver.stopping:
+            view.say(
+                f"{self._failed} of {self.study.finished} trials failed, more than "
+                f"hydra.sweeper.max_failure_rate={self.settings.max_failure_rate} allows: stopping."
+            )
+            driver.stop("failures")
+
+    def _preflight(self, launcher: Launcher) -> None:
+        texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
+        configs = [self.composer.config(overrides) for overrides in texts]
+        if self.app.is_own:
+            preflight(launcher, configs, self.folder.path / "check")
+
+    def _untried_points(self) -> Iterator[dict[str, Scalar]]:
+        tried = [t.user_attrs.get("point", {}).get("params") for t in self.study.finished_trials()]
+        tried += [trial.params for trial in self.study.open_trials()]
+        return (point for point in self.study.space.points() if point not in tried)
+
+    def _best_so_far(self) -> str:
+        best = self.study.best_trials()
+        if len(best) > 1:
+            return f"{len(best)} on the Pareto front"
+        return f"{best[0].values[0]:.6g} (trial {best[0].number:04d})" if best else ""
+
+    def _view(self, launcher: Launcher) -> View:
+        counts = Counts(total=self.settings.n_trials, slots=launcher.free_slots)
+        for trial in self.study.finished_trials():
+            counts.completed += trial.state.name == "COMPLETE"
+            counts.pruned += trial.state.name == "PRUNED"
+            counts.failed += trial.state.name == "FAIL"
+        counts.begun_with = counts.done
+        view = make_view(self.study.settings.objective, counts)
+        view.best = self._best_so_far()
+        return view
+
+    def _record_study(self, **more: Any) -> None:
+        """Writes what the study is, for the mirror and for ``report``."""
+        earlier = self._study_record()
+        settings = self.study.settings
+        record = {
+            "id": earlier.get("id") or uuid.uuid4().hex,
+            "name": settings.name,
+            "storage": settings.storage,
+            "objective": settings.objective,
+            "directions": settings.directions,
+            "created": earlier.get("created") or time.time(),
+            "n_trials": self.settings.n_trials,
+            "command": ["python", *self.app.command],
+            "tracking": self.settings.tracking,
+            **more,
+        }
+        write_atomically(self.folder.info_file, json.dumps(record, indent=1))
+
+    def _study_record(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.folder.info_file.read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def _conclude(self) -> None:
+        """Writes the tables, and tells the mirror whether the study is over."""
+        best = results.write_tables(self.folder)
+        total = self.settings.n_trials
+        if total is not None and self.study.finished >= total:
+            self._record_study(finished=time.time(), best=best)
+
+    def _say_result(self, view: View, stopped: str) -> None:
+        results.show(self.folder, view.console)
+        for text in view.dashboards.values():
+            view.say(text)
+        missing = (self.settings.n_trials or 0) - self.study.finished
+        if missing > 0:
+            view.say(f"{missing} trials are missing; the same command goes on where this stopped.")
+        if stopped == "failures":
+            raise StudyError("Too many trials failed; the reasons stand above and in their logs.")
+
+
+def _launcher(config: Mapping[str, Any] | None) -> Launcher:
+    launcher = hydra.utils.instantiate(config) if config else LocalLauncher(start="fresh")
+    if not isinstance(launcher, Launcher):
+        raise ConfigError(f"launcher: Received {type(launcher).__name__}. Expected a Launcher.")
+    return launcher
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

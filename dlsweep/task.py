@@ -1,0 +1,138 @@
+"""One trial, in its own process: seed, build, train, and write how it ended.
+
+It reads its run folder and writes to it, and knows neither Optuna nor any tracker. What it is
+to train stands in the composed config: ``training._target_`` is a Trainer class, or a plain
+function ``train(run, cfg) -> metrics``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from dlsweep.channel import RUN_VARIABLE, Channel
+from dlsweep.devices import THREADS_VARIABLE
+from dlsweep.errors import ConfigError, Diverged, DlsweepError
+from dlsweep.run import Run
+from dlsweep.rundir import Result, Status, first_nonfinite
+from dlsweep.signature import locate
+from dlsweep.trainers.base import Trainer
+
+
+def main() -> int:
+    """Trains the run that the environment names; returns the exit code."""
+    with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run:
+        return execute(run, train)
+
+
+def execute(run: Run, work: Callable[[Run], Any]) -> int:
+    """Does a run's work and writes its result.
+
+    Args:
+        run: The open run.
+        work: Does the training; returns metrics by name, or the objective's value (or values).
+
+    Returns:
+        0 if it was completed, pruned or interrupted; 1 if it failed.
+    """
+    started = time.time()
+    with _polite_signals(run):
+        status, reason, metrics = _attempt(run, work)
+    run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
+    return int(status not in ("completed", "pruned", "interrupted"))
+
+
+def _attempt(run: Run, work: Callable[[Run], Any]) -> tuple[Status, str, dict[str, float]]:
+    try:
+        metrics = _as_metrics(run, work(run))
+        if run.stop_reason == "pruned":
+            return "pruned", "", metrics
+        if run.stop_reason:
+            return "interrupted", run.stop_reason, metrics
+        run.require(metrics)
+        if name := first_nonfinite({key: metrics[key] for key in run.info.objective}):
+            return "diverged", f"{name} is {metrics[name]}", metrics
+        return "completed", "", metrics
+    except Diverged as error:
+        return "diverged", str(error), {}
+    except DlsweepError as error:
+        print(error, file=sys.stderr)
+        return "failed", str(error), {}
+    except Exception as error:  # noqa: BLE001 - whatever user code raises is the trial's end
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        return ("out_of_memory" if _is_out_of_memory(error) else "failed"), reason, {}
+
+
+def train(run: Run) -> Any:
+    """Trains what the run's config says; returns what its trainer or function returns."""
+    config = run.config
+    OmegaConf.resolve(config)
+    _seed(config)
+    target = locate("training", config.training["_target_"])
+    if inspect.isclass(target) and issubclass(target, Trainer):
+        trainer: Trainer = hydra.utils.instantiate(config.training)
+        return trainer.fit(run)
+    return target(run, config)
+
+
+def _as_metrics(run: Run, returned: Any) -> dict[str, float]:
+    """What training returned, as metrics by name."""
+    if returned is None:
+        return run.last_metrics()
+    if isinstance(returned, Mapping):
+        return {name: float(value) for name, value in returned.items()}
+    values = list(returned) if isinstance(returned, list | tuple) else [returned]
+    if len(values) == len(run.info.objective):
+        with contextlib.suppress(TypeError, ValueError):
+            return dict(zip(run.info.objective, map(float, values), strict=True))
+    raise ConfigError(
+        f"The training returned {returned!r}. Expected metrics by name, a number for each of "
+        f"{', '.join(run.info.objective) or 'no objective'}, or nothing where all was logged."
+    )
+
+
+def _seed(config: DictConfig) -> None:
+    seed = config.get("seed", 0)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    setup = OmegaConf.select(config, "framework.setup")
+    if setup:
+        threads = os.environ.get(THREADS_VARIABLE)
+        locate("framework.setup", setup)(
+            seed=seed,
+            deterministic=config.get("deterministic", False),
+            threads=int(threads) if threads else None,
+        )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    named = {kind.__name__ for kind in type(error).__mro__}
+    return bool(named & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"})
+
+
+@contextlib.contextmanager
+def _polite_signals(run: Run) -> Iterator[None]:
+    """Has SIGTERM raise the stop flag, unless this process already has a use for it."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which decides
+    signal.signal(signal.SIGTERM, lambda *_: run.stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,114 @@
+"""A tracker that may fail: made from its options when needed, and given time to recover."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from dlsweep.errors import ConfigError, DlsweepError
+from dlsweep.trackers.base import Tracker
+
+#: Seconds until a tracker that failed is tried again: the first time, and at most.
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
+
+Options = dict[str, Any]
+Announce = Callable[[dict[str, Any]], None]
+
+
+class Link:
+    """One tracker of one folder.
+
+    Args:
+        name: Its name in the config.
+        options: Its arguments, and ``_target_``.
+        folder: The folder of the study or of the run.
+        announce: Called once: with ``{"tracker", "ready", "view"}`` when the tracker first works,
+            or with ``{"tracker", "error"}`` if it fails before that.
+
+    Attributes:
+        failure: Why the last call failed; None if it did not.
+        told: How many records it was told.
+    """
+
+    def __init__(
+        self, name: str, options: Options, folder: Path, announce: Announce | None
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.failure: str | None = None
+        self.told = 0
+        self._folder = folder
+        self._announce = announce
+        self._tracker: Tracker | None = None
+        self._said: set[str] = set()
+        self.try_now()
+
+    def try_now(self) -> None:
+        """Ends the wait after a failure."""
+        self._wait, self._retry_at = _FIRST_WAIT, 0.0
+
+    def call(self, action: Callable[[Tracker], None]) -> bool:
+        """Calls the tracker; False if that failed, or if it failed too short a while ago."""
+        if time.monotonic() < self._retry_at:
+            return False
+        try:
+            if self._tracker is None:
+                self._tracker = make_tracker(self.name, self.options)
+                self._tracker.check()
+            action(self._tracker)
+        except Exception as error:  # noqa: BLE001 - a tracker is anybody's code
+            self._fail(error)
+            return False
+        self._succeed(self._tracker)
+        return True
+
+    def _succeed(self, tracker: Tracker) -> None:
+        self.failure = None
+        self._wait = _FIRST_WAIT
+        if self._announce:
+            view = tracker.view.replace("{folder}", shlex.quote(str(self._folder)))
+            self._announce({"tracker": self.name, "ready": True, "view": view})
+            self._announce = None
+
+    def _fail(self, error: Exception) -> None:
+        known = isinstance(error, DlsweepError)
+        self.failure = str(error) if known else f"{type(error).__name__}: {error}"
+        self._tracker = None
+        self._retry_at = time.monotonic() + self._wait
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        if self._announce:
+            self._announce({"tracker": self.name, "error": self.failure})
+            self._announce = None
+        elif self.failure not in self._said:
+            print(f"{self.name} is behind and will be tried again. {self.failure}", file=sys.stderr)
+        self._said.add(self.failure)
+
+
+def make_tracker(name: str, options: Options) -> Tracker:
+    """Builds a tracker from its options.
+
+    They come from a run folder, so only a Tracker is made of them and nothing nested is called.
+
+    Raises:
+        ConfigError: If they do not make one.
+    """
+    arguments = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
+    assert isinstance(arguments, dict)
+    target = arguments.pop("_target_", None)
+    try:
+        kind = get_class(str(target))
+        if not issubclass(kind, Tracker):
+            raise TypeError(f"{target} is no dlsweep.trackers.Tracker")
+        return kind(**{str(key): value for key, value in arguments.items()})
+    except (ImportError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"tracking.{name} does not make a tracker: {error}.\n"
+            f"Received: {options}. Expected: _target_ and the arguments of a Tracker."
+        ) from error

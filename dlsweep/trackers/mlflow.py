@@ -1,0 +1,322 @@
+"""Runs in MLflow: in an SQLite file of one's own, or on a server."""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+import shlex
+import socket
+import sqlite3
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from dlsweep.checkpoint import Checkpointer
+from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
+from dlsweep.rundir import Lock, Record, Result, RunDir, Status, StudyDir
+from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.params import params_of
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+_STATUS: dict[Status, str] = {
+    "completed": "FINISHED",
+    "pruned": "FINISHED",
+    "killed": "KILLED",
+}
+#: MLflow's own patience is minutes; the mirror's is endless and blocks nothing.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+_SQLITE = "sqlite:///"
+_METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
+_LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 5000
+_CONNECT_SECONDS = 3.0
+_CREATE_SECONDS = 60.0
+
+
+class MLflowTracker(Tracker):
+    """One MLflow experiment a study, a parent run for the study, a child run for each trial.
+
+    A run that is no trial stands alone in the experiment. A metric point that is sent again is
+    the same row to MLflow, and a run is looked for by its tag ``dlsweep.run_id`` before it is
+    created, so what comes again after a crash is there once. ``nan`` is kept; MLflow stores
+    ``inf`` as 1.79e308. What training returned becomes ``result/<metric>``. A character that
+    MLflow does not take in a name becomes ``_``.
+
+    Args:
+        tracking_uri: ``sqlite:///mlflow.db`` (relative to the current folder) or ``http://host:port``.
+        checkpoint: Whether to keep the best checkpoint of a completed run as an artifact.
+
+    Raises:
+        ConfigError: If the URI is of another kind.
+    """
+
+    def __init__(self, tracking_uri: str, checkpoint: bool = True) -> None:
+        self.database: Path | None = None
+        if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
+            self.database = Path(tracking_uri.removeprefix(_SQLITE)).absolute()
+            tracking_uri = f"{_SQLITE}{self.database}"
+        elif not re.match(r"https?://[^/]", tracking_uri):
+            raise ConfigError(
+                f"tracking.mlflow.tracking_uri: Received {tracking_uri!r}.\n"
+                "Expected a file, sqlite:///outputs/mlflow.db, or a server, http://host:5000"
+            )
+        self.uri = tracking_uri
+        self.view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
+        if self.database is None:
+            self.view = tracking_uri
+        self._checkpoint = checkpoint
+        self._experiments: dict[str, str] = {}
+
+    def check(self) -> None:
+        """Looks for the package, and for the server or a file that can be written.
+
+        Raises:
+            MissingExtraError: If MLflow is not installed.
+            TrackerError: If the server does not answer or the file cannot be written.
+        """
+        if find_spec("mlflow") is None:
+            raise MissingExtraError("mlflow", "mlflow", "tracking=mlflow")
+        if self.database:
+            _check_writable(self.database)
+        else:
+            _check_answers(self.uri)
+
+    def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
+        """Creates the study's parent run, and closes it with the best trial when it is over."""
+        experiment = self._experiment(info["name"])
+        tags = {
+            "dlsweep.run_id": info["id"],
+            "dlsweep.folder": str(study.path),
+            "dlsweep.objective": ", ".join(info["objective"]),
+            "dlsweep.directions": ", ".join(info["directions"]),
+            "dlsweep.n_trials": str(info["n_trials"]),
+            "dlsweep.status": "completed" if "finished" in info else "running",
+        }
+        self._open(experiment, info["name"], info["created"], tags, state)
+        if best := info.get("best"):
+            tags |= self._best_trial(study, experiment, best)
+            name = f"best/{info['objective'][0]}"
+            self._send_metrics(
+                [(name, best["value"], info["finished"], best["number"])], state["run_id"]
+            )
+        self._send(state["run_id"], tags=tags)
+        if "finished" in info:
+            self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
+        else:
+            self._client.update_run(state["run_id"], "RUNNING")
+
+    def start(self, run: RunDir, parent: State, state: State) -> None:
+        """Creates the run with its tags, params and config, unless it is there already.
+
+        Raises:
+            ViewLostError: If the run was deleted.
+        """
+        if state:
+            self._require(state["run_id"])
+            return
+        info = run.info()
+        tags = {
+            "dlsweep.run_id": info.id,
+            "dlsweep.folder": str(run.path),
+            "dlsweep.overrides": " ".join(info.overrides),
+            "dlsweep.status": "running",
+        }
+        if parent:
+            tags["mlflow.parentRunId"] = parent["run_id"]
+        self._open(self._experiment(info.study), info.name, info.created, tags, state)
+        self._send_params(params_of(run), state["run_id"])
+        self._client.log_artifact(state["run_id"], str(run.config_file))
+
+    def log(self, run: RunDir, records: list[Record], state: State) -> None:  # noqa: ARG002
+        """Adds every metric of the records as a point with step and wall time."""
+        if state.pop("closed", False):
+            self._client.update_run(state["run_id"], "RUNNING")
+        points = (
+            (name, value, record.time, record.step)
+            for record in records
+            for name, value in record.metrics.items()
+        )
+        self._send_metrics(points, state["run_id"])
+
+    def finish(self, run: RunDir, result: Result, state: State) -> None:
+        """Adds what training returned, the log and the best checkpoint; closes the run."""
+        run_id = state["run_id"]
+        returned = ((f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items())
+        self._send_metrics(returned, run_id)
+        self._send(run_id, tags={"dlsweep.status": result.status, "dlsweep.reason": result.reason})
+        if run.log_file.exists():
+            self._client.log_artifact(run_id, str(run.log_file))
+        if self._checkpoint and result.status == "completed":
+            self._send_checkpoint(run, run_id)
+        status = _STATUS.get(result.status, "FAILED")
+        self._client.set_terminated(run_id, status, _ms(result.ended))
+        state["closed"] = True
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def _experiment(self, name: str) -> str:
+        """The id of a study's experiment, which is created if need be."""
+        if name not in self._experiments:
+            lock = _create_database(self.database) if self.database else None
+            self._experiments[name] = self._find_experiment(name)
+            if lock:
+                lock.release()
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            root = (
+                f"{self.database.parent.as_uri()}/mlartifacts/{quote(name)}"
+                if self.database
+                else None
+            )
+            return self._client.create_experiment(name, root)
+        if found.lifecycle_stage != "active":
+            raise TrackerError(
+                f"The MLflow experiment {name!r} was deleted in {self.uri}.\n"
+                "Restore it there, or give the study another name:  hydra.sweeper.study_name=…"
+            )
+        return str(found.experiment_id)
+
+    def _open(
+        self, experiment: str, name: str, created: float, tags: dict[str, str], state: State
+    ) -> None:
+        """Puts the run of these tags into the state: the one known, the one found, or a new one."""
+        if state:
+            self._require(state["run_id"])
+            return
+        run_id = self._find(experiment, tags["dlsweep.run_id"])
+        if run_id is None:
+            fitting = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
+            run = self._client.create_run(experiment, _ms(created), fitting, name)
+            run_id = run.info.run_id
+        state["run_id"] = run_id
+
+    def _find(self, experiment: str, run_id: str) -> str | None:
+        wanted = f"tags.`dlsweep.run_id` = '{run_id}'"
+        found = self._client.search_runs([experiment], wanted, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _require(self, run_id: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            stage = self._client.get_run(run_id).info.lifecycle_stage
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            stage = "deleted"
+        if stage != "active":
+            raise ViewLostError(f"The MLflow run {run_id} is no longer in {self.uri}.")
+
+    def _best_trial(self, study: StudyDir, experiment: str, best: dict[str, Any]) -> dict[str, str]:
+        tags = {
+            "dlsweep.best_trial": str(best["number"]),
+            "dlsweep.best_params": json.dumps(best["params"]),
+        }
+        trial = study.trial(best["number"])
+        run_id = self._find(experiment, trial.info().id) if trial.info_file.exists() else None
+        return {**tags, "dlsweep.best_run_id": run_id} if run_id else tags
+
+    def _send_metrics(self, points: Iterable[tuple[str, float, float, int]], run_id: str) -> None:
+        """Sends points of name, value, wall time in seconds and step."""
+        from mlflow.entities import Metric
+
+        metrics = (Metric(_key(name), value, _ms(time), step) for name, value, time, step in points)
+        while batch := list(islice(metrics, _METRICS_A_CALL)):
+            self._client.log_batch(run_id, metrics=batch)
+
+    def _send_params(self, params: Mapping[str, Any], run_id: str) -> None:
+        from mlflow.entities import Param
+
+        entities = (
+            Param(_key(name), _text(value)[:_LONGEST_PARAM]) for name, value in params.items()
+        )
+        while batch := list(islice(entities, _PARAMS_A_CALL)):
+            self._client.log_batch(run_id, params=batch)
+
+    def _send(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
+        self._client.log_batch(run_id, tags=entities)
+
+    def _send_checkpoint(self, run: RunDir, run_id: str) -> None:
+        info = run.info()
+        best = Checkpointer(
+            run.checkpoints,
+            monitor=info.objective[0] if info.objective else None,
+            mode="max" if info.directions[:1] == ["maximize"] else "min",
+        ).best()
+        if best:
+            self._client.log_artifacts(run_id, str(best.path), f"checkpoint/{best.path.name}")
+
+
+def _create_database(path: Path) -> Lock:
+    """Makes an empty database and holds its lock while MLflow fills it in.
+
+    Several processes that create the tables at once crash each other.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(path.with_name(f"{path.name}.lock"))
+    if not lock.wait(_CREATE_SECONDS):
+        raise TrackerError(f"{path} is being created by {lock.holder()}, without an end.")
+    if not path.exists():
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+    return lock
+
+
+def _check_writable(path: Path) -> None:
+    nearest = path if path.exists() else next(one for one in path.parents if one.exists())
+    if not os.access(nearest, os.W_OK) or (nearest != path and not nearest.is_dir()):
+        raise TrackerError(
+            f"MLflow's file {path} cannot be written: no right to write {nearest}.\n"
+            "Give another with  tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
+        )
+
+
+def _check_answers(uri: str) -> None:
+    parts = urlsplit(uri)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise TrackerError(
+            f"The MLflow server {parts.hostname}:{port} does not answer: {error}.\n"
+            "Start it, or give another with  tracking.mlflow.tracking_uri=…"
+        ) from None
+
+
+def _key(name: str) -> str:
+    """The name, or the nearest one that MLflow takes."""
+    allowed = posixpath.normpath(re.sub(r"[^\w.\-/ ]", "_", name)).lstrip("./")
+    return allowed[:_LONGEST_KEY] or "_"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,73 @@
+"""What a run was configured with, as a tracker wants it: flat names and plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dlsweep.rundir import RunDir
+
+Path = tuple[Any, ...]
+
+
+def params_of(run: RunDir) -> dict[str, Any]:
+    """Every leaf of a run's config by its dotted name, and what the sweep chose by its own.
+
+    Interpolations are resolved, but those of the environment stay text, for they hold secrets:
+    a password given as ``${oc.env:TOKEN}`` reaches no tracker. So do those that only the user's
+    own program can resolve.
+    """
+    written = yaml.load(run.config_file.read_text(), _Loader) or {}  # noqa: S506 - a safe one
+    leaves = dict(_leaves(written))
+    if any(_is_open(leaf) for leaf in leaves.values()):
+        config = OmegaConf.create(_without_secrets(written))
+        leaves = {path: _resolve(config, path, leaf) for path, leaf in leaves.items()}
+    named = {".".join(str(key) for key in path): leaf for path, leaf in leaves.items()}
+    return {**named, **run.info().params}
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads what OmegaConf wrote, 30 times as fast as OmegaConf; like there, dates are text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _leaves(node: dict[Any, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _is_open(leaf: Any) -> bool:
+    return "${" in str(leaf)
+
+
+def _resolve(config: DictConfig, path: Path, leaf: Any) -> Any:
+    if not _is_open(leaf):
+        return leaf
+    try:
+        value = reduce(getitem, path, config)
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException:
+        return leaf
+
+
+def _without_secrets(node: Any) -> Any:
+    """Escapes ``${oc.env:…}``, so that keys that refer to it get the text, too."""
+    if isinstance(node, dict):
+        return {key: _without_secrets(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_secrets(value) for value in node]
+    return node.replace("${oc.env:", r"\${oc.env:") if isinstance(node, str) else node

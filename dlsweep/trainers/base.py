@@ -1,0 +1,29 @@
+"""The interface of a trainer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from dlsweep.run import Run
+
+
+class Trainer(ABC):
+    """Trains a model; named in the config as ``training._target_``.
+
+    The keys of the ``training`` group are the arguments of the class's ``__init__``, and are
+    checked against its annotations before a sweep starts.
+    """
+
+    @abstractmethod
+    def fit(self, run: Run) -> dict[str, float]:
+        """Trains, from ``run.checkpoints.latest()`` if there is one.
+
+        Args:
+            run: Where to log and save; when ``run.should_stop`` turns true, save and return.
+
+        Returns:
+            The metrics of the model that is kept, by name; the sweep's objective among them.
+
+        Raises:
+            Diverged: If a value that matters becomes NaN or infinite.
+        """

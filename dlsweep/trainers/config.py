@@ -1,0 +1,61 @@
+"""What trainers of every framework do with the config: check arguments, build groups."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from dlsweep.errors import ConfigError, DlsweepError
+from dlsweep.run import Run
+
+T = TypeVar("T")
+
+
+def check_one_of(name: str, value: object, valid: tuple[str, ...]) -> None:
+    """Raises ConfigError if ``training.<name>`` is none of the valid words."""
+    if value not in valid:
+        raise ConfigError(
+            f"training.{name}: Received {value!r}. Expected one of {', '.join(valid)}."
+        )
+
+
+def check_least(name: str, value: int, least: int) -> None:
+    """Raises ConfigError if ``training.<name>`` is too small."""
+    if value < least:
+        raise ConfigError(f"training.{name}: Received {value}. Expected {least} or more.")
+
+
+def built(run: Run, key: str, kind: type[T]) -> T:
+    """What a group of the run's config makes, such as its model.
+
+    Args:
+        run: Whose config it is.
+        key: The group.
+        kind: What it must make.
+
+    Raises:
+        ConfigError: If the group is empty, or makes something else.
+        DlsweepError: If that is what its target raises.
+    """
+    node = OmegaConf.select(run.config, key)
+    if not node:
+        raise ConfigError(
+            f"{key}: Received nothing.\n"
+            f"Expected a {key} to train with. Choose one,  {key}=<name>,  or override "
+            f"build_{key} in a trainer of your own."
+        )
+    try:
+        made = instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, DlsweepError):
+            raise error.__cause__ from None
+        raise
+    if not isinstance(made, kind):
+        raise ConfigError(
+            f"{key}: Received {type(made).__module__}.{type(made).__qualname__} from "
+            f"{node.get('_target_')}. Expected {kind.__module__}.{kind.__qualname__}."
+        )
+    return made

@@ -1,0 +1,419 @@
+"""Training with PyTorch: a textbook loop that can be stopped and goes on to the bit.
+
+To change what is learned, subclass :class:`TorchTrainer` and override ``training_step`` (and, if
+validation differs, ``validation_step``), ``build_model`` or ``build_data``; then name the class in
+the config as ``training._target_``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from dlsweep.checkpoint import Checkpoint
+from dlsweep.data.torch import Batches, prepare, size_of
+from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
+from dlsweep.run import Run
+from dlsweep.rundir import write_atomically
+from dlsweep.trainers.base import Trainer
+from dlsweep.trainers.config import built, check_least, check_one_of
+from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Measures = Mapping[str, Tensor]
+
+_STATE = "state.pt"
+_NO_EARLY_STOPPING = EarlyStopping()
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: After how many batches their measures are read; on a GPU, reading waits for them.
+_READ_EVERY = 50
+
+
+def setup(seed: int, deterministic: bool = False, threads: int | None = None) -> None:
+    """Prepares a trial's process, before anything is built in it.
+
+    Args:
+        seed: Of Python's, NumPy's and PyTorch's random numbers.
+        deterministic: Whether to use only kernels that give the same bits twice; an operation
+            that has none raises an error.
+        threads: How many CPU threads an operation may use; None leaves that to PyTorch.
+
+    Raises:
+        ConfigError: If the seed is not one that all three take.
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
+
+
+class TorchTrainer(Trainer):
+    """Trains the config's model on the config's data.
+
+    Args:
+        optimizer: Makes the optimizer from the model's parameters.
+        scheduler: Makes the learning rate's schedule, which takes a step at each epoch's end.
+        epochs: Passes over the training data.
+        batch_size: Examples of a batch.
+        loss: Of (outputs, targets), averaged over the batch. With ``cross_entropy``, the accuracy
+            is measured as well.
+        device: ``auto`` takes a GPU if there is one.
+        precision: Of the forward pass; ``fp16`` comes with loss scaling.
+        accumulate: Batches whose gradients make one step; as if they were one batch.
+        clip_norm: The largest norm of all gradients together.
+        monitor: The metric that tells which epoch is best.
+        mode: Whether more (``max``) or less (``min``) of it is better.
+        early_stopping: When to give up.
+        checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
+        seed: Of the order of the training examples.
+
+    Raises:
+        ConfigError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable[[Iterator[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        epochs: int = 5,
+        batch_size: int = 128,
+        loss: Literal["cross_entropy", "mse"] | Loss = "cross_entropy",
+        device: Literal["auto", "cpu", "gpu"] = "auto",
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        monitor: str = "val/accuracy",
+        mode: Mode = "max",
+        early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
+        checkpoint_every: int = 1,
+        seed: int = 0,
+    ) -> None:
+        check_one_of("device", device, ("auto", "cpu", "gpu"))
+        check_one_of("precision", precision, tuple(_DTYPES))
+        check_one_of("mode", mode, ("min", "max"))
+        check_least("epochs", epochs, 1)
+        check_least("batch_size", batch_size, 1)
+        check_least("accumulate", accumulate, 1)
+        check_least("checkpoint_every", checkpoint_every, 1)
+        check_least("seed", seed, 0)
+        if clip_norm is not None and not 0 < clip_norm < math.inf:
+            raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.loss = _named_loss(loss)
+        self.device = device
+        self.precision = precision
+        self.accumulate = accumulate
+        self.clip_norm = clip_norm
+        self.monitor = monitor
+        self.mode: Mode = mode
+        self.early_stopping = early_stopping
+        self.checkpoint_every = checkpoint_every
+        self.seed = seed
+
+    def build_model(self, run: Run) -> nn.Module:
+        """The model to train; by default what ``model`` in the config names."""
+        return built(run, "model", nn.Module)
+
+    def build_data(self, run: Run) -> object:
+        """The data; by default what ``data`` in the config names.
+
+        Returns:
+            What :func:`dlsweep.data.torch.prepare` takes.
+        """
+        return built(run, "data", object)
+
+    def training_step(self, model: nn.Module, batch: Any) -> Measures:
+        """Measures the model on a batch.
+
+        Args:
+            model: In training mode.
+            batch: What the data yields, on the device; by default a pair (inputs, targets).
+
+        Returns:
+            Scalars by name, each a mean over the batch: ``loss``, which is minimised, and what
+            else is worth knowing. Their means over an epoch are logged as ``train/<name>``.
+        """
+        inputs, targets = batch
+        outputs = model(inputs)
+        measures = {"loss": self.loss(outputs, targets)}
+        if self.loss is functional.cross_entropy:
+            measures["accuracy"] = (outputs.argmax(1) == targets).float().mean()
+        return measures
+
+    def validation_step(self, model: nn.Module, batch: Any) -> Measures:
+        """Measures the model, in evaluation mode, on a batch; logged as ``val/<name>``."""
+        return self.training_step(model, batch)
+
+    def fit(self, run: Run) -> dict[str, float]:
+        """Trains, from the latest checkpoint if there is one, and saves as it goes.
+
+        Returns:
+            The metrics of the best epoch.
+
+        Raises:
+            ConfigError: If the config cannot work on this machine, or with this data.
+            DataError: If the data cannot be used.
+            CheckpointError: If the checkpoint is not one of this model and optimizer.
+            Diverged: If a loss or the monitored metric becomes NaN or infinite.
+        """
+        device = self._device()
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(device)
+        model = self.build_model(run).to(device)
+        data = prepare(self.build_data(run), self.batch_size, self.seed, device)
+        write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+        state = self._start(model, device)
+        if checkpoint := run.checkpoints.latest():
+            state.restore(checkpoint)
+
+        saved = True
+        while not (self._is_over(state.progress) or run.should_stop):
+            epoch = state.progress.epoch + 1
+            metrics = {"epoch": float(epoch), "lr": state.learning_rate}
+            metrics |= self._train(state, data.train, epoch)
+            metrics |= self._validate(state, data.validation, epoch)
+            run.log(metrics, step=epoch)
+            is_best = self._end_epoch(state, metrics)
+            saved = is_best or epoch % self.checkpoint_every == 0
+            if saved:
+                state.save(run, metrics)
+        if not saved:
+            state.save(run, metrics)
+        return state.progress.best
+
+    def _train(self, state: _State, batches: Batches, epoch: int) -> dict[str, float]:
+        means = _Means("train")
+        state.model.train()
+        for group in _groups(batches.epoch(epoch), self.accumulate):
+            examples = sum(size_of(batch) for batch in group)
+            for batch in group:
+                with state.autocast:
+                    measures = _checked(self.training_step(state.model, batch))
+                share = size_of(batch) / examples
+                state.scaler.scale(measures["loss"] * share).backward()  # type: ignore[no-untyped-call]
+                state.progress.batches += 1
+                means.add(measures, size_of(batch), state.progress.batches)
+            if self.clip_norm is not None:
+                state.scaler.unscale_(state.optimizer)
+                nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_norm)
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            state.optimizer.zero_grad()
+        return means.read()
+
+    def _validate(self, state: _State, batches: Batches, epoch: int) -> dict[str, float]:
+        means = _Means("val")
+        state.model.eval()
+        with torch.no_grad():
+            for batch in batches.epoch(epoch):
+                with state.autocast:
+                    measures = _checked(self.validation_step(state.model, batch))
+                means.add(measures, size_of(batch), state.progress.batches)
+        return means.read()
+
+    def _end_epoch(self, state: _State, metrics: Mapping[str, float]) -> bool:
+        """Takes the scheduler's step and notes the epoch; returns whether it is the best."""
+        if self.monitor not in metrics:
+            raise ConfigError(
+                f"training.monitor: Received {self.monitor!r}, which is not measured.\n"
+                f"Expected one of {', '.join(sorted(metrics))}.\n"
+                "Type, for instance,  training.monitor=val/loss training.mode=min"
+            )
+        if not math.isfinite(metrics[self.monitor]):
+            raise Diverged(self.monitor, metrics[self.monitor], state.progress.batches)
+        if isinstance(state.scheduler, ReduceLROnPlateau):
+            state.scheduler.step(metrics[self.monitor])
+        elif state.scheduler:
+            state.scheduler.step()
+        return state.progress.end_epoch(
+            metrics, self.monitor, self.mode, self.early_stopping.min_delta
+        )
+
+    def _is_over(self, progress: Progress) -> bool:
+        patience = self.early_stopping.patience
+        return progress.epoch >= self.epochs or progress.waited >= (patience or math.inf)
+
+    def _device(self) -> torch.device:
+        has_gpu = self.device != "cpu" and torch.cuda.is_available()
+        if self.device == "gpu" and not has_gpu:
+            raise ConfigError(
+                "training.device: Received 'gpu', and PyTorch sees none here.\n"
+                "Expected 'cpu' or 'auto'. Type  training.device=auto"
+            )
+        if self.precision == "fp16" and not has_gpu:
+            raise ConfigError(
+                "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
+                "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
+            )
+        return torch.device("cuda" if has_gpu else "cpu")
+
+    def _start(self, model: nn.Module, device: torch.device) -> _State:
+        optimizer = self.optimizer(model.parameters())
+        scheduler = self.scheduler(optimizer) if self.scheduler else None
+        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != self.mode:
+            raise ConfigError(
+                f"training.scheduler.mode: Received {scheduler.mode!r}. Expected {self.mode!r}, "
+                f"as training.mode says, since it follows {self.monitor}."
+            )
+        dtype = _DTYPES[self.precision]
+        return _State(
+            device=device,
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scaler=torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
+            autocast=torch.autocast(device.type, dtype, enabled=dtype is not None),
+            progress=Progress(),
+        )
+
+
+@dataclass
+class _State:
+    """All that changes in training, and nothing else is needed to go on."""
+
+    device: torch.device
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    scaler: torch.amp.GradScaler
+    autocast: torch.autocast
+    progress: Progress
+
+    @property
+    def learning_rate(self) -> float:
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def save(self, run: Run, metrics: dict[str, float]) -> None:
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state["random"] = _random_state(self.device)
+
+        def write(folder: Path) -> None:
+            torch.save(state, folder / _STATE)
+
+        run.checkpoints.save(self.progress.epoch, write, metrics)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        try:
+            state = torch.load(checkpoint.path / _STATE, map_location="cpu", weights_only=True)
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            _restore_random_state(state["random"], self.device)
+        except (OSError, KeyError, ValueError, RuntimeError, UnpicklingError) as error:
+            raise CheckpointError(
+                f"{checkpoint.path} does not fit this model and optimizer: {error}\n"
+                "Train with those it was saved from, or in a new run folder."
+            ) from None
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "progress": self.progress,
+        }
+        return {**parts, "scheduler": self.scheduler} if self.scheduler else parts
+
+
+class _Means:
+    """The means of measures over an epoch, each batch weighted by its size."""
+
+    def __init__(self, part: str) -> None:
+        self._part = part
+        self._pending: list[tuple[dict[str, Tensor], int, int]] = []
+        self._sums: dict[str, float] = {}
+        self._examples = 0
+
+    def add(self, measures: Measures, size: int, step: int) -> None:
+        detached = {name: value.detach() for name, value in measures.items()}
+        self._pending.append((detached, size, step))
+        if len(self._pending) == _READ_EVERY:
+            self._collect()
+
+    def read(self) -> dict[str, float]:
+        self._collect()
+        if not self._examples:
+            raise DataError(f"data: Received no batch to measure {self._part}/loss on.")
+        return {f"{self._part}/{name}": sum_ / self._examples for name, sum_ in self._sums.items()}
+
+    def _collect(self) -> None:
+        for name in self._pending[0][0] if self._pending else ():
+            values = torch.stack([measures[name] for measures, _, _ in self._pending]).tolist()
+            for value, (_, size, step) in zip(values, self._pending, strict=True):
+                if name == "loss" and not math.isfinite(value):
+                    raise Diverged(f"{self._part}/loss", value, step)
+                self._sums[name] = self._sums.get(name, 0.0) + value * size
+        self._examples += sum(size for _, size, _ in self._pending)
+        self._pending.clear()
+
+
+def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while group := list(itertools.islice(batches, size)):
+        yield group
+
+
+def _checked(measures: object) -> Measures:
+    if isinstance(measures, Mapping) and "loss" in measures:
+        return measures
+    raise ConfigError(
+        f"training_step: Received {type(measures).__qualname__} from it. "
+        "Expected a dict of scalar tensors with 'loss' among them."
+    )
+
+
+def _named_loss(loss: str | Loss) -> Loss:
+    if callable(loss):
+        return loss
+    check_one_of("loss", loss, ("cross_entropy", "mse"))
+    return functional.cross_entropy if loss == "cross_entropy" else _mean_squared_error
+
+
+def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.shape != targets.shape:
+        raise DataError(
+            f"training.loss: Received outputs of shape {list(outputs.shape)} and targets of shape "
+            f"{list(targets.shape)}. Expected equal shapes for 'mse'."
+        )
+    return functional.mse_loss(outputs, targets)
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global generator, in types that are safe to load."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, np.asarray(keys).tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,37 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dlsweep.rundir import RunDir, RunInfo
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., RunDir]:
+    """Makes a run folder as the driver would, from a config given as a dict."""
+
+    def make(config: dict | None = None, name: str = "0000", **info: object) -> RunDir:
+        folder = RunDir(tmp_path / "outputs" / "study" / "trials" / name)
+        fields = {
+            "id": uuid.uuid4().hex,
+            "name": name,
+            "study": "study",
+            "number": int(name),
+            "objective": ["val/accuracy"],
+            "directions": ["maximize"],
+            "overrides": [],
+            "params": {},
+            "tracking": {},
+            "created": time.time(),
+        }
+        folder.create(RunInfo(**{**fields, **info}), OmegaConf.to_yaml(OmegaConf.create(config or {})))
+        return folder
+
+    return make
