@@ -102,11 +102,11 @@ class Driver:
             folder: Its run folder, made and cleared.
             judge: Told of each new record once; returns whether to prune.
         """
-        if self._mirror:
-            self._mirror.check()
         active = Active(folder, judge)
         self._active[folder.path] = active
         active.job = self.launcher.submit(argv, folder)
+        if self._mirror:
+            self._mirror.start()
 
     def turn(self) -> Iterator[tuple[RunDir, Result]]:
         """Waits a moment, then yields each run that has ended with its result."""
@@ -193,10 +193,17 @@ class Mirror:
     """The mirror's process: ``python -m dlsweep sync <folder> --follow``."""
 
     def __init__(self, folder: Path, view: View) -> None:
+        self._folder = folder
         self._view = view
         self._failure = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, unless it has been; not sooner than a run, whose start it would slow down."""
+        if self._process:
+            return
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "dlsweep", "sync", str(folder), "--follow"],
+            [sys.executable, "-m", "dlsweep", "sync", str(self._folder), "--follow"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -212,6 +219,8 @@ class Mirror:
 
     def finish(self, wait: bool) -> None:
         """Lets it tell the trackers the rest, or kills it."""
+        if self._process is None:
+            return
         assert self._process.stdin
         self._process.stdin.close()
         if not wait:
@@ -225,6 +234,7 @@ class Mirror:
         self._listener.join()
 
     def _listen(self) -> None:
+        assert self._process
         assert self._process.stdout
         for line in self._process.stdout:
             message = json.loads(line)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import optuna
 from hydra.core.override_parser.types import (
@@ -28,22 +28,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from dlsweep.compose import Composer
 from dlsweep.errors import SpaceError, did_you_mean
 
 Scalar = str | int | float | bool | None
-
-
-class Composition(Protocol):
-    """What a space must know of the configs that its choices compose."""
-
-    def is_group(self, key: str) -> bool:
-        """Whether a key names a config group."""
-
-    def has_key(self, choices: Sequence[str], key: str) -> bool:
-        """Whether the config composed with these group choices has the key."""
-
-    def keys(self, choices: Sequence[str]) -> list[str]:
-        """Every key of that config."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +97,21 @@ class Dimension:
 
 
 class SearchSpace:
-    """The swept keys of a study, and the overrides that stay fixed."""
+    """The swept keys of a study.
 
-    def __init__(
-        self, dimensions: list[Dimension], fixed: list[str], composition: Composition
-    ) -> None:
-        self._composition = composition
-        self._groups = [one for one in dimensions if composition.is_group(one.key)]
-        values = [one for one in dimensions if not composition.is_group(one.key)]
+    Attributes:
+        dimensions: Groups first, then values, those with a ``when`` last.
+        composer: Composes the app's configs with the study's fixed overrides.
+
+    Raises:
+        SpaceError: If a swept key exists in no config that the choices compose.
+    """
+
+    def __init__(self, dimensions: list[Dimension], composer: Composer) -> None:
+        self.composer = composer
+        self._groups = [one for one in dimensions if composer.is_group(one.key)]
+        values = [one for one in dimensions if not composer.is_group(one.key)]
         self.dimensions = self._groups + sorted(values, key=lambda one: bool(one.when))
-        self.fixed = fixed
         self._check_keys()
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
@@ -181,7 +174,7 @@ class SearchSpace:
         if dimension in self._groups or dimension.prefix:
             return True
         choices = [one.override(params[one.key]) for one in self._groups]
-        return self._composition.has_key(choices, dimension.key)
+        return self.composer.has_key(choices, dimension.key)
 
     def _is_active(self, dimension: Dimension, params: Mapping[str, Scalar]) -> bool:
         met = all(params.get(key) in values for key, values in dimension.when.items())
@@ -199,7 +192,7 @@ class SearchSpace:
                     )
             if not any(self._exists(one, choice) for choice in choices):
                 texts = self.overrides(choices[0])
-                hint = did_you_mean(one.key, self._composition.keys(texts))
+                hint = did_you_mean(one.key, self.composer.keys(texts))
                 raise SpaceError(
                     f"The swept key {one.key!r} exists in no config of this sweep.{hint}\n"
                     f"To add a new key, write  +{one.key}={one.text}"

@@ -6,6 +6,7 @@ from their last checkpoint under their own number, and the total is exactly ``n_
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -18,14 +19,13 @@ from omegaconf import OmegaConf
 
 from dlsweep import results
 from dlsweep.app import App
-from dlsweep.compose import Composer
 from dlsweep.driver import Driver, check_trackers, recorded_tracking
 from dlsweep.errors import ConfigError, StudyError, StudyLockedError
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
 from dlsweep.plan import show_plan
 from dlsweep.preflight import preflight
-from dlsweep.progress import Counts, View, make_view
+from dlsweep.progress import Counts, make_view
 from dlsweep.rundir import (
     FAILURES,
     Lock,
@@ -59,81 +59,91 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     tracking = recorded_tracking(options["tracking"])
     options = {name: _plain(value) for name, value in options.items()} | {"tracking": tracking}
     space, from_command_line = read_space(app, options["params"], arguments)
-    composer = app.composer(space.fixed)
     settings = sweep_settings(app, options, space, from_command_line)
     folder = StudyDir(app.config.hydra.sweep.dir)
-    asked = study_settings(options, space, composer, folder, settings)
+    asked = study_settings(options, space, folder, settings)
     if options["plan"]:
         show_plan(asked, space, settings.n_trials, settings.grid)
         return
+    check_trackers(tracking)
+    launcher = _launcher(options["launcher"])
     folder.create()
-    lock = Lock(folder.lock_file)
-    if not lock.acquire():
-        raise StudyLockedError(
-            f"The study in {folder.path} is being driven by {lock.holder()}.\n"
-            "Stop that process, or give this sweep a name of its own:  "
-            "hydra.sweeper.study_name=<name>"
-        )
-    try:
-        check_trackers(settings.tracking)
-        launcher = _launcher(options["launcher"])
-        study = Study(asked, space)
-        Sweep(app, composer, folder, study, settings).run(launcher)
-    finally:
-        lock.release()
+    with (
+        _held(folder),
+        make_view(asked.objective, Counts(settings.n_trials, slots=launcher.free_slots)) as view,
+        Driver(launcher, folder.path, view, bool(tracking)) as driver,
+    ):
+        study = Study(asked, space)  # meanwhile the launcher's parent imports the framework
+        work = Sweep(app, folder, study, settings, driver)
+        work.run()
+    work.say_result()
 
 
 class Sweep:
     """One driver's work on a study."""
 
     def __init__(
-        self, app: App, composer: Composer, folder: StudyDir, study: Study, settings: SweepSettings
+        self, app: App, folder: StudyDir, study: Study, settings: SweepSettings, driver: Driver
     ) -> None:
         self.app = app
-        self.composer = composer
+        self.composer = study.space.composer
         self.folder = folder
         self.study = study
         self.settings = settings
-        self._points: Iterator[dict[str, Scalar]] = iter(())
-        if settings.grid:
-            self._points = self._untried_points()
+        self.driver = driver
+        self.view = driver.view
         self._open = study.open_trials()
+        self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
         self._deadline = time.monotonic() + (settings.timeout or float("inf"))
         self._failed = 0
 
-    def run(self, launcher: Launcher) -> None:
+    def run(self) -> None:
         """Goes on until the study is complete, the time is up, or the user stops it."""
         self._record_study()
-        with (
-            self._view(launcher) as view,
-            Driver(launcher, self.folder.path, view, bool(self.settings.tracking)) as driver,
-        ):
-            self._preflight(launcher)
-            self._loop(driver, view)
-            self._conclude()
-            stopped = driver.stopping
-        self._say_result(view, stopped)
+        self._count_earlier()
+        if trial := self._next():
+            self._preflight()
+            self._open.insert(0, trial)
+            self._loop()
+        self._conclude()
 
-    def _loop(self, driver: Driver, view: View) -> None:
+    def say_result(self) -> None:
+        """Prints the leaderboard, the dashboards, and what is missing.
+
+        Raises:
+            StudyError: If the sweep stopped because too many trials failed.
+        """
+        results.show(self.folder, self.view.console)
+        for text in self.view.dashboards.values():
+            self.view.say(text)
+        missing = (self.settings.n_trials or 0) - self.study.finished
+        if missing > 0:
+            self.view.say(
+                f"{missing} trials are missing; the same command goes on where this stopped."
+            )
+        if self.driver.stopping == "failures":
+            raise StudyError("Too many trials failed; the reasons stand above and in their logs.")
+
+    def _loop(self) -> None:
         while True:
-            while self._has_room(driver) and (trial := self._next()):
-                self._launch(driver, view, trial)
-            if not driver.running:
+            while self._has_room() and (trial := self._next()):
+                self._launch(trial)
+            if not self.driver.running:
                 return
-            for folder, result in driver.turn():
+            for folder, result in self.driver.turn():
                 trial = self._trials.pop(folder.path)
                 result = self._checked(folder, result)
                 self.study.tell(trial, result)
-                view.ended(folder, result, self._best_so_far())
-                self._count_failure(driver, view, result)
-            if time.monotonic() > self._deadline and not driver.stopping:
-                view.say("The time is up: the running trials save and end.")
-                driver.stop("timeout")
+                self.view.ended(folder, result, self._best_so_far())
+                self._count_failure(result)
+            if time.monotonic() > self._deadline and not self.driver.stopping:
+                self.view.say("The time is up: the running trials save and end.")
+                self.driver.stop("timeout")
 
-    def _has_room(self, driver: Driver) -> bool:
-        limit = self.settings.n_jobs or driver.free_slots + driver.running
-        return driver.free_slots > 0 and driver.running < limit
+    def _has_room(self) -> bool:
+        limit = self.settings.n_jobs
+        return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
 
     def _next(self) -> Trial | None:
         if self._open:
@@ -148,20 +158,20 @@ class Sweep:
             return self.study.ask(point) if point is not None else None
         return self.study.ask()
 
-    def _launch(self, driver: Driver, view: View, trial: Trial) -> None:
+    def _launch(self, trial: Trial) -> None:
         folder = self.folder.trial(trial.number)
         overrides = [*self.composer.fixed, *trial.overrides]
         again = folder.info_file.exists()
         if again:
-            self._wait_for_orphan(folder, view)
+            self._wait_for_orphan(folder)
         else:
             self._create(folder, trial, overrides)
         self._trials[folder.path] = trial
-        view.started(folder, trial.overrides, again)
+        self.view.started(folder, trial.overrides, again)
         result = folder.result()
         if result is None or result.status == "interrupted":
             folder.clear()
-        driver.launch(
+        self.driver.launch(
             self.app.argv(overrides, folder.path),
             folder,
             judge=lambda records: self.study.judge(trial, records),
@@ -183,13 +193,13 @@ class Sweep:
         )
         folder.create(info, OmegaConf.to_yaml(config))
 
-    def _wait_for_orphan(self, folder: RunDir, view: View) -> None:
+    def _wait_for_orphan(self, folder: RunDir) -> None:
         """Lets a trial that an earlier driver left behind save and end before it goes on."""
         lock = Lock(folder.lock_file)
         if lock.acquire():
             lock.release()
             return
-        view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
+        self.view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
         if not lock.wait(_ORPHAN_PATIENCE):
             raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
         lock.release()
@@ -206,21 +216,21 @@ class Sweep:
         folder.write_result(failed)
         return failed
 
-    def _count_failure(self, driver: Driver, view: View, result: Result) -> None:
+    def _count_failure(self, result: Result) -> None:
         self._failed += result.status in FAILURES
         share = self._failed / max(_FEWEST, self.study.finished)
-        if share > self.settings.max_failure_rate and not driver.stopping:
-            view.say(
+        if share > self.settings.max_failure_rate and not self.driver.stopping:
+            self.view.say(
                 f"{self._failed} of {self.study.finished} trials failed, more than "
                 f"hydra.sweeper.max_failure_rate={self.settings.max_failure_rate} allows: stopping."
             )
-            driver.stop("failures")
+            self.driver.stop("failures")
 
-    def _preflight(self, launcher: Launcher) -> None:
+    def _preflight(self) -> None:
         texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
         configs = [self.composer.config(overrides) for overrides in texts]
         if self.app.is_own:
-            preflight(launcher, configs, self.folder.path / "check")
+            preflight(self.driver.launcher, configs, self.folder.path / "check")
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         tried = [t.user_attrs.get("point", {}).get("params") for t in self.study.finished_trials()]
@@ -233,16 +243,14 @@ class Sweep:
             return f"{len(best)} on the Pareto front"
         return f"{best[0].values[0]:.6g} (trial {best[0].number:04d})" if best else ""
 
-    def _view(self, launcher: Launcher) -> View:
-        counts = Counts(total=self.settings.n_trials, slots=launcher.free_slots)
+    def _count_earlier(self) -> None:
+        counts = self.view.counts
         for trial in self.study.finished_trials():
             counts.completed += trial.state.name == "COMPLETE"
             counts.pruned += trial.state.name == "PRUNED"
             counts.failed += trial.state.name == "FAIL"
         counts.begun_with = counts.done
-        view = make_view(self.study.settings.objective, counts)
-        view.best = self._best_so_far()
-        return view
+        self.view.best = self._best_so_far()
 
     def _record_study(self, **more: Any) -> None:
         """Writes what the study is, for the mirror and for ``report``."""
@@ -275,15 +283,21 @@ class Sweep:
         if total is not None and self.study.finished >= total:
             self._record_study(finished=time.time(), best=best)
 
-    def _say_result(self, view: View, stopped: str) -> None:
-        results.show(self.folder, view.console)
-        for text in view.dashboards.values():
-            view.say(text)
-        missing = (self.settings.n_trials or 0) - self.study.finished
-        if missing > 0:
-            view.say(f"{missing} trials are missing; the same command goes on where this stopped.")
-        if stopped == "failures":
-            raise StudyError("Too many trials failed; the reasons stand above and in their logs.")
+
+@contextlib.contextmanager
+def _held(folder: StudyDir) -> Iterator[None]:
+    """Holds the study for this driver alone."""
+    lock = Lock(folder.lock_file)
+    if not lock.acquire():
+        raise StudyLockedError(
+            f"The study in {folder.path} is being driven by {lock.holder()}.\n"
+            "Stop that process, or give this sweep a name of its own:  "
+            "hydra.sweeper.study_name=<name>"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _launcher(config: Mapping[str, Any] | None) -> Launcher:

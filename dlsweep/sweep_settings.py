@@ -74,7 +74,7 @@ def read_space(
             "-m 'training.optimizer.lr=tag(log,interval(1e-4,1e-1))',\n"
             "or leave out -m for a single run."
         )
-    return SearchSpace(dimensions, texts, app.composer(texts)), bool(swept)
+    return SearchSpace(dimensions, app.composer(texts)), bool(swept)
 
 
 def _parse_param(
@@ -141,7 +141,6 @@ def sweep_settings(
 def study_settings(
     options: Mapping[str, Any],
     space: SearchSpace,
-    composer: Composer,
     folder: StudyDir,
     settings: SweepSettings,
 ) -> StudySettings:
@@ -168,7 +167,7 @@ def study_settings(
         pruner={} if settings.grid else options["pruner"] or {},
         seed=options["seed"],
         enqueue=options["enqueue"],
-        identity=_identity(space, composer),
+        identity=_identity(space),
     )
 
 
@@ -182,11 +181,11 @@ def _direction(text: str) -> Direction:
     return "maximize"
 
 
-def _identity(space: SearchSpace, composer: Composer) -> dict[str, str]:
+def _identity(space: SearchSpace) -> dict[str, str]:
     """What makes a study the study it is: its space, and every value that is fixed."""
     identity = {f"space of {one.key}": _space_text(one) for one in space.dimensions}
     swept = {one.key for one in space.dimensions}
-    for key, value in leaves(composer.config([])):
+    for key, value in leaves(space.composer.config([])):
         if key.partition(".")[0] not in _CIRCUMSTANCES and key not in swept:
             if not OmegaConf.is_config(value):
                 identity[key] = identity_text(value._value())

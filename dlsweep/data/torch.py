@@ -164,10 +164,22 @@ def _typed(targets: Array) -> Array:
 
 
 def size_of(batch: Any) -> int:
-    """How many examples a batch has: the length of its first tensor."""
-    while not isinstance(batch, Tensor):
-        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
-    return len(batch)
+    """How many examples a batch has: the length of its first tensor.
+
+    Raises:
+        DataError: If it has no tensor.
+    """
+    for tensor in _tensors(batch):
+        return len(tensor)
+    raise DataError(f"data: Received a batch of {_described(batch)}. Expected tensors in it.")
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, (Mapping, tuple, list)):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _tensors(value)
 
 
 def _described(found: object) -> str:

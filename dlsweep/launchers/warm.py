@@ -45,10 +45,18 @@ def main() -> None:
             wakeup.recv(4096)
             _reap(server)
         if server in ready:
-            message, descriptors, _, _ = socket.recv_fds(server, _PACKET, 2)
+            message, descriptors = _receive(server)
             if not message:
                 return
             _start(server, json.loads(message), descriptors, warm)
+
+
+def _receive(server: socket.socket) -> tuple[bytes, list[int]]:
+    try:
+        message, descriptors, _, _ = socket.recv_fds(server, _PACKET, 2)
+    except ConnectionResetError:
+        return b"", []  # the driver closed with a message of ours unread
+    return message, descriptors
 
 
 def _preload(server: socket.socket, modules: list[str]) -> bool:

@@ -65,7 +65,7 @@ class Server:
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            def do_GET(self) -> None:
                 name, wanted = self.path[1:], self.headers["Range"]
                 server.requests.append((name, wanted))
                 if name not in server.files:

@@ -88,7 +88,5 @@ def test_a_damaged_entry_is_named(cache: Path):
     decoded_once("numbers", DIGEST, lambda: {"x": np.arange(500)})
     path = cache / "numbers-0123456789ab" / "x.npy"
     os.truncate(path, 200)
-    with pytest.raises(
-        DataError, match=r"numbers-0123456789ab is damaged[\s\S]*Remove that folder"
-    ):
+    with pytest.raises(DataError, match=r"numbers-0123456789ab is damaged[\s\S]*Remove"):
         decoded_once("numbers", DIGEST, lambda: {"x": np.arange(500)})

@@ -63,9 +63,7 @@ def test_a_gzip_with_a_changed_byte_is_refused(tmp_path: Path):
         read_idx(path, 3)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>not found</html>", bytes([0, 0, 8, 1]) + bytes(20)]
-)
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", bytes([0, 0, 8, 1, 0])])
 def test_another_kind_of_file_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "images"
     path.write_bytes(content)
