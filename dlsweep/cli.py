@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -60,21 +61,34 @@ def _run_hydra() -> None:
     full = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us and not Hydra's printer
     base = None if hydra.__version__.startswith("1.4") else "1.3"
+    asked: list[tuple[DictConfig, HydraConf]] = []
+
+    def single(config: DictConfig) -> None:
+        asked.append((config, HydraConfig.get()))
+
+    app = hydra.main(config_path=str(conf_dir()), config_name="config", version_base=base)(single)
     try:
-        hydra.main(config_path=str(conf_dir()), config_name="config", version_base=base)(single)()
+        app()
+    except OSError as error:
+        if error.filename is None or full == "1":
+            raise
+        _end(
+            f"{error.filename} cannot be written: {error.strerror}.\n"
+            "Give another folder with  outputs=/some/folder"
+        )
     except (HydraException, OmegaConfBaseException) as error:
         if full == "1":
             raise
         from dlsweep.explain import explain
 
         _end(explain(error, sys.argv[1:]))
+    for config, node in asked:  # after Hydra, whose own error report would stand before ours
+        _run_once(config, node)
 
 
-def single(config: DictConfig) -> None:
-    """The app's task function: one run."""
+def _run_once(config: DictConfig, node: HydraConf) -> None:
     from dlsweep.single import run_once
 
-    node = HydraConfig.get()
     folder = Path(node.runtime.output_dir)
     run_once(config, node.sweeper, list(node.overrides.task), folder)
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-import hydra.utils
 from omegaconf import OmegaConf
 
 from dlsweep.errors import TrackerError
 from dlsweep.launchers.base import Job, Launcher
 from dlsweep.progress import View
 from dlsweep.rundir import Record, Result, RunDir
+from dlsweep.signature import build
 from dlsweep.trackers.base import Tracker
 
 #: How often, in seconds, the driver looks around while nothing rings.
@@ -184,8 +184,8 @@ def check_trackers(tracking: Mapping[str, Any]) -> None:
         TrackerError: If one cannot, with the reason.
         MissingExtraError: If its package is not installed.
     """
-    for options in tracking.values():
-        tracker: Tracker = hydra.utils.instantiate(options)
+    for name, options in tracking.items():
+        tracker: Tracker = build(f"tracking.{name}", options)
         tracker.check()
 
 

@@ -81,5 +81,5 @@ class Diverged(DlsweepError):  # noqa: N818 - the name of the status it leads to
 
 def did_you_mean(received: str, valid: Iterable[str]) -> str:
     """A sentence that names the valid words nearest to the one received, or an empty string."""
-    nearest = difflib.get_close_matches(received, list(valid), n=3, cutoff=0.5)
+    nearest = difflib.get_close_matches(received, sorted(set(valid)), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(word) for word in nearest)}?" if nearest else ""

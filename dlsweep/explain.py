@@ -70,8 +70,9 @@ def _valid_keys(arguments: Sequence[str], wrong: str) -> list[str]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         try:
-            config = compose("config", kept)
+            config = compose("config", kept, return_hydra_config=True)
         except HydraException:
-            config = compose("config")
+            config = compose("config", return_hydra_config=True)
         groups = GlobalHydra.instance().config_loader().list_groups("")
-    return [key for key, _ in leaves(config)] + groups
+    keys = [key for key, _ in leaves(config)]
+    return [key for key in keys if wrong.startswith("hydra") or key[:5] != "hydra"] + groups

@@ -15,10 +15,9 @@ import json
 import os
 import select
 import signal
+import sys
 from collections import Counter
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,15 @@ from dlsweep.errors import (
     TrackerError,
     did_you_mean,
 )
-from dlsweep.rundir import Lock, Result, RunDir, StudyDir, write_atomically
-from dlsweep.trackers import Tracker
-from dlsweep.trackers.base import State, ViewLostError
+from dlsweep.rundir import Lock, Result, RunDir, StudyDir
+from dlsweep.trackers.base import State
 from dlsweep.trackers.link import Announce, Link, Options
+from dlsweep.trackers.views import RunView, StudyView
 
 #: Seconds between two looks at the folders.
 _LOOK_EVERY = 0.4
 #: Seconds to wait for another mirror of the same folder.
 _LOCK_PATIENCE = 15.0
-#: Records told between two notes of the position.
-_BATCH = 500
 _NICENESS = 10
 
 
@@ -64,8 +61,8 @@ def sync(folder: str | os.PathLike[str], trackers: list[str] | None = None) -> d
         for place in places:
             place.hold(holds)
             place.turn()
-    links = [link for place in places for link in place.links]
-    if failures := {f"{link.name}: {link.failure}": None for link in links if link.failure}:
+    links = _links(places)
+    if failures := [f"{link.name}: {link.failure}" for link in links if link.failure]:
         raise TrackerError("\n".join(failures))
     told: Counter[str] = Counter()
     for link in links:
@@ -90,6 +87,7 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
     with ExitStack() as holds:
         for place in places:
             place.hold(holds)
+        holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
         following = True
         while following:
             for place in places:
@@ -98,7 +96,11 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
         for place in places:
             place.look_again()
             place.turn()
-    return not any(link.failure for place in places for link in place.links)
+    behind = [link for link in _links(places) if link.failure]
+    for link in behind:
+        print(f"{link.name} is not up to date. {link.failure}", file=sys.stderr)
+        print(f"Bring it up to date:  python -m dlsweep sync {folder}", file=sys.stderr)
+    return not behind
 
 
 def main(folder: str, trackers: list[str], follow: bool) -> int:
@@ -121,121 +123,12 @@ def main(folder: str, trackers: list[str], follow: bool) -> int:
     return 0
 
 
-@dataclass
-class _Position:
-    """How far one tracker has been told of one folder; kept in that folder.
-
-    Attributes:
-        options: The tracker's options. With others it is another tracker, told from the start.
-        offset: The bytes of the record file that were told.
-        told: The end that was told, if any.
-        state: The tracker's own.
-    """
-
-    options: Options
-    offset: int = 0
-    told: dict[str, Any] | None = None
-    state: State = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: Path, options: Options) -> _Position:
-        try:
-            kept = cls(**json.loads(path.read_text()))
-        except FileNotFoundError:
-            return cls(options)
-        return kept if kept.options == options else cls(options)
-
-    def save(self, path: Path) -> None:
-        write_atomically(path, json.dumps(asdict(self)))
-
-
-class _StudyView:
-    """One tracker's view of a study itself."""
-
-    def __init__(self, study: StudyDir, link: Link) -> None:
-        self._file = study.mirror_file(link.name)
-        self._study = study
-        self.link = link
-        self._position: _Position | None = None
-
-    @property
-    def state(self) -> State | None:
-        """What the tracker knows of the study; None before it was told."""
-        return self._position.state if self._position else None
-
-    def open(self, info: dict[str, Any]) -> None:
-        """Tells of the study before its trials, once a process."""
-        if self._position is None:
-            info = {key: value for key, value in info.items() if key not in ("finished", "best")}
-            self.link.call(lambda tracker: self._open(tracker, info))
-
-    def close(self, info: dict[str, Any]) -> None:
-        """Tells of the study behind its trials, if there is something new."""
-        position = self._position
-        if position and position.told != info:
-            self._position = None
-            self.link.call(lambda tracker: self._tell(tracker, info, position))
-
-    def _open(self, tracker: Tracker, info: dict[str, Any]) -> None:
-        position = _Position.load(self._file, self.link.options)
-        try:
-            self._tell(tracker, info, position)
-        except ViewLostError:
-            self._tell(tracker, info, _Position(self.link.options))
-
-    def _tell(self, tracker: Tracker, info: dict[str, Any], position: _Position) -> None:
-        tracker.log_study(self._study, info, position.state)
-        position.told = info
-        position.save(self._file)
-        self._position = position
-
-
-class _RunView:
-    """One tracker's view of one run."""
-
-    def __init__(self, run: RunDir, link: Link) -> None:
-        self._file = run.mirror_file(link.name)
-        self._run = run
-        self._link = link
-        self._position: _Position | None = None
-
-    def update(self, tracker: Tracker, parent: State, end: Result | None, verify: bool) -> None:
-        """Tells all that is new, and how the run ended if it has."""
-        told = asdict(end) if end else None
-        if self._position is None:
-            position = _Position.load(self._file, self._link.options)
-            if end and position.told == told and not verify:
-                return
-            self._position = self._start(tracker, parent, position)
-        self._log(tracker, self._position)
-        if end and self._position.told != told:
-            tracker.finish(self._run, end, self._position.state)
-            self._position.told = told
-            self._position.save(self._file)
-
-    def _start(self, tracker: Tracker, parent: State, position: _Position) -> _Position:
-        try:
-            tracker.start(self._run, parent, position.state)
-        except ViewLostError:
-            position = _Position(self._link.options)
-            tracker.start(self._run, parent, position.state)
-        return position
-
-    def _log(self, tracker: Tracker, position: _Position) -> None:
-        records = self._run.records(position.offset)
-        while batch := list(islice(records, _BATCH)):
-            tracker.log(self._run, [record for record, _ in batch], position.state)
-            position.offset = batch[-1][1]
-            position.save(self._file)
-            self._link.told += len(batch)
-
-
 class _Watched:
     """A run that is not over, as far as its trackers know."""
 
     def __init__(self, path: Path) -> None:
         self._run = RunDir(path)
-        self._views: dict[str, _RunView] = {}
+        self._views: dict[str, RunView] = {}
         self._seen: tuple[int, int] | None = None
 
     def exists(self) -> bool:
@@ -262,7 +155,7 @@ class _Watched:
 
     def _tell(self, link: Link, parent: State, end: Result | None, verify: bool) -> bool:
         """A view that failed is dropped: the next try goes on from the folder's position."""
-        view = self._views.pop(link.name, None) or _RunView(self._run, link)
+        view = self._views.pop(link.name, None) or RunView(self._run, link)
         if not link.call(lambda tracker: view.update(tracker, parent, end, verify)):
             return False
         self._views[link.name] = view
@@ -280,7 +173,7 @@ class _Place:
         self._over: set[str] = set()
         self._verify = False
         self.links: list[Link] = []
-        self._study_views: list[_StudyView] = []
+        self._study_views: list[StudyView] = []
 
     @property
     def is_study(self) -> bool:
@@ -293,16 +186,22 @@ class _Place:
             return dict(self._study_info()["tracking"])
         return RunDir(self._path).info().tracking
 
-    def connect(self, names: list[str], announce: Announce | None, verify: bool) -> None:
-        """Sets up the trackers of these names."""
+    def connect(
+        self,
+        names: list[str],
+        links: dict[str, Link],
+        announce: Announce | None,
+        verify: bool,
+    ) -> None:
+        """Sets up the trackers of these names; those with equal options are one."""
         self._verify = verify
-        self.links = [
-            Link(name, options, self._path, announce)
-            for name, options in self.tracking().items()
-            if name in names
-        ]
+        for name, options in self.tracking().items():
+            if name in names:
+                key = json.dumps([name, options], sort_keys=True)
+                new = Link(name, options, self._path, announce)
+                self.links.append(links.setdefault(key, new))
         if self._study:
-            self._study_views = [_StudyView(self._study, link) for link in self.links]
+            self._study_views = [StudyView(self._study, link) for link in self.links]
 
     def hold(self, holds: ExitStack) -> None:
         """Keeps other mirrors away.
@@ -326,28 +225,25 @@ class _Place:
 
     def turn(self) -> None:
         """Tells everything that is new."""
-        parents = self._open_study()
+        info = self._study_info()  # before the runs: the study is over after its last run
+        parents = self._open_study(info)
         owing = len(parents) < len(self.links)
         self._discover()
         for name, run in list(self._live.items()):
             if run.tell(parents, owing, self._verify):
                 self._over.add(name)
                 del self._live[name]
-        self._close_study()
+        for view in self._study_views:
+            view.close(info)
         self._rotate()
 
-    def _open_study(self) -> dict[Link, State]:
+    def _open_study(self, info: dict[str, Any]) -> dict[Link, State]:
         """The trackers that know of the study, each with its state of it."""
         if self._study is None:
             return {link: {} for link in self.links}
-        info = self._study_info()
         for view in self._study_views:
             view.open(info)
         return {view.link: view.state for view in self._study_views if view.state is not None}
-
-    def _close_study(self) -> None:
-        for view in self._study_views:
-            view.close(self._study_info())
 
     def _discover(self) -> None:
         for name in sorted(self._names() - self._over - self._live.keys()):
@@ -369,9 +265,8 @@ class _Place:
             self._live[first] = self._live.pop(first)
 
     def _study_info(self) -> dict[str, Any]:
-        assert self._study
-        info: dict[str, Any] = json.loads(self._study.info_file.read_text())
-        return info
+        text = self._study.info_file.read_text() if self._study else "{}"
+        return dict(json.loads(text))
 
 
 def _connect(
@@ -389,9 +284,15 @@ def _connect(
                 f"Expected: {', '.join(known) or 'none, it was run with tracking=none'}."
                 f"{did_you_mean(name, known)}"
             )
+    links: dict[str, Link] = {}
     for place in places:
-        place.connect(wanted or known, announce, verify)
+        place.connect(wanted or known, links, announce, verify)
     return places
+
+
+def _links(places: list[_Place]) -> list[Link]:
+    """The trackers of these places, each once."""
+    return list(dict.fromkeys(link for place in places for link in place.links))
 
 
 def _find_places(folder: Path) -> list[_Place]:
@@ -425,7 +326,7 @@ def _input_stays_open(seconds: float) -> bool:
 
 
 def _print_line(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)
+    print(json.dumps(event), file=sys.__stdout__, flush=True)
 
 
 def _size(path: Path) -> int:

@@ -32,6 +32,7 @@ def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -
         ConfigError: With every distinct problem found.
     """
     desk = RunDir(folder)
+    desk.log_file = Path("/dev/stderr")  # a download shows its progress
     plain = [OmegaConf.to_container(config) for config in configs]
     write_atomically(folder / _CONFIGS, json.dumps(plain))
     job = launcher.submit(["-m", "dlsweep", "check", str(folder)], desk)
@@ -40,7 +41,9 @@ def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -
     try:
         problems = json.loads((folder / _PROBLEMS).read_text())
     except FileNotFoundError:
-        raise ConfigError(f"The check of the config ended early:\n{desk.log_tail(30)}") from None
+        raise ConfigError(
+            f"The check of the config ended early, with exit code {job.poll()}; see above."
+        ) from None
     finally:
         for file in folder.iterdir():
             file.unlink()

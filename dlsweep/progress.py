@@ -112,8 +112,10 @@ class View:
             _STYLES.get(result.status, "red"),
         )
         if result.status in FAILURES:
-            self.say(f"  {result.reason}")
-            self.say("\n".join(f"  | {line}" for line in folder.log_tail().splitlines()))
+            tail = folder.log_tail()
+            if result.reason not in tail:
+                self.say(f"  {result.reason}")
+            self.say("\n".join(f"  | {line}" for line in tail.splitlines()))
 
     def say(self, text: str) -> None:
         """A sentence for the person."""

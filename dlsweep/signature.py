@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import hydra.utils
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from dlsweep.errors import ConfigError, did_you_mean
+from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
 from dlsweep.trainers.base import Trainer
 
 _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -40,6 +41,21 @@ def locate(key: str, target: str) -> Any:
         ) from None
 
 
+def build(key: str, node: Any) -> Any:
+    """Builds what a config node's ``_target_`` names.
+
+    Raises:
+        ConfigError: If its arguments do not fit; another DlsweepError if the target raised that.
+    """
+    try:
+        return hydra.utils.instantiate(node)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, DlsweepError):
+            raise cause from None
+        raise ConfigError(f"{key}: {cause or error}") from cause
+
+
 def problems(config: DictConfig) -> list[str]:
     """What is wrong with a composed config, a sentence each; empty if nothing is."""
     found: list[str] = []
@@ -55,11 +71,35 @@ def problems(config: DictConfig) -> list[str]:
         except ConfigError as error:
             found.append(str(error))
             continue
-        if key != "training" or (inspect.isclass(target) and issubclass(target, Trainer)):
+        if key != "training" or is_trainer(target):
             found += _mismatches(key, target, node)
         elif not callable(target):
             found.append(f"training._target_: {node['_target_']} is not callable.")
+    return found or _refusals(config)
+
+
+def is_trainer(target: Any) -> bool:
+    """Whether a target is a Trainer class, and not a plain function."""
+    return inspect.isclass(target) and issubclass(target, Trainer)
+
+
+def _refusals(config: DictConfig) -> list[str]:
+    """What trainer and data refuse when they are built; both are cheap next to a trial."""
+    found = []
+    training = config.get("training")
+    if training and is_trainer(locate("training", training["_target_"])):
+        found += _refusal("training", training)
+    if "_target_" in (config.get("data") or {}):
+        found += _refusal("data", config.data)
     return found
+
+
+def _refusal(key: str, node: DictConfig) -> list[str]:
+    try:
+        build(key, node)
+    except DlsweepError as error:
+        return [str(error)]
+    return []
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from dlsweep.driver import Driver, check_trackers, recorded_tracking
-from dlsweep.errors import DlsweepError, StudyError
+from dlsweep.errors import DlsweepError
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_view
 from dlsweep.rundir import FAILURES, Result, RunDir, RunInfo
+from dlsweep.signature import build
 
 _COMMAND = ("-m", "dlsweep")
 
@@ -53,20 +54,18 @@ def run_once(config: DictConfig, sweeper: DictConfig, overrides: Sequence[str], 
         created=time.time(),
     )
     try:
-        folder.create(info, OmegaConf.to_yaml(config))
-    except OSError as error:
-        raise StudyError(
-            f"The folder {path} cannot be written: {error.strerror}.\n"
-            "Give another with  outputs=/some/folder"
-        ) from None
-    _drive(folder, info, config)
+        _drive(folder, info, config)
+    except DlsweepError:
+        if not folder.info_file.exists():
+            shutil.rmtree(path, ignore_errors=True)  # Hydra has made it, and nothing was started
+        raise
 
 
 def resume(path: Path) -> None:
     """Goes on with a run from its last checkpoint; one that has completed is left alone.
 
     Raises:
-        StudyError: If the folder is not a run's, or belongs to a sweep.
+        StudyError: If the folder is not a run's.
     """
     folder = RunDir(path)
     info = folder.info()
@@ -82,21 +81,22 @@ def resume(path: Path) -> None:
 
 def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
     check_trackers(info.tracking)
-    launcher = hydra.utils.instantiate(config.launcher)
+    launcher = build("launcher", config.launcher)
     view = make_view(info.objective, Counts(total=1, slots=1))
     argv = [*_COMMAND, *info.overrides, f"hydra.run.dir={folder.path}"]
-    with view, Driver(launcher, folder.path, view, bool(info.tracking)) as driver:
+    with Driver(launcher, folder.path, view, bool(info.tracking)) as driver:
         preflight(launcher, [config], folder.path / "check")
-        view.started(folder, info.overrides, again=folder.records_file.exists())
-        driver.launch(argv, folder)
-        ended: list[Result] = []
-        while not ended:
-            for _, result in driver.turn():
-                view.ended(folder, result)
-                ended.append(result)
+        if not folder.info_file.exists():
+            folder.create(info, OmegaConf.to_yaml(config))
+        with view:
+            view.started(folder, info.overrides, again=folder.records_file.exists())
+            driver.launch(argv, folder)
+            while not (ended := list(driver.turn())):
+                pass
+            view.ended(folder, ended[0][1])
     for text in view.dashboards.values():
         view.say(text)
-    _say(folder, ended[0])
+    _say(folder, ended[0][1])
 
 
 def _say(folder: RunDir, result: Result) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 from omegaconf import OmegaConf
 
 from dlsweep import results
@@ -36,6 +36,7 @@ from dlsweep.rundir import (
     write_atomically,
 )
 from dlsweep.search_space import Scalar
+from dlsweep.signature import build
 from dlsweep.study import Study, Trial
 from dlsweep.sweep_settings import SweepSettings, read_space, study_settings, sweep_settings
 
@@ -68,11 +69,8 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
     folder.create()
-    with (
-        _held(folder),
-        make_view(asked.objective, Counts(settings.n_trials, slots=launcher.free_slots)) as view,
-        Driver(launcher, folder.path, view, bool(tracking)) as driver,
-    ):
+    view = make_view(asked.objective, Counts(settings.n_trials, slots=launcher.free_slots))
+    with _held(folder), Driver(launcher, folder.path, view, bool(tracking)) as driver:
         study = Study(asked, space)  # meanwhile the launcher's parent imports the framework
         work = Sweep(app, folder, study, settings, driver)
         work.run()
@@ -105,7 +103,8 @@ class Sweep:
         if trial := self._next():
             self._preflight()
             self._open.insert(0, trial)
-            self._loop()
+            with self.view:
+                self._loop()
         self._conclude()
 
     def say_result(self) -> None:
@@ -301,10 +300,15 @@ def _held(folder: StudyDir) -> Iterator[None]:
 
 
 def _launcher(config: Mapping[str, Any] | None) -> Launcher:
-    launcher = hydra.utils.instantiate(config) if config else LocalLauncher(start="fresh")
+    launcher = build("launcher", config) if config else LocalLauncher(preload=_imported())
     if not isinstance(launcher, Launcher):
         raise ConfigError(f"launcher: Received {type(launcher).__name__}. Expected a Launcher.")
     return launcher
+
+
+def _imported() -> list[str]:
+    """The frameworks that another app has imported, which its trials will import too."""
+    return [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
 
 
 def _plain(value: Any) -> Any:

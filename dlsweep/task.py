@@ -8,7 +8,6 @@ function ``train(run, cfg) -> metrics``.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import random
 import signal
@@ -19,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,7 +26,7 @@ from dlsweep.devices import THREADS_VARIABLE
 from dlsweep.errors import ConfigError, Diverged, DlsweepError
 from dlsweep.run import Run
 from dlsweep.rundir import Result, Status, first_nonfinite
-from dlsweep.signature import locate
+from dlsweep.signature import build, is_trainer, locate
 from dlsweep.trainers.base import Trainer
 
 
@@ -83,8 +81,8 @@ def train(run: Run) -> Any:
     OmegaConf.resolve(config)
     _seed(config)
     target = locate("training", config.training["_target_"])
-    if inspect.isclass(target) and issubclass(target, Trainer):
-        trainer: Trainer = hydra.utils.instantiate(config.training)
+    if is_trainer(target):
+        trainer: Trainer = build("training", config.training)
         return trainer.fit(run)
     return target(run, config)
 

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-from dlsweep.channel import CHANNEL_VARIABLE, RUN_VARIABLE, DriverEnd
+from dlsweep.channel import CHANNEL_VARIABLE, RUN_VARIABLE, Channel, DriverEnd
 from dlsweep.errors import ConfigError
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.launchers.warm import run_python
@@ -63,6 +63,8 @@ class InlineLauncher(Launcher):
             code = run_python(list(argv))
         finally:
             del os.environ[RUN_VARIABLE]
+            if unused := Channel.inherited():  # by a command that is no trial
+                unused.close()
         answering.join()
         wire.close()
         return InlineJob(folder, code)

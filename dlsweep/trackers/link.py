@@ -30,7 +30,8 @@ class Link:
         options: Its arguments, and ``_target_``.
         folder: The folder of the study or of the run.
         announce: Called once: with ``{"tracker", "ready", "view"}`` when the tracker first works,
-            or with ``{"tracker", "error"}`` if it fails before that.
+            or with ``{"tracker", "error"}`` if it fails before that. Later failures are said on
+            standard error. Without it nothing is said.
 
     Attributes:
         failure: Why the last call failed; None if it did not.
@@ -46,6 +47,7 @@ class Link:
         self.told = 0
         self._folder = folder
         self._announce = announce
+        self._announced = False
         self._tracker: Tracker | None = None
         self._said: set[str] = set()
         self.try_now()
@@ -64,7 +66,7 @@ class Link:
                 self._tracker.check()
             action(self._tracker)
         except Exception as error:  # noqa: BLE001 - a tracker is anybody's code
-            self._fail(error)
+            self._fail(self._cause(error))
             return False
         self._succeed(self._tracker)
         return True
@@ -72,10 +74,19 @@ class Link:
     def _succeed(self, tracker: Tracker) -> None:
         self.failure = None
         self._wait = _FIRST_WAIT
-        if self._announce:
+        if self._announce and not self._announced:
             view = tracker.view.replace("{folder}", shlex.quote(str(self._folder)))
             self._announce({"tracker": self.name, "ready": True, "view": view})
-            self._announce = None
+            self._announced = True
+
+    def _cause(self, error: Exception) -> Exception:
+        """What the tracker's own check finds, which says it better, or else the error itself."""
+        try:
+            if self._tracker:
+                self._tracker.check()
+        except Exception as cause:  # noqa: BLE001 - as above
+            return cause
+        return error
 
     def _fail(self, error: Exception) -> None:
         known = isinstance(error, DlsweepError)
@@ -83,10 +94,10 @@ class Link:
         self._tracker = None
         self._retry_at = time.monotonic() + self._wait
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
-        if self._announce:
+        if self._announce and not self._announced:
             self._announce({"tracker": self.name, "error": self.failure})
-            self._announce = None
-        elif self.failure not in self._said:
+            self._announced = True
+        elif self._announce and self.failure not in self._said:
             print(f"{self.name} is behind and will be tried again. {self.failure}", file=sys.stderr)
         self._said.add(self.failure)
 

@@ -9,7 +9,8 @@ import re
 import shlex
 import socket
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import islice
@@ -37,6 +38,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _SQLITE = "sqlite:///"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
@@ -73,9 +75,10 @@ class MLflowTracker(Tracker):
                 "Expected a file, sqlite:///outputs/mlflow.db, or a server, http://host:5000"
             )
         self.uri = tracking_uri
+        self._place = re.sub("//[^/]*@", "//", tracking_uri)  # without a password
         self.view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
         if self.database is None:
-            self.view = tracking_uri
+            self.view = self._place
         self._checkpoint = checkpoint
         self._experiments: dict[str, str] = {}
 
@@ -175,10 +178,8 @@ class MLflowTracker(Tracker):
     def _experiment(self, name: str) -> str:
         """The id of a study's experiment, which is created if need be."""
         if name not in self._experiments:
-            lock = _create_database(self.database) if self.database else None
-            self._experiments[name] = self._find_experiment(name)
-            if lock:
-                lock.release()
+            with _creating(self.database) if self.database else nullcontext():
+                self._experiments[name] = self._find_experiment(name)
         return self._experiments[name]
 
     def _find_experiment(self, name: str) -> str:
@@ -192,7 +193,7 @@ class MLflowTracker(Tracker):
             return self._client.create_experiment(name, root)
         if found.lifecycle_stage != "active":
             raise TrackerError(
-                f"The MLflow experiment {name!r} was deleted in {self.uri}.\n"
+                f"The MLflow experiment {name!r} was deleted in {self._place}.\n"
                 "Restore it there, or give the study another name:  hydra.sweeper.study_name=…"
             )
         return str(found.experiment_id)
@@ -226,7 +227,7 @@ class MLflowTracker(Tracker):
                 raise
             stage = "deleted"
         if stage != "active":
-            raise ViewLostError(f"The MLflow run {run_id} is no longer in {self.uri}.")
+            raise ViewLostError(f"The MLflow run {run_id} is no longer in {self._place}.")
 
     def _best_trial(self, study: StudyDir, experiment: str, best: dict[str, Any]) -> dict[str, str]:
         tags = {
@@ -271,20 +272,24 @@ class MLflowTracker(Tracker):
             self._client.log_artifacts(run_id, str(best.path), f"checkpoint/{best.path.name}")
 
 
-def _create_database(path: Path) -> Lock:
-    """Makes an empty database and holds its lock while MLflow fills it in.
+@contextmanager
+def _creating(path: Path) -> Iterator[None]:
+    """Makes an empty database, and keeps other processes away while MLflow fills it.
 
-    Several processes that create the tables at once crash each other.
+    Several that create its tables at once crash each other.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path.with_name(f"{path.name}.lock"))
     if not lock.wait(_CREATE_SECONDS):
         raise TrackerError(f"{path} is being created by {lock.holder()}, without an end.")
-    if not path.exists():
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-    return lock
+    try:
+        if not path.exists():
+            connection = sqlite3.connect(path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.close()
+        yield
+    finally:
+        lock.release()
 
 
 def _check_writable(path: Path) -> None:

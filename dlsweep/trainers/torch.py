@@ -161,7 +161,7 @@ class TorchTrainer(Trainer):
         outputs = model(inputs)
         measures = {"loss": self.loss(outputs, targets)}
         if self.loss is functional.cross_entropy:
-            measures["accuracy"] = (outputs.argmax(1) == targets).float().mean()
+            measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
         return measures
 
     def validation_step(self, model: nn.Module, batch: Any) -> Measures:

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import json
+import math
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from dlsweep.checkpoint import Checkpointer
+from dlsweep.errors import ConfigError, TrackerError
+from dlsweep.rundir import Record, Result, RunDir, StudyDir
+from dlsweep.trackers.base import ViewLostError
+from dlsweep.trackers.mlflow import MLflowTracker
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
+
+STUDY = {
+    "id": "s5",
+    "name": "study",
+    "objective": ["val/accuracy"],
+    "directions": ["maximize"],
+    "created": 100.0,
+    "n_trials": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def tracker(tmp_path_factory: pytest.TempPathFactory) -> MLflowTracker:
+    """One database for all tests here; each has a run of its own."""
+    return MLflowTracker(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
+
+
+@pytest.fixture
+def client(tracker: MLflowTracker):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracker.uri)
+
+
+def begin(tracker: MLflowTracker, run: RunDir, parent=None) -> dict:
+    state: dict = {}
+    tracker.start(run, parent or {}, state)
+    return state
+
+
+def test_a_run_has_its_name_tags_params_and_config(tracker, client, make_run):
+    run = make_run(
+        {"model": {"hidden": [8, 8]}, "seed": 0},
+        overrides=["seed=0", "training/optimizer=adam"],
+        params={"training/optimizer": "adam"},
+        created=1000.5,
+    )
+    kept = client.get_run(begin(tracker, run)["run_id"])
+    assert (kept.info.run_name, kept.info.status, kept.info.start_time) == (
+        "0000",
+        "RUNNING",
+        1_000_500,
+    )
+    assert kept.data.params == {
+        "model.hidden": "[8, 8]",
+        "seed": "0",
+        "training/optimizer": "adam",
+    }
+    tags = {name: text for name, text in kept.data.tags.items() if name.startswith("dlsweep.")}
+    assert tags == {
+        "dlsweep.run_id": run.info().id,
+        "dlsweep.folder": str(run.path),
+        "dlsweep.overrides": "seed=0 training/optimizer=adam",
+        "dlsweep.status": "running",
+    }
+    assert "mlflow.parentRunId" not in kept.data.tags
+    (artifact,) = client.list_artifacts(kept.info.run_id)
+    assert artifact.path == "config.yaml"
+    assert kept.info.artifact_uri.startswith((tracker.database.parent / "mlartifacts").as_uri())
+
+
+def test_a_trial_is_a_child_of_its_study(tracker, client, make_run, tmp_path):
+    parent: dict = {}
+    tracker.log_study(StudyDir(tmp_path), STUDY, parent)
+    child = client.get_run(begin(tracker, make_run(), parent)["run_id"])
+    assert child.data.tags["mlflow.parentRunId"] == parent["run_id"]
+    assert child.info.experiment_id == client.get_run(parent["run_id"]).info.experiment_id
+
+
+def test_metrics_are_curves_with_steps_and_milliseconds(tracker, client, make_run):
+    run = make_run()
+    state = begin(tracker, run)
+    tracker.log(run, [Record(3, 5.25, {"a": 1.0, "b": math.nan}), Record(4, 6.0, {"a": 2})], state)
+    points = client.get_metric_history(state["run_id"], "a")
+    assert [(p.step, p.timestamp, p.value) for p in points] == [(3, 5250, 1.0), (4, 6000, 2.0)]
+    (point,) = client.get_metric_history(state["run_id"], "b")
+    assert math.isnan(point.value)
+
+
+def test_more_metrics_than_one_call_takes_arrive(tracker, client, make_run):
+    run = make_run()
+    state = begin(tracker, run)
+    tracker.log(run, [Record(step, 1.0, {"a": step, "b": step}) for step in range(700)], state)
+    assert len(client.get_metric_history(state["run_id"], "b")) == 700
+
+
+def test_more_and_longer_params_than_mlflow_takes_arrive(tracker, client, make_run):
+    run = make_run({**{f"p{k}": k for k in range(230)}, "long": "x" * 9000, "odd@name": 1})
+    params = client.get_run(begin(tracker, run)["run_id"]).data.params
+    assert len(params) == 232
+    assert len(params["long"]) == 6000
+    assert params["odd_name"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("a@b", "a_b"), ("/a", "a"), ("../x", "x"), ("a//b", "a/b"), (".", "_"), ("ü", "ü")],
+)
+def test_a_name_that_mlflow_refuses_is_mended(tracker, client, make_run, name, kept):
+    run = make_run()
+    state = begin(tracker, run)
+    tracker.log(run, [Record(0, 1.0, {name: 1.0})], state)
+    assert list(client.get_run(state["run_id"]).data.metrics) == [kept]
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("completed", "FINISHED"),
+        ("pruned", "FINISHED"),
+        ("killed", "KILLED"),
+        ("failed", "FAILED"),
+        ("out_of_memory", "FAILED"),
+        ("diverged", "FAILED"),
+    ],
+)
+def test_a_finished_run_shows_how_it_ended(tracker, client, make_run, status, shown):
+    run = make_run()
+    run.log_file.write_text("the log")
+    state = begin(tracker, run)
+    result = Result(status, "a reason", {"val/accuracy": 0.75}, ended=2000.25)
+    tracker.finish(run, result, state)
+    tracker.finish(run, result, state)
+    kept = client.get_run(state["run_id"])
+    assert (kept.info.status, kept.info.end_time) == (shown, 2_000_250)
+    assert kept.data.tags["dlsweep.status"] == status
+    assert kept.data.tags["dlsweep.reason"] == "a reason"
+    assert kept.data.metrics == {"result/val/accuracy": 0.75}
+    assert len(client.get_metric_history(state["run_id"], "result/val/accuracy")) == 1
+    assert "log.txt" in [artifact.path for artifact in client.list_artifacts(state["run_id"])]
+
+
+def test_a_run_that_goes_on_after_its_end_is_running_again(tracker, client, make_run):
+    run = make_run()
+    state = begin(tracker, run)
+    tracker.finish(run, Result("killed", ended=1.0), state)
+    tracker.log(run, [Record(1, 1.0, {"a": 1.0})], state)
+    assert client.get_run(state["run_id"]).info.status == "RUNNING"
+
+
+def save_checkpoints(run: RunDir) -> None:
+    checkpoints = Checkpointer(run.checkpoints, monitor="val/accuracy", mode="max")
+    for step, accuracy in enumerate([0.5, 0.9, 0.7]):
+        text = str(accuracy)
+        checkpoints.save(
+            step,
+            lambda folder, text=text: (folder / "model.txt").write_text(text),
+            {"val/accuracy": accuracy},
+        )
+
+
+@pytest.mark.parametrize(
+    ("keep", "status", "kept"),
+    [
+        (True, "completed", ["checkpoint/step-00000001"]),
+        (True, "pruned", []),
+        (False, "completed", []),
+    ],
+)
+def test_the_best_checkpoint_of_a_completed_run_is_kept(
+    tracker, client, make_run, keep, status, kept
+):
+    run = make_run()
+    save_checkpoints(run)
+    teller = MLflowTracker(tracker.uri, checkpoint=keep)
+    state = begin(teller, run)
+    teller.finish(run, Result(status, ended=1.0), state)
+    artifacts = client.list_artifacts(state["run_id"], "checkpoint")
+    assert [artifact.path for artifact in artifacts] == kept
+
+
+def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
+    runs = [make_run(name=f"{k:04d}") for k in range(2)]
+    study = StudyDir(runs[0].path.parents[1])
+    info = {**STUDY, "id": "over"}
+    parent: dict = {}
+    tracker.log_study(study, info, parent)
+    states = [begin(tracker, run, parent) for run in runs]
+    assert client.get_run(parent["run_id"]).info.status == "RUNNING"
+    best = {"number": 1, "value": 0.9, "params": {"lr": 0.1}}
+    tracker.log_study(study, {**info, "finished": 300.0, "best": best}, parent)
+    kept = client.get_run(parent["run_id"])
+    assert (kept.info.run_name, kept.info.status, kept.info.end_time) == (
+        "study",
+        "FINISHED",
+        300_000,
+    )
+    assert kept.data.metrics == {"best/val/accuracy": 0.9}
+    assert kept.data.tags["dlsweep.best_run_id"] == states[1]["run_id"]
+    assert json.loads(kept.data.tags["dlsweep.best_params"]) == {"lr": 0.1}
+    tracker.log_study(study, {**info, "n_trials": 9}, parent)
+    assert client.get_run(parent["run_id"]).info.status == "RUNNING"
+
+
+def test_a_best_trial_whose_folder_is_gone_stops_nothing(tracker, client, tmp_path):
+    best = {"number": 7, "value": 0.9, "params": {}}
+    info = {**STUDY, "id": "without trials", "finished": 300.0, "best": best}
+    parent: dict = {}
+    tracker.log_study(StudyDir(tmp_path), info, parent)
+    assert client.get_run(parent["run_id"]).data.tags["dlsweep.best_trial"] == "7"
+
+
+def test_a_deleted_run_is_said_to_be_lost(tracker, client, make_run):
+    run = make_run()
+    state = begin(tracker, run)
+    client.delete_run(state["run_id"])
+    with pytest.raises(ViewLostError, match="no longer in"):
+        tracker.start(run, {}, state)
+
+
+def test_a_deleted_experiment_is_named(tracker, client, make_run):
+    client.delete_experiment(client.create_experiment("dropped"))
+    with pytest.raises(TrackerError, match="experiment 'dropped' was deleted"):
+        begin(tracker, make_run(study="dropped"))
+
+
+def test_processes_that_start_on_no_database_at_once_share_one(make_run, tmp_path):
+    runs = [make_run(name=f"{k:04d}") for k in range(2)]
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    code = (
+        "import sys; from dlsweep.rundir import RunDir;"
+        "from dlsweep.trackers.mlflow import MLflowTracker;"
+        f"MLflowTracker({uri!r}).start(RunDir(sys.argv[1]), {{}}, {{}})"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(run.path)]) for run in runs]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    with sqlite3.connect(tmp_path / "new" / "mlflow.db") as connection:
+        (count,) = connection.execute("SELECT count(DISTINCT experiment_id) FROM runs").fetchone()
+    connection.close()
+    assert count == 1
+
+
+def test_a_relative_file_is_found_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tracker = MLflowTracker("sqlite:///outputs/mlflow.db")
+    assert tracker.uri == f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    assert tracker.view == f"mlflow ui --backend-store-uri {tracker.uri}"
+    tracker.check()
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "sqlite:///", "http://", "databricks"])
+def test_another_kind_of_uri_is_refused(uri):
+    with pytest.raises(ConfigError, match=f"Received '{uri}'.\nExpected a file"):
+        MLflowTracker(uri)
+
+
+def test_a_password_is_not_shown():
+    assert MLflowTracker("https://me:secret@host/path").view == "https://host/path"
+
+
+def test_a_file_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "outputs").write_text("in the way")
+    with pytest.raises(TrackerError, match="cannot be written"):
+        MLflowTracker(f"sqlite:///{tmp_path}/outputs/mlflow.db").check()
+
+
+def test_a_server_that_is_away_is_said_at_once():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(TrackerError, match=f"127.0.0.1:{port} does not answer: .*refused"):
+        MLflowTracker(f"http://127.0.0.1:{port}").check()
+    assert time.monotonic() - begun < 1
+
+
+def test_a_server_that_never_answers_holds_up_a_call_for_seconds_only(make_run):
+    from mlflow.exceptions import MlflowException
+
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        threading.Thread(target=swallow, args=(deaf,), daemon=True).start()
+        tracker = MLflowTracker(f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        tracker.check()
+        begun = time.monotonic()
+        with pytest.raises(MlflowException, match="HTTPConnectionPool"):
+            begin(tracker, make_run())
+        assert time.monotonic() - begun < 15
+
+
+def swallow(server: socket.socket) -> None:
+    """Takes connections and hangs up on each."""
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        connection.close()
+
+
+def test_making_and_checking_one_imports_no_mlflow(tmp_path):
+    code = (
+        "import sys; from dlsweep.trackers.mlflow import MLflowTracker;"
+        f"MLflowTracker('sqlite:///{tmp_path}/m.db').check();"
+        "print([m for m in sys.modules if m in ('mlflow', 'sqlalchemy')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

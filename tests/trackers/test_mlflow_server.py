@@ -1,0 +1,125 @@
+"""A real MLflow server that goes away under the mirror and comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dlsweep.rundir import Result, RunDir
+
+pytestmark = pytest.mark.slow
+
+
+class Server:
+    """``mlflow server`` on a port of its own, with its files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        files = f"{self.folder}/artifacts"
+        stores = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        stores += ["--artifacts-destination", files]
+        where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *stores, *where],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def stop(self) -> None:
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def rows(self, query: str) -> list[tuple]:
+        with sqlite3.connect(self.folder / "server.db") as connection:
+            rows = connection.execute(query).fetchall()
+        connection.close()
+        return rows
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+
+
+def log(run: RunDir, steps: range) -> None:
+    with run.records_file.open("a") as file:
+        for step in steps:
+            record = {"step": step, "time": float(step), "metrics": {"a": step}}
+            file.write(json.dumps(record) + "\n")
+
+
+def test_a_server_that_goes_and_comes_back_is_told_everything_once(
+    server: Server, make_run: Callable[..., RunDir]
+) -> None:
+    options = {
+        "_target_": "dlsweep.trackers.mlflow.MLflowTracker",
+        "tracking_uri": f"http://127.0.0.1:{server.port}",
+    }
+    run = make_run({"lr": 0.1}, number=None, tracking={"mlflow": options})
+    server.start()
+    wait_for_port(server.port)
+    code = f"from dlsweep import mirror as m; raise SystemExit(m.main({str(run.path)!r}, [], 1))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert json.loads(process.stdout.readline())["ready"]
+    log(run, range(5))
+    wait_for(lambda: len(server.rows("SELECT step FROM metrics")) == 5)
+    server.stop()
+    log(run, range(5, 10))
+    run.write_result(Result("completed", ended=20.0))
+    time.sleep(2)
+    server.start()
+    wait_for_port(server.port)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert said.count("behind") == said.count("does not answer") == 1, said
+    assert len(said.splitlines()) == 2, said
+    assert sorted(server.rows("SELECT step FROM metrics")) == [(step,) for step in range(10)]
+    assert server.rows("SELECT name, status FROM runs") == [("0000", "FINISHED")]
+    assert list(server.folder.glob("artifacts/**/config.yaml"))
+
+
+def wait_for_port(port: int) -> None:
+    def answers() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    wait_for(answers)
+
+
+def wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.1)

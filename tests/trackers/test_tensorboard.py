@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from dlsweep.rundir import Record, Result
+from dlsweep.trackers.base import ViewLostError
+from dlsweep.trackers.tensorboard import TensorBoardTracker
+
+pytestmark = pytest.mark.slow
+
+
+def tell(run, records, result=None, tracker=None, state=None):
+    tracker, state = tracker or TensorBoardTracker(), {} if state is None else state
+    tracker.start(run, {}, state)
+    tracker.log(run, records, state)
+    if result:
+        tracker.finish(run, result, state)
+    return state
+
+
+def read(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_scalars_have_step_wall_time_and_value(make_run):
+    run = make_run(name="0003")
+    tell(run, [Record(4, 100.25, {"a": 0.5, "b/c": 2.0}), Record(5, 101.5, {"a": 0.25})])
+    events = read(run.path.parents[1] / "tensorboard" / "0003")
+    assert [(e.step, e.wall_time, e.value) for e in events.Scalars("a")] == [
+        (4, 100.25, 0.5),
+        (5, 101.5, 0.25),
+    ]
+    assert [e.value for e in events.Scalars("b/c")] == [2.0]
+
+
+def test_nan_and_infinity_stay_what_they_are(make_run):
+    run = make_run()
+    tell(run, [Record(0, 1.0, {"a": math.nan}), Record(1, 1.0, {"a": math.inf})])
+    first, second = read(run.path.parents[1] / "tensorboard" / "0000").Scalars("a")
+    assert math.isnan(first.value)
+    assert second.value == math.inf
+
+
+def test_a_single_run_keeps_its_events_in_its_own_folder(make_run):
+    run = make_run(number=None)
+    tell(run, [Record(0, 1.0, {"a": 1.0})], Result("completed", metrics={"a": 3.0}, ended=9.0))
+    events = read(run.path / "tensorboard")
+    assert [e.value for e in events.Scalars("result/a")] == [3.0]
+
+
+def test_a_torn_event_is_cut_off(make_run):
+    run = make_run()
+    tracker = TensorBoardTracker()
+    state = tell(run, [Record(0, 1.0, {"a": 1.0})])
+    (file,) = (run.path.parents[1] / "tensorboard" / "0000").iterdir()
+    with file.open("ab") as events:
+        events.write(b"\x19torn by a crash")
+    tell(run, [Record(1, 2.0, {"a": 2.0})], tracker=tracker, state=state)
+    assert [e.value for e in read(file.parent).Scalars("a")] == [1.0, 2.0]
+    assert file.stat().st_size == state["size"]
+
+
+def test_a_shortened_file_is_said_to_be_lost(make_run):
+    run = make_run()
+    state = tell(run, [Record(0, 1.0, {"a": 1.0})])
+    (file,) = (run.path.parents[1] / "tensorboard" / "0000").iterdir()
+    with file.open("r+b") as events:
+        events.truncate(10)
+    with pytest.raises(ViewLostError, match=f"has 10 bytes. Expected {state['size']} or more"):
+        TensorBoardTracker().start(run, {}, state)
+
+
+def test_the_hparams_page_lists_params_objective_and_status(make_run):
+    from tensorboard.plugins.hparams import api_pb2
+
+    ended = [("completed", 0.5, "adam"), ("failed", 0.25, "sgd")]
+    for number, (status, lr, optimizer) in enumerate(ended):
+        params = {"lr": lr, "training/optimizer": optimizer, "nesterov": True}
+        run = make_run(name=f"{number:04d}", params=params)
+        tell(run, [Record(0, 1.0, {"val/accuracy": lr})], Result(status, ended=9.0))
+    experiment, sessions = hparams_page(run.path.parents[1] / "tensorboard")
+    assert {info.name for info in experiment.hparam_infos} == {
+        "lr",
+        "training/optimizer",
+        "nesterov",
+    }
+    assert "val/accuracy" in {info.name.tag for info in experiment.metric_infos}
+    assert [
+        (
+            group.hparams["lr"].number_value,
+            group.hparams["training/optimizer"].string_value,
+            group.hparams["nesterov"].bool_value,
+            api_pb2.Status.Name(group.sessions[0].status),
+            [metric.value for metric in group.metric_values if metric.name.tag == "val/accuracy"],
+        )
+        for group in sessions
+    ] == [
+        (0.5, "adam", True, "STATUS_SUCCESS", [0.5]),
+        (0.25, "sgd", True, "STATUS_FAILURE", [0.25]),
+    ]
+
+
+def hparams_page(logdir):
+    """What TensorBoard's own back end serves to the HParams page."""
+    from tensorboard import context
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins import base_plugin
+    from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
+
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(logdir))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(logdir))
+    page = backend_context.Context(base_plugin.TBContext(data_provider=provider))
+    request = context.RequestContext()
+    metadata = page.hparams_metadata(request, "")
+    experiment = page.experiment_from_metadata(request, "", True, metadata, [])
+    wanted = api_pb2.ListSessionGroupsRequest(
+        start_index=0,
+        slice_size=10,
+        allowed_statuses=[api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE],
+        include_metrics=True,
+    )
+    answer = list_session_groups.Handler(request, page, "", wanted).run()
+    return experiment, sorted(answer.session_groups, key=lambda group: group.name)
+
+
+def test_making_and_checking_one_imports_no_tensorboard():
+    code = (
+        "import sys; from dlsweep.trackers.tensorboard import TensorBoardTracker;"
+        "TensorBoardTracker().check(); print([m for m in sys.modules if m == 'tensorboard'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

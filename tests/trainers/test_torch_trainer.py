@@ -1,0 +1,514 @@
+"""The PyTorch trainer on small data: what it learns, measures, refuses and saves."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from dlsweep.data import Data, Split
+from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
+from dlsweep.models.torch import MLP
+from dlsweep.run import Run
+from dlsweep.rundir import RunDir
+from dlsweep.trainers.early_stopping import EarlyStopping
+from dlsweep.trainers.torch import TorchTrainer, setup
+
+pytestmark = pytest.mark.slow
+CONF = Path(__file__).parents[2] / "conf"
+SGD = functools.partial(torch.optim.SGD, lr=0.1)
+FROZEN = functools.partial(torch.optim.SGD, lr=0.0)
+MakeRun = Callable[..., RunDir]
+
+
+def blobs(count: int = 90) -> Split:
+    """Three classes of points, far apart."""
+    targets = np.arange(count) % 3
+    noise = np.random.default_rng(count).normal(size=(count, 2))
+    return Split(np.array([[0, 4], [4, 0], [-4, -4]])[targets] + noise, targets)
+
+
+class Blobs(TorchTrainer):
+    """The shipped trainer with a model and data of its own."""
+
+    def build_model(self, run: Run) -> nn.Module:
+        return MLP([2], 3, hidden=8)
+
+    def build_data(self, run: Run) -> object:
+        return Data(blobs(90), blobs(30), record={"name": "blobs"})
+
+
+class Line(TorchTrainer):
+    """A regression; targets of shape [examples, width]."""
+
+    width = 1
+
+    def build_model(self, run: Run) -> nn.Module:
+        return nn.Linear(1, 1)
+
+    def build_data(self, run: Run) -> object:
+        x = np.linspace(-1, 1, 40).reshape(40, 1)
+        split = Split(x, np.repeat(3 * x + 1, self.width, axis=1))
+        return {"train": (split.inputs, split.targets), "validation": (split.inputs, split.targets)}
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def fit(make_run: MakeRun):
+    """Trains in a new run folder from seed 0; returns the metrics and the folder."""
+
+    def fit(trainer: TorchTrainer, name: str = "0000", config: dict | None = None):
+        folder = make_run(config, name=name)
+        setup(seed=0)
+        with Run.open(folder.path) as run:
+            return trainer.fit(run), folder
+
+    return fit
+
+
+def logged(folder: RunDir) -> list[dict[str, float]]:
+    return [{**record.metrics, "step": record.step} for record, _ in folder.records()]
+
+
+def weights(folder: RunDir) -> dict[str, torch.Tensor]:
+    path = max(folder.checkpoints.glob("step-*")) / "state.pt"
+    return torch.load(path, weights_only=True)["model"]
+
+
+def whole_config(**training: object) -> dict:
+    """The shipped config files, put together without Hydra's command line."""
+    loop = OmegaConf.load(CONF / "training" / "default.yaml")
+    del loop["defaults"]
+    loop.optimizer = OmegaConf.load(CONF / "training" / "optimizer" / "adam.yaml")
+    loop.merge_with(training)
+    return {
+        "seed": 0,
+        "framework": OmegaConf.load(CONF / "framework" / "torch.yaml"),
+        "data": OmegaConf.load(CONF / "data" / "mnist.yaml"),
+        "model": OmegaConf.load(CONF / "model" / "mlp.yaml"),
+        "training": loop,
+    }
+
+
+# What it learns and measures
+
+
+def test_the_shipped_config_learns_digits(make_run: MakeRun):
+    folder = make_run(whole_config(epochs=2))
+    setup(seed=0)
+    with Run.open(folder.path) as run:
+        metrics = instantiate(run.config.training).fit(run)
+    assert metrics["val/accuracy"] > 0.9
+    assert json.loads((folder.path / "data.json").read_text())["source"] == "embedded"
+
+
+def test_the_keys_of_the_config_are_the_arguments():
+    config = OmegaConf.to_container(OmegaConf.load(CONF / "training" / "default.yaml"))
+    chosen_in_defaults = {"optimizer", "scheduler"}
+    keys = set(config) - {"defaults", "_target_"} | chosen_in_defaults
+    parameters = inspect.signature(TorchTrainer).parameters
+    assert keys == set(parameters)
+    plain = keys - chosen_in_defaults - {"early_stopping", "seed"}
+    assert {key: config[key] for key in plain} == {key: parameters[key].default for key in plain}
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("cosine", [1e-3, 7.5e-4, 2.5e-4]),
+        ("step", [1e-3, 1e-3, 5e-4]),
+        ("plateau", [1e-3, 1e-3, 1e-3]),
+    ],
+)
+def test_each_shipped_scheduler_follows_the_epochs(make_run: MakeRun, name: str, rates: list):
+    config = whole_config(epochs=3, batch_size=2000)
+    config["training"].scheduler = OmegaConf.load(CONF / "training" / "scheduler" / f"{name}.yaml")
+    folder = make_run(config)
+    with Run.open(folder.path) as run:
+        instantiate(run.config.training).fit(run)
+    assert [record["lr"] for record in logged(folder)] == pytest.approx(rates)
+
+
+def test_every_epoch_is_logged_with_what_there_is_to_know(fit):
+    metrics, folder = fit(Blobs(SGD, epochs=3, batch_size=32))
+    records = logged(folder)
+    assert [record["step"] for record in records] == [1, 2, 3]
+    names = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "epoch", "step"}
+    assert all(set(record) == names for record in records)
+    assert metrics["val/accuracy"] > 0.95
+    assert records[-1]["train/loss"] < records[0]["train/loss"]
+
+
+def test_means_weigh_each_example_the_same(fit):
+    _, folder = fit(Blobs(FROZEN, epochs=1, batch_size=64))  # batches of 64 and 26
+    model = MLP([2], 3, hidden=8)
+    model.load_state_dict(weights(folder))
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(blobs(90).inputs).float())
+    targets = torch.from_numpy(blobs(90).targets)
+    (record,) = logged(folder)
+    assert record["train/loss"] == pytest.approx(
+        float(nn.functional.cross_entropy(outputs, targets)), rel=1e-5
+    )
+    accuracy = float((outputs.argmax(1) == targets).double().mean())
+    assert record["train/accuracy"] == pytest.approx(accuracy, rel=1e-9)
+
+
+def test_many_batches_are_all_counted(fit):
+    _, few = fit(Blobs(FROZEN, epochs=1, batch_size=90))
+    _, many = fit(Blobs(FROZEN, epochs=1, batch_size=1), name="0001")
+    assert logged(many)[0]["train/loss"] == pytest.approx(logged(few)[0]["train/loss"], rel=1e-5)
+
+
+def test_the_loop_does_what_a_loop_by_hand_does(fit):
+    _, folder = fit(Blobs(SGD, epochs=2, batch_size=90))
+    setup(seed=0)
+    model = MLP([2], 3, hidden=8)
+    x, y = torch.from_numpy(blobs(90).inputs).float(), torch.from_numpy(blobs(90).targets)
+    for _ in range(2):  # a batch of everything, so that its order does not matter
+        nn.functional.cross_entropy(model(x), y).backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+                parameter.grad = None
+    for name, value in weights(folder).items():
+        torch.testing.assert_close(value, model.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"), [("val/loss", "min"), ("val/accuracy", "max"), ("train/loss", "max")]
+)
+def test_the_best_epoch_is_returned(fit, monitor: str, mode: str):
+    metrics, folder = fit(Blobs(SGD, epochs=4, monitor=monitor, mode=mode))
+    pick = max if mode == "max" else min
+    best = pick(record[monitor] for record in logged(folder))
+    assert metrics[monitor] == best
+    (record,) = [each for each in logged(folder) if each["epoch"] == metrics["epoch"]]
+    assert metrics == {name: value for name, value in record.items() if name != "step"}
+
+
+def test_regression_measures_the_loss_alone(fit):
+    trainer = Line(SGD, epochs=40, loss="mse", monitor="val/loss", mode="min")
+    metrics, folder = fit(trainer)
+    assert set(metrics) == {"train/loss", "val/loss", "lr", "epoch"}
+    assert metrics["val/loss"] < 0.1 * logged(folder)[0]["val/loss"]
+
+
+def test_targets_that_would_be_broadcast_are_refused(fit):
+    trainer = Line(SGD, loss="mse", monitor="val/loss", mode="min")
+    trainer.width = 2
+    with pytest.raises(DataError, match=r"outputs of shape \[40, 1\] and targets of shape \[40, 2"):
+        fit(trainer)
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.L1Loss(), functools.partial(nn.functional.l1_loss, reduction="mean")]
+)
+def test_a_loss_can_be_any_callable(fit, loss):
+    metrics, _ = fit(Line(FROZEN, epochs=1, loss=loss, monitor="val/loss", mode="min"))
+    setup(seed=0)
+    model, x = nn.Linear(1, 1), torch.linspace(-1, 1, 40)[:, None]
+    by_hand = (model(x) - 3 * x - 1).abs().mean().item()
+    assert metrics["val/loss"] == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_a_subclass_can_measure_what_it_likes_on_batches_of_its_own(fit):
+    class Custom(Blobs):
+        def build_data(self, run: Run) -> object:
+            rows = [{"point": torch.ones(2), "label": 1}] * 10
+            return {"train": DataLoader(rows, 4), "validation": DataLoader(rows, 4)}
+
+        def training_step(self, model: nn.Module, batch: dict) -> dict:
+            outputs = model(batch["point"])
+            loss = nn.functional.cross_entropy(outputs, batch["label"])
+            return {"loss": loss, "size": torch.tensor(float(len(outputs)))}
+
+    metrics, _ = fit(Custom(SGD, epochs=1, monitor="val/size"))
+    assert metrics["train/size"] == metrics["val/size"] == (4 * 4 + 4 * 4 + 2 * 2) / 10
+
+
+def test_dropout_is_on_in_training_and_off_in_validation(fit):
+    modes = []
+
+    class Watched(Blobs):
+        def training_step(self, model: nn.Module, batch):
+            modes.append((model.training, torch.is_grad_enabled()))
+            return super().training_step(model, batch)
+
+    fit(Watched(SGD, epochs=1, batch_size=90))
+    assert modes == [(True, True), (False, False)]
+
+
+# How a step is made
+
+
+def test_accumulated_batches_are_as_good_as_one_large_batch(fit):
+    _, large = fit(Blobs(SGD, epochs=2, batch_size=60))
+    _, small = fit(Blobs(SGD, epochs=2, batch_size=20, accumulate=3), name="0001")
+    for name, value in weights(large).items():  # the last group holds 20 and 10 examples
+        torch.testing.assert_close(value, weights(small)[name])
+
+
+def test_the_norm_of_the_gradients_is_clipped(fit):
+    plain = functools.partial(torch.optim.SGD, lr=1.0)
+    _, start = fit(Blobs(FROZEN, epochs=1, batch_size=90))
+    _, free = fit(Blobs(plain, epochs=1, batch_size=90), name="0001")
+    _, clipped = fit(Blobs(plain, epochs=1, batch_size=90, clip_norm=0.01), name="0002")
+
+    def moved(folder: RunDir) -> float:
+        deltas = [weights(folder)[name] - value for name, value in weights(start).items()]
+        return math.sqrt(sum(float((delta**2).sum()) for delta in deltas))
+
+    assert moved(free) > 0.1
+    assert moved(clipped) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_bf16_is_the_forward_passs_alone(fit):
+    kinds = set()
+
+    class Watched(Blobs):
+        def training_step(self, model: nn.Module, batch):
+            kinds.add(model(batch[0]).dtype)
+            return super().training_step(model, batch)
+
+    metrics, folder = fit(Watched(SGD, epochs=5, batch_size=16, precision="bf16"))
+    assert kinds == {torch.bfloat16}
+    assert {value.dtype for value in weights(folder).values()} == {torch.float32}
+    assert metrics["val/accuracy"] > 0.9
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_learns_in_every_precision(fit, precision: str):
+    trainer = Blobs(SGD, None, 5, 16, device="gpu", precision=precision, clip_norm=1.0)
+    metrics, _ = fit(trainer)
+    assert metrics["val/accuracy"] > 0.9
+
+
+def test_the_plateau_scheduler_follows_the_monitored_metric(fit):
+    plateau = functools.partial(
+        torch.optim.lr_scheduler.ReduceLROnPlateau, mode="max", factor=0.1, patience=1
+    )
+    slow = functools.partial(torch.optim.SGD, lr=1e-6)
+    _, folder = fit(Blobs(slow, plateau, epochs=4))
+    assert [record["lr"] for record in logged(folder)] == pytest.approx([1e-6] * 3 + [1e-7])
+
+
+def test_a_plateau_scheduler_that_looks_the_other_way_is_refused(fit):
+    plateau = functools.partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode="min")
+    with pytest.raises(ConfigError, match=r"scheduler\.mode: Received 'min'\. Expected 'max'"):
+        fit(Blobs(SGD, plateau))
+
+
+# How it ends
+
+
+def test_patience_ends_a_training_that_no_longer_improves(fit):
+    trainer = Blobs(FROZEN, epochs=9, early_stopping=EarlyStopping(patience=2))
+    _, folder = fit(trainer)
+    assert [record["step"] for record in logged(folder)] == [1, 2, 3]
+    with Run.open(folder.path) as run:
+        trainer.fit(run)
+    assert len(logged(folder)) == 3
+
+
+def test_a_wish_to_stop_is_met_at_the_epochs_end(fit):
+    class Pruned(Blobs):
+        def build_model(self, run: Run) -> nn.Module:
+            self.run = run
+            return super().build_model(run)
+
+        def validation_step(self, model: nn.Module, batch):
+            self.run.stop("pruned")
+            return super().validation_step(model, batch)
+
+    trainer = Pruned(SGD, epochs=5, checkpoint_every=4)
+    metrics, folder = fit(trainer)
+    assert metrics["epoch"] == 1
+    assert trainer.run.stop_reason == "pruned"
+    assert [path.name for path in folder.checkpoints.glob("step-*")] == ["step-00000001"]
+
+
+def test_a_loss_that_is_nan_ends_the_training_at_its_batch(fit):
+    class Broken(Blobs):
+        calls = 0
+
+        def training_step(self, model: nn.Module, batch):
+            self.calls += 1
+            return {"loss": super().training_step(model, batch)["loss"] * self._factor()}
+
+        def _factor(self) -> float:
+            return math.nan if self.calls == 7 else 1.0
+
+    trainer = Broken(SGD, batch_size=30, monitor="val/loss", mode="min")
+    with pytest.raises(Diverged, match="train/loss became nan at step 6"):
+        fit(trainer)  # 3 batches and one of validation, then the third of epoch 2
+
+
+def test_a_validation_loss_that_is_infinite_ends_the_training(fit):
+    class Broken(Blobs):
+        def validation_step(self, model: nn.Module, batch):
+            return {"loss": torch.tensor(math.inf), "accuracy": torch.tensor(1.0)}
+
+    with pytest.raises(Diverged, match="val/loss became inf at step 3"):
+        fit(Broken(SGD, batch_size=30))
+
+
+def test_a_monitored_metric_that_is_nan_ends_the_training(fit):
+    class Broken(Blobs):
+        def training_step(self, model: nn.Module, batch):
+            measures = super().training_step(model, batch)
+            return {**measures, "score": torch.tensor(math.nan)}
+
+    with pytest.raises(Diverged, match="val/score became nan at step 1"):
+        fit(Broken(SGD, monitor="val/score"))
+
+
+# What it saves
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [(1, [2, 4, 5]), (2, [2, 4, 5]), (3, [2, 3, 5]), (9, [2, 5])]
+)
+def test_the_best_and_the_last_epoch_are_saved_whatever_the_interval(fit, every, steps):
+    class PeaksInTheSecond(Blobs):
+        accuracies = iter([0.1, 0.9, 0.5, 0.4, 0.3])
+
+        def validation_step(self, model: nn.Module, batch):
+            return {"loss": torch.tensor(1.0), "accuracy": torch.tensor(next(self.accuracies))}
+
+    metrics, folder = fit(PeaksInTheSecond(SGD, epochs=5, checkpoint_every=every))
+    assert sorted(int(path.name[-8:]) for path in folder.checkpoints.glob("step-*")) == steps
+    with Run.open(folder.path) as run:
+        assert run.checkpoints.best().metrics == metrics
+
+
+def test_a_finished_run_is_not_trained_again(fit):
+    metrics, folder = fit(Blobs(SGD, epochs=2))
+    before = weights(folder)
+    with Run.open(folder.path) as run:
+        again = Blobs(SGD, epochs=2).fit(run)
+    assert again == metrics
+    assert len(logged(folder)) == 2
+    assert all(torch.equal(value, before[name]) for name, value in weights(folder).items())
+
+
+def test_a_checkpoint_of_another_model_is_refused(fit):
+    class Wider(Blobs):
+        def build_model(self, run: Run) -> nn.Module:
+            return MLP([2], 3, hidden=9)
+
+    _, folder = fit(Blobs(SGD, epochs=1))
+    with Run.open(folder.path) as run, pytest.raises(CheckpointError, match="does not fit this"):
+        Wider(SGD, epochs=2).fit(run)
+
+
+def test_the_datas_record_lies_in_the_run_folder(fit):
+    _, folder = fit(Blobs(SGD, epochs=1))
+    record = json.loads((folder.path / "data.json").read_text())
+    assert record == {"name": "blobs", "examples": {"train": 90, "validation": 30}}
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, r"training\.epochs: Received 0\. Expected 1 or more"),
+        ({"batch_size": 0}, r"training\.batch_size: Received 0"),
+        ({"accumulate": 0}, r"training\.accumulate: Received 0"),
+        ({"checkpoint_every": 0}, r"training\.checkpoint_every: Received 0"),
+        ({"seed": -1}, r"training\.seed: Received -1\. Expected 0 or more"),
+        ({"clip_norm": 0.0}, r"training\.clip_norm: Received 0\.0"),
+        ({"clip_norm": math.nan}, r"training\.clip_norm: Received nan"),
+        ({"device": "tpu"}, r"training\.device: Received 'tpu'\. Expected one of auto, cpu, gpu"),
+        ({"precision": "int8"}, r"training\.precision: Received 'int8'"),
+        ({"mode": "most"}, r"training\.mode: Received 'most'"),
+        ({"loss": "crossentropy"}, r"training\.loss: Received 'crossentropy'"),
+    ],
+)
+def test_an_argument_out_of_its_range_is_refused(arguments: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        TorchTrainer(SGD, **arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_a_gpu_that_is_not_there_is_refused(fit):
+    with pytest.raises(ConfigError, match=r"training\.device: Received 'gpu'"):
+        fit(Blobs(SGD, device="gpu"))
+
+
+def test_fp16_on_a_cpu_is_refused_with_the_reason(fit):
+    with pytest.raises(ConfigError, match=r"'fp16' on a CPU[\s\S]*training\.precision=bf16"):
+        fit(Blobs(SGD, device="cpu", precision="fp16"))
+
+
+def test_a_monitor_that_is_not_measured_is_refused_after_one_epoch(fit):
+    with pytest.raises(ConfigError, match=r"'val/f1'[\s\S]*one of epoch, lr, train/accuracy"):
+        fit(Blobs(SGD, epochs=9, monitor="val/f1"))
+
+
+@pytest.mark.parametrize("answer", [torch.tensor(1.0), {"accuracy": torch.tensor(1.0)}, None])
+def test_a_training_step_without_a_loss_is_refused(fit, answer):
+    class Broken(Blobs):
+        def training_step(self, model: nn.Module, batch):
+            return answer
+
+    with pytest.raises(ConfigError, match=r"Expected a dict of scalar tensors with 'loss'"):
+        fit(Broken(SGD))
+
+
+def test_data_without_a_batch_is_refused(fit):
+    class Empty(Blobs):
+        def build_data(self, run: Run) -> object:
+            nothing = TensorDataset(torch.zeros(0, 2), torch.zeros(0))
+            return {"train": DataLoader(nothing), "validation": DataLoader(nothing)}
+
+    with pytest.raises(DataError, match="no batch to measure train/loss on"):
+        fit(Empty(SGD))
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        ({}, ConfigError, "model: Received nothing"),
+        ({"model": {"_target_": "builtins.dict"}}, ConfigError, r"model: Received builtins\.dict"),
+        ({"model": {"_target_": "torch.nn.Identity"}}, ConfigError, "data: Received nothing"),
+        (
+            {
+                "model": {"_target_": "torch.nn.Identity"},
+                "data": {"_target_": "dlsweep.data.mnist", "classes": 3},
+            },
+            ConfigError,
+            r"data\.classes: Received 3",
+        ),
+        (
+            {
+                "model": {"_target_": "torch.nn.Identity"},
+                "data": {"_target_": "builtins.dict", "train": 1},
+            },
+            DataError,
+            "data: Received a dict with 'train'",
+        ),
+    ],
+)
+def test_a_config_that_cannot_work_says_where(fit, config: dict, error: type, message: str):
+    with pytest.raises(error, match=message):
+        fit(TorchTrainer(SGD), config=config)
