@@ -35,9 +35,19 @@ def main() -> None:
             raise SystemExit(_VERBS[verb](sys.argv[2:]))
         if RUN_VARIABLE in os.environ:
             raise SystemExit(_train())
+        sys.argv[1:] = overrides_first(sys.argv[1:])
         _run_hydra()
     except DlsweepError as error:
         _end(error)
+
+
+def overrides_first(arguments: Sequence[str]) -> list[str]:
+    """The same command line with overrides before flags, as Hydra 1.3 needs it."""
+
+    def is_flag(argument: str) -> bool:
+        return argument.startswith("-") or not ("=" in argument or argument[:1] in ("+", "~"))
+
+    return sorted(arguments, key=is_flag)
 
 
 def conf_dir() -> Path:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from rich.console import Console
 from rich.table import Table
 
+from dlsweep.progress import make_console
 from dlsweep.search_space import SearchSpace
 from dlsweep.study import Study, StudySettings
 
@@ -24,7 +24,7 @@ def show_plan(
         n_trials: How many trials it would make.
         grid: Whether it would take every point once.
     """
-    console = Console()
+    console = make_console()
     how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]
     count = f"{n_trials} trials" if n_trials else "until the time is up"
     pruner = settings.pruner.get("_target_", "no pruner").rpartition(".")[2]

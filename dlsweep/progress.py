@@ -181,8 +181,13 @@ class LiveView(View):
 
 def make_view(objective: Sequence[str], counts: Counts) -> View:
     """The view that fits where standard output goes."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    console = make_console()
     return (LiveView if console.is_terminal else View)(objective, counts, console)
+
+
+def make_console() -> Console:
+    """Standard output; a file or a pipe gets long lines instead of broken ones."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:

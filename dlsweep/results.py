@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlsweep.errors import StudyError
+from dlsweep.progress import make_console
 from dlsweep.rundir import StudyDir, write_atomically
 
 _STATES = {
@@ -171,4 +172,4 @@ def _uniform(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(folder: Path) -> None:
     """Prints the leaderboard of a study again."""
-    show(StudyDir(folder), Console())
+    show(StudyDir(folder), make_console())

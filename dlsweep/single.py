@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from dlsweep.driver import Driver, check_trackers, recorded_tracking
 from dlsweep.errors import DlsweepError
 from dlsweep.preflight import preflight
-from dlsweep.progress import Counts, make_view
+from dlsweep.progress import Counts, make_console, make_view
 from dlsweep.rundir import FAILURES, Result, RunDir, RunInfo
 from dlsweep.signature import build
 
@@ -71,7 +70,7 @@ def resume(path: Path) -> None:
     info = folder.info()
     result = folder.result()
     if result is not None and result.status in ("completed", "pruned"):
-        Console().print(f"{path} has {result.status} already; nothing is left to do.")
+        make_console().print(f"{path} has {result.status} already; nothing is left to do.")
         return
     config = OmegaConf.load(folder.config_file)
     assert isinstance(config, DictConfig)
@@ -100,7 +99,7 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
 
 
 def _say(folder: RunDir, result: Result) -> None:
-    console = Console()
+    console = make_console()
     for name, value in sorted(result.metrics.items()):
         console.print(f"  {name:<16} {value:.6g}", highlight=False)
     shown = os.path.relpath(folder.path)

@@ -401,19 +401,22 @@ def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:
-    """The state of every global generator, in types that are safe to load."""
+    """The state of every global generator, in types that are safe and quick to load."""
+    version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
     return {
-        "python": random.getstate(),
-        "numpy": (kind, np.asarray(keys).tolist(), *rest),
+        "python": (version, torch.tensor(words), gauss),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
 def _restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy(), *rest))
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
