@@ -5,7 +5,7 @@ check:
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest
+	pytest -n auto --dist loadfile
 
 format:
 	ruff format .

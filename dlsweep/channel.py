@@ -64,11 +64,17 @@ class Channel:
 
 
 class DriverEnd:
-    """The driver's end; ready to be waited on, and owed an answer for each ring."""
+    """The driver's end; ready to be waited on, and owed an answer for each ring.
+
+    Attributes:
+        child_descriptor: The trial's end, for its process to inherit.
+        is_open: Whether the trial may still ring.
+    """
 
     def __init__(self) -> None:
         self._connection, self._child = Pipe()
         self.child_descriptor = self._child.fileno()
+        self.is_open = True
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -83,6 +89,7 @@ class DriverEnd:
         try:
             return self._connection.poll(wait) and self._connection.recv_bytes() == _RING
         except (EOFError, OSError):
+            self.is_open = False
             return False
 
     def answer(self, stop: str | None = None) -> None:

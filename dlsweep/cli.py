@@ -21,6 +21,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from dlsweep import help
 from dlsweep.channel import RUN_VARIABLE
 from dlsweep.errors import DlsweepError
 
@@ -35,6 +36,9 @@ def main() -> None:
             raise SystemExit(_VERBS[verb](sys.argv[2:]))
         if RUN_VARIABLE in os.environ:
             raise SystemExit(_train())
+        if {"--help", "-h"} & set(sys.argv):
+            print(help.text(folder for folder in (user_conf(), conf_dir()) if folder))
+            return
         sys.argv[1:] = overrides_first(sys.argv[1:])
         _run_hydra()
     except DlsweepError as error:
@@ -56,13 +60,18 @@ def conf_dir() -> Path:
     return here / "conf" if (here / "conf").is_dir() else here.parent / "conf"
 
 
+def user_conf() -> Path | None:
+    """The ``conf`` folder of the current directory, where that is not the shipped one."""
+    own = Path.cwd() / "conf"
+    return own if own.is_dir() and own.resolve() != conf_dir().resolve() else None
+
+
 class UserConf(SearchPathPlugin):
     """Has the ``conf`` folder of the current directory searched first, then the shipped one."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Puts the user's folder in front, if there is one."""
-        own = Path.cwd() / "conf"
-        if own.is_dir() and own.resolve() != conf_dir().resolve():
+        if own := user_conf():
             search_path.prepend("user", f"file://{own}")
 
 

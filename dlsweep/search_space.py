@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, cast
 
 import optuna
@@ -44,7 +45,7 @@ class Dimension:
         text: The space as the user wrote it.
         prefix: ``+`` or ``++`` where the override adds the key.
         options: For choices, the override text of each value, in Hydra's order.
-        grid: The values a sample is rounded to, for a range that Optuna cannot state exactly.
+        grid: For a range, its values in Hydra's order; a sample is rounded to the nearest.
         when: Values of other dimensions under which this one exists.
     """
 
@@ -109,6 +110,7 @@ class SearchSpace:
 
     def __init__(self, dimensions: list[Dimension], composer: Composer) -> None:
         self.composer = composer
+        self._given = dimensions
         self._groups = [one for one in dimensions if composer.is_group(one.key)]
         values = [one for one in dimensions if not composer.is_group(one.key)]
         self.dimensions = self._groups + sorted(values, key=lambda one: bool(one.when))
@@ -129,13 +131,15 @@ class SearchSpace:
     def points(self) -> Iterator[dict[str, Scalar]]:
         """Every point of a finite space once, in Hydra's order (the last key runs fastest)."""
         seen: set[tuple[tuple[str, Scalar], ...]] = set()
-        for values in itertools.product(*(one.values() or [] for one in self.dimensions)):
+        keys = [one.key for one in self._given]
+        for values in itertools.product(*(one.values() or [] for one in self._given)):
+            point = dict(zip(keys, values, strict=True))
             params: dict[str, Scalar] = {}
-            for dimension, value in zip(self.dimensions, values, strict=True):
+            for dimension in self.dimensions:
                 if self._is_active(dimension, params):
-                    params[dimension.key] = value
-            if (point := tuple(params.items())) not in seen:
-                seen.add(point)
+                    params[dimension.key] = point[dimension.key]
+            if (items := tuple(params.items())) not in seen:
+                seen.add(items)
                 yield params
 
     @property
@@ -213,6 +217,14 @@ def dimension_of(override: Override, when: dict[str, list[Scalar]] | None = None
     prefix = "+" if override.is_add() else "++" if override.is_force_add() else ""
     text = (override.input_line or "").partition("=")[2]
     sweep = override.value()
+    if override.is_delete():
+        raise SpaceError(f"~{key}: Received {text}. A deletion cannot be swept: expected ~{key}.")
+    if getattr(sweep, "shuffle", False):
+        raise SpaceError(
+            f"{key}: Received {text}. A shuffled space is another at every call, so that the sweep "
+            "could not go on.\nLeave out shuffle; for a random order type  "
+            "hydra/sweeper/sampler=random"
+        )
     log = _is_log(key, getattr(sweep, "tags", set()))
     if override.is_choice_sweep():
         if log:
@@ -222,8 +234,8 @@ def dimension_of(override: Override, when: dict[str, list[Scalar]] | None = None
         return Dimension(key, distribution, text, prefix, options, when=when or {})
     if isinstance(sweep, RangeSweep):
         points = _range_points(key, sweep, text)
-        distribution, grid = _range_distribution(key, points, log, text)
-        return Dimension(key, distribution, text, prefix, grid=grid, when=when or {})
+        distribution = _range_distribution(key, points, abs(sweep.step), log, text)
+        return Dimension(key, distribution, text, prefix, grid=tuple(points), when=when or {})
     assert isinstance(sweep, IntervalSweep)
     return Dimension(key, _interval(key, sweep, log, text), text, prefix, when=when or {})
 
@@ -254,7 +266,7 @@ def _options(key: str, override: Override) -> dict[Scalar, str]:
 def _range_points(key: str, sweep: RangeSweep, text: str) -> list[float]:
     if sweep.step == 0:
         raise SpaceError(f"{key}: Received {text}. Expected a step other than 0.")
-    points: list[float] = list(sweep.range())
+    points = _stepped(sweep)
     if not points:
         raise SpaceError(
             f"{key}: {text} is empty. Expected range(start, stop, step) with start before stop; "
@@ -263,21 +275,25 @@ def _range_points(key: str, sweep: RangeSweep, text: str) -> list[float]:
     return points
 
 
+def _stepped(sweep: RangeSweep) -> list[float]:
+    """The range's values, exact as decimals: sums of floats drift and may reach the stop."""
+    bounds = (sweep.start, sweep.stop, sweep.step)
+    if all(isinstance(bound, int) for bound in bounds):
+        return list(sweep.range())
+    start, stop, step = (Decimal(str(bound)) for bound in bounds)
+    count = math.ceil((stop - start) / step)
+    return [float(start + turn * step) for turn in range(count)]
+
+
 def _range_distribution(
-    key: str, points: list[float], log: bool, text: str
-) -> tuple[BaseDistribution, tuple[float, ...]]:
+    key: str, points: list[float], step: float, log: bool, text: str
+) -> BaseDistribution:
     low, high = min(points), max(points)
     if log and low <= 0:
         raise SpaceError(f"{key}: Received {text}. Expected a range above 0 under the tag log.")
-    step = abs(points[1] - points[0]) if len(points) > 1 else 1
     if isinstance(low, int) and isinstance(high, int):
-        if log:
-            return IntDistribution(low, high, log=True), tuple(points)
-        return IntDistribution(low, high, step=int(step)), ()
-    grid = tuple(points)
-    if log:
-        return FloatDistribution(low, high, log=True), grid
-    return FloatDistribution(low, high, step=step), grid
+        return IntDistribution(low, high, log=log, step=1 if log else int(step))
+    return FloatDistribution(low, high, log=log, step=None if log else step)
 
 
 def _interval(key: str, sweep: IntervalSweep, log: bool, text: str) -> BaseDistribution:

@@ -100,8 +100,11 @@ class Study:
             )
         self._study = _open(settings, self._build_sampler(0), pruner)
         self._check_identity()
-        self._finished = len(self.finished_trials())
-        for point in [] if self._study.get_trials(deepcopy=False) else settings.enqueue:
+        trials = self._study.get_trials(deepcopy=False)
+        self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
+        self._finished = sum(trial.state.is_finished() for trial in trials)
+        self._best = {t.number: t.values for t in self._best_trials(trials)}
+        for point in [] if trials else settings.enqueue:
             self._study.enqueue_trial(self._checked_point(point))
 
     @property
@@ -121,8 +124,8 @@ class Study:
             point: The parameters, where the sweep itself knows them (a grid).
         """
         if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
-            number = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = self._build_sampler(number)
+            self._study.sampler = self._build_sampler(self._begun)
+        self._begun += 1
         if point is not None:
             self._study.enqueue_trial(point)
         return self._complete(self._study.ask())
@@ -146,6 +149,7 @@ class Study:
         if result.status == "completed":
             state = TrialState.COMPLETE
             values = [result.metrics[name] for name in self.settings.objective]
+            self._note_best(trial.number, values)
         elif result.status == "pruned":
             state = TrialState.PRUNED
         else:
@@ -168,14 +172,29 @@ class Study:
         """Every trial that is over, by number."""
         return [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
 
-    def best_trials(self) -> list[FrozenTrial]:
-        """The best trial, or the Pareto front of several objectives; empty before the first."""
-        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not done:
-            return []
+    @property
+    def best(self) -> dict[int, list[float]]:
+        """The values of the best trial, or of the Pareto front, by number; empty at first."""
+        return self._best
+
+    def _best_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        done = any(trial.state is TrialState.COMPLETE for trial in trials)
         if len(self.settings.objective) > 1:
             return self._study.best_trials
-        return [self._study.best_trial]
+        return [self._study.best_trial] if done else []
+
+    def _note_best(self, number: int, values: list[float]) -> None:
+        """Keeps what no other trial beats in every objective; the earlier of equals stays."""
+        signs = [1 if way == "minimize" else -1 for way in self.settings.directions]
+
+        def beats(ours: list[float], theirs: list[float]) -> bool:
+            pairs = zip(signs, ours, theirs, strict=True)
+            return all(sign * a <= sign * b for sign, a, b in pairs)
+
+        if any(beats(other, values) for other in self._best.values()):
+            return
+        rest = {n: other for n, other in self._best.items() if not beats(values, other)}
+        self._best = {**rest, number: values}
 
     def _complete(self, trial: optuna.Trial) -> Trial:
         params = self.space.suggest(trial)

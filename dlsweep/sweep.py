@@ -237,10 +237,10 @@ class Sweep:
         return (point for point in self.study.space.points() if point not in tried)
 
     def _best_so_far(self) -> str:
-        best = self.study.best_trials()
+        best = self.study.best
         if len(best) > 1:
             return f"{len(best)} on the Pareto front"
-        return f"{best[0].values[0]:.6g} (trial {best[0].number:04d})" if best else ""
+        return "".join(f"{values[0]:.6g} (trial {number:04d})" for number, values in best.items())
 
     def _count_earlier(self) -> None:
         counts = self.view.counts

@@ -17,7 +17,7 @@ from dlsweep.search_space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.study import Direction, StudySettings, identity_text
 
 #: What may differ between two calls of the same study: it changes no result.
-_CIRCUMSTANCES = ("launcher", "tracking", "outputs")
+_CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload")
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,8 @@ def _identity(space: SearchSpace) -> dict[str, str]:
     identity = {f"space of {one.key}": _space_text(one) for one in space.dimensions}
     swept = {one.key for one in space.dimensions}
     for key, value in leaves(space.composer.config([])):
-        if key.partition(".")[0] not in _CIRCUMSTANCES and key not in swept:
+        is_circumstance = key.startswith(_CIRCUMSTANCES)
+        if not is_circumstance and key not in swept:
             if not OmegaConf.is_config(value):
                 identity[key] = identity_text(value._value())
             elif OmegaConf.is_list(value):

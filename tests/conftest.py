@@ -31,7 +31,8 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
             "tracking": {},
             "created": time.time(),
         }
-        folder.create(RunInfo(**{**fields, **info}), OmegaConf.to_yaml(OmegaConf.create(config or {})))
+        described = RunInfo(**{**fields, **info})
+        folder.create(described, OmegaConf.to_yaml(OmegaConf.create(config or {})))
         return folder
 
     return make

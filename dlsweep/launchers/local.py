@@ -124,7 +124,7 @@ class LocalLauncher(Launcher):
 
     def wait(self, seconds: float) -> None:
         """Waits until a job rang or ended, but not longer than this; answers those that rang."""
-        wires = {job.wire: job for job in self._jobs.values()}
+        wires = {job.wire: job for job in self._jobs.values() if job.wire.is_open}
         watched: list[socket.socket | DriverEnd] = [self._socket, *wires]
         ready, _, _ = select.select(watched, [], [], seconds)
         for wire, job in wires.items():

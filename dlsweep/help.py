@@ -1,0 +1,47 @@
+"""``python -m dlsweep --help``: what a newcomer can do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+_TEXT = """\
+dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
+
+  Train once            python -m dlsweep +experiment=mnist training.epochs=3
+  Sweep                 python -m dlsweep +experiment=mnist -m
+  Look before           python -m dlsweep +experiment=mnist hydra.sweeper.plan=true -m
+  A grid                python -m dlsweep model.hidden=64,128 seed=1,2 -m
+  A search of your own  python -m dlsweep 'training.optimizer.lr=tag(log,interval(1e-4,1e-1))' \\
+                            hydra.sweeper.n_trials=20 -m
+  In a debugger         python -m dlsweep launcher=inline
+  Go on with a sweep    the same command again
+  Go on with a run      python -m dlsweep resume outputs/mnist/runs/<run>
+  A study's results     python -m dlsweep report outputs/mnist
+  Update the trackers   python -m dlsweep sync outputs/mnist
+
+Groups, one choice each, as in  model=cnn  (a folder ./conf of your own adds to them):
+
+{groups}
+
+See what they compose     add  --cfg job              and override any key:  training.epochs=3
+See the sweep's own keys  add  --cfg hydra -p hydra.sweeper
+Hydra's own flags         python -m dlsweep --hydra-help
+"""
+
+
+def text(folders: Iterable[Path]) -> str:
+    """The help, with the groups that these config folders offer.
+
+    Args:
+        folders: The user's folder, if there is one, and the shipped one.
+    """
+    groups: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.glob("**/*.yaml"):
+            group = file.parent.relative_to(folder).as_posix()
+            groups.setdefault(group, set()).add(file.stem)
+    groups.pop(".", None)
+    width = max(map(len, groups), default=0)
+    lines = [f"  {name:<{width}}  {', '.join(sorted(groups[name]))}" for name in sorted(groups)]
+    return _TEXT.format(groups="\n".join(lines))
