@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -87,7 +88,8 @@ class Checkpointer:
         records, seconds = self._position()
         final = self.folder / f"step-{step:08d}"
         aside = self.folder / f".{final.name}.{os.getpid()}"
-        shutil.rmtree(aside, ignore_errors=True)
+        for left in self.folder.glob(".step-*"):  # by a save that was killed
+            shutil.rmtree(left, ignore_errors=True)
         aside.mkdir(parents=True)
         write(aside)
         manifest = {
@@ -114,7 +116,7 @@ class Checkpointer:
         return next((found for found in self._newest_first() if self._is_sound(found)), None)
 
     def best(self) -> Checkpoint | None:
-        """The whole checkpoint whose monitored metric is best; the newest among equals."""
+        """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
         return self._best([found for found in self._newest_first() if self._is_sound(found)])
 
     def discard(self) -> None:
@@ -123,7 +125,7 @@ class Checkpointer:
 
     def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
         monitor = self.monitor
-        rated = [one for one in found if monitor is not None and monitor in one.metrics]
+        rated = [one for one in found if math.isfinite(one.metrics.get(monitor or "", math.nan))]
         if monitor is None or not rated:
             return found[0] if found else None
         pick = max if self.mode == "max" else min

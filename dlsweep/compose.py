@@ -67,7 +67,8 @@ class Composer:
 
     def keys(self, choices: Sequence[str]) -> list[str]:
         """Every key of that config, dotted."""
-        return [key for key, _ in leaves(self._base(tuple(choices))) if key[:6] != "hydra."]
+        found = leaves(self._base(tuple(choices)))
+        return [key for key, _ in found if key.partition(".")[0] != "hydra"]
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._bases:

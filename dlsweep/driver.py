@@ -111,6 +111,7 @@ class Driver:
     def turn(self) -> Iterator[tuple[RunDir, Result]]:
         """Waits a moment, then yields each run that has ended with its result."""
         self.launcher.wait(_TURN)
+        self.view.tick()
         if self._mirror:
             self._mirror.check()
         for active in list(self._active.values()):

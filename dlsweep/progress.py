@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +17,8 @@ from rich.text import Text
 
 from dlsweep.rundir import FAILURES, Record, Result, RunDir
 
+#: Seconds between two drawings of the live table.
+_REDRAW = 0.25
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"completed": "green", "pruned": "yellow", "interrupted": "blue"}
 
@@ -117,6 +121,14 @@ class View:
                 self.say(f"  {result.reason}")
             self.say("\n".join(f"  | {line}" for line in tail.splitlines()))
 
+    def tick(self) -> None:
+        """Time has passed."""
+
+    def say_dashboards(self) -> None:
+        """Says how to open what the trackers show."""
+        for tracker, command in self.dashboards.items():
+            self.say(f"{tracker + ':':<13}{command}")
+
     def say(self, text: str) -> None:
         """A sentence for the person."""
         if text:
@@ -133,23 +145,31 @@ class LiveView(View):
 
     def __enter__(self) -> View:
         self._live = Live(
-            console=self.console, get_renderable=self._draw, refresh_per_second=4, transient=True
+            console=self.console, get_renderable=self._draw, auto_refresh=False, transient=True
         )
         self._live.start()
+        self._drawn = 0.0
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+
+    def tick(self) -> None:
+        """Draws it anew, a few times a second; a thread of its own would garble the lines."""
+        if time.monotonic() - self._drawn > _REDRAW:
+            self._drawn = time.monotonic()
+            self._live.refresh()
 
     def _event(self, text: str, style: str = "") -> None:
         if style:  # starts are seen in the table
             super()._event(text, style)
 
     def _draw(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
         first = self.objective[0] if self.objective else "objective"
-        for title in ("run", "step", first, "trend", "time", "overrides"):
-            table.add_column(title, no_wrap=True, overflow="ellipsis")
+        for title, width in (("run", 4), ("step", 4), (first, 8), ("trend", 12), ("time", 6)):
+            table.add_column(title, no_wrap=True, min_width=max(width, len(title)))
+        table.add_column("overrides", no_wrap=True, overflow="ellipsis", ratio=1)
         for shown in list(self.running.values()):
             value = f"{shown.values[-1]:.5g}" if shown.values else "-"
             table.add_row(
@@ -158,7 +178,7 @@ class LiveView(View):
                 value,
                 Text(sparkline(shown.values), style="cyan"),
                 f"{time.monotonic() - shown.began:.0f} s",
-                Text(" ".join(shown.overrides), style="dim"),
+                Text(" ".join(map(brief, shown.overrides)), style="dim"),
             )
         return Group(self._headline(), table)
 
@@ -198,6 +218,14 @@ def sparkline(values: Sequence[float], width: int = 12) -> str:
     low, high = min(last), max(last)
     span = (high - low) or 1.0
     return "".join(_BARS[min(7, int((value - low) / span * 8))] for value in last)
+
+
+def brief(override: str) -> str:
+    """An override with the last part of its key and few digits."""
+    key, _, value = override.partition("=")
+    with contextlib.suppress(ValueError):
+        value = f"{float(value):.4g}"
+    return f"{re.split(r'[./]', key)[-1]}={value}"
 
 
 def _duration(seconds: float) -> str:

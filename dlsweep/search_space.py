@@ -185,9 +185,12 @@ class SearchSpace:
         return met and self._exists(dimension, params)
 
     def _check_keys(self) -> None:
-        swept = {one.key for one in self.dimensions}
+        keys = [one.key for one in self.dimensions]
+        swept = set(keys)
         choices = list(self._choices())
         for one in self.dimensions:
+            if keys.count(one.key) > 1:
+                raise SpaceError(f"{one.key} is swept twice. Expected one space for each key.")
             for key in one.when:
                 if key not in swept:
                     raise SpaceError(

@@ -93,8 +93,7 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
             while not (ended := list(driver.turn())):
                 pass
             view.ended(folder, ended[0][1])
-    for text in view.dashboards.values():
-        view.say(text)
+    view.say_dashboards()
     _say(folder, ended[0][1])
 
 

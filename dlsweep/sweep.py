@@ -114,8 +114,7 @@ class Sweep:
             StudyError: If the sweep stopped because too many trials failed.
         """
         results.show(self.folder, self.view.console)
-        for text in self.view.dashboards.values():
-            self.view.say(text)
+        self.view.say_dashboards()
         missing = (self.settings.n_trials or 0) - self.study.finished
         if missing > 0:
             self.view.say(

@@ -13,6 +13,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
@@ -209,14 +210,16 @@ class TorchTrainer(Trainer):
         means = _Means("train")
         state.model.train()
         for group in _groups(batches.epoch(epoch), self.accumulate):
-            examples = sum(size_of(batch) for batch in group)
-            for batch in group:
+            sizes = [size_of(batch) for batch in group]
+            for batch, size in zip(group, sizes, strict=True):
                 with state.autocast:
                     measures = _checked(self.training_step(state.model, batch))
-                share = size_of(batch) / examples
-                state.scaler.scale(measures["loss"] * share).backward()  # type: ignore[no-untyped-call]
+                loss = measures["loss"]
+                if len(group) > 1:
+                    loss = loss * (size / sum(sizes))
+                state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 state.progress.batches += 1
-                means.add(measures, size_of(batch), state.progress.batches)
+                means.add(measures, size, state.progress.batches)
             if self.clip_norm is not None:
                 state.scaler.unscale_(state.optimizer)
                 nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_norm)
@@ -286,7 +289,7 @@ class TorchTrainer(Trainer):
             optimizer=optimizer,
             scheduler=scheduler,
             scaler=torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
-            autocast=torch.autocast(device.type, dtype, enabled=dtype is not None),
+            autocast=torch.autocast(device.type, dtype) if dtype else nullcontext(),
             progress=Progress(),
         )
 
@@ -300,7 +303,7 @@ class _State:
     optimizer: Optimizer
     scheduler: LRScheduler | None
     scaler: torch.amp.GradScaler
-    autocast: torch.autocast
+    autocast: AbstractContextManager[Any]
     progress: Progress
 
     @property

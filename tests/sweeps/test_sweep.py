@@ -204,13 +204,14 @@ def test_inline_trials_run_in_the_drivers_process(project) -> None:
 
 
 def test_a_second_driver_is_refused_by_name(project) -> None:
-    arguments = (*QUADRATIC, "training.seconds=0.5", "training.x=1,2", "-m")
+    arguments = (*QUADRATIC, "training.seconds=0.5", "training.steps=200", "training.x=1,2", "-m")
     first = project.start(*arguments)
     wait_for(lambda: list(project.path.glob("outputs/quadratic/trials/*/records.jsonl")))
     output = project.run(*arguments, code=1)
     assert f"process {first.pid}" in output
     assert "hydra.sweeper.study_name=" in output
-    assert first.communicate(timeout=60)
+    os.kill(first.pid, signal.SIGINT)
+    first.communicate(timeout=60)
     assert first.returncode == 0
 
 

@@ -1,0 +1,148 @@
+"""The run folder is the truth about a run: every record, result and lock."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dlsweep.errors import StudyError
+from dlsweep.rundir import Lock, Record, Result, RunDir, StudyDir, first_nonfinite, write_atomically
+
+
+def test_what_a_run_is_comes_back(make_run: Callable[..., RunDir]) -> None:
+    run = make_run({"seed": 3}, name="0007", overrides=["a='b c'", "x=1"], params={"x": None})
+    info = RunDir(run.path).info()
+    assert (info.name, info.number, info.params) == ("0007", 7, {"x": None})
+    assert run.config_file.read_text() == "seed: 3\n"
+    assert run.overrides_file.read_text() == '- "a=\'b c\'"\n- "x=1"\n'
+
+
+def test_another_folder_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"it has no run\.json") as error:
+        RunDir(tmp_path).info()
+    assert "such as outputs/mnist/trials/0007" in str(error.value)
+
+
+def test_a_result_is_absent_until_the_run_has_ended(make_run: Callable[..., RunDir]) -> None:
+    run = make_run()
+    assert run.result() is None
+    ended = Result("pruned", "", {"loss": 0.5}, 1.0, 2.0, 0.75)
+    run.write_result(ended)
+    assert RunDir(run.path).result() == ended
+    run.request_stop("interrupted")
+    run.clear()
+    assert run.result() is None
+    assert not run.stop_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        (3, "failed", "its process ended with exit code 3 and no result"),
+        (-signal.SIGSEGV, "killed", "killed by SIGSEGV"),
+        (-signal.SIGKILL, "killed", "killed by SIGKILL, which the kernel also sends when memory"),
+    ],
+)
+def test_a_process_that_is_gone_tells_by_its_exit_code(
+    make_run: Callable[..., RunDir], code: int, status: str, reason: str
+) -> None:
+    run = make_run()
+    settled = run.settle(code)
+    assert settled.status == status
+    assert settled.reason.startswith(reason)
+    assert run.result() == settled
+
+
+def test_what_a_run_said_itself_outweighs_its_exit_code(make_run: Callable[..., RunDir]) -> None:
+    run = make_run()
+    run.write_result(Result("completed", metrics={"loss": 1.0}))
+    assert run.settle(-signal.SIGKILL).status == "completed"
+
+
+def test_records_are_read_from_an_offset_and_whole(make_run: Callable[..., RunDir]) -> None:
+    run = make_run()
+    assert list(run.records()) == []
+    lines = [f'{{"step": {n}, "time": 1.5, "metrics": {{"loss": {n}.0}}}}\n' for n in range(3)]
+    run.records_file.write_text("".join(lines) + lines[0][:-2])
+    found = list(run.records())
+    assert [record for record, _ in found] == [Record(n, 1.5, {"loss": float(n)}) for n in range(3)]
+    assert list(run.records(found[0][1])) == found[1:]
+    assert list(run.records(found[-1][1])) == []
+
+
+def test_the_logs_end_is_read_also_from_a_large_log(make_run: Callable[..., RunDir]) -> None:
+    run = make_run()
+    assert run.log_tail() == ""
+    run.log_file.write_bytes(b"\xff" + b"".join(b"line %d\n" % n for n in range(9000)))
+    assert run.log_tail(2) == "line 8998\nline 8999"
+
+
+def test_a_studys_trials_lie_in_it_by_number(tmp_path: Path) -> None:
+    study = StudyDir(tmp_path / "study")
+    study.create()
+    assert study.trial(7).path == tmp_path / "study" / "trials" / "0007"
+    assert study.trials.is_dir()
+    assert [path.name for path in study.path.iterdir()] == ["trials"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError) as error:
+        StudyDir(tmp_path / "file" / "study").create()
+    assert f"{tmp_path}/file/study cannot be written" in str(error.value)
+    assert "outputs=/some/folder" in str(error.value)
+
+
+_HOLDS = """
+import sys
+from pathlib import Path
+from dlsweep.rundir import Lock
+lock = Lock(Path(sys.argv[1]))
+print(lock.acquire(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_names_its_holder_and_is_free_when_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDS, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "True\n"
+    lock = Lock(path)
+    assert not lock.acquire()
+    assert not lock.wait(0.2)
+    who = lock.holder()
+    assert re.fullmatch(rf"process {holder.pid} on \S+ since \d{{4}}-\d\d-\d\d [\d:]{{8}}", who)
+    holder.kill()
+    holder.communicate()
+    assert lock.wait(5)
+    assert f"process {os.getpid()} on " in lock.holder()
+    lock.release()
+    assert Lock(path).acquire()
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.json"
+    write_atomically(path, "old")
+    with path.open() as reader:
+        write_atomically(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_first_metric_that_is_no_finite_number_is_named() -> None:
+    assert first_nonfinite({"a": 1.0, "b": float("nan"), "c": float("inf")}) == "b"
+    assert first_nonfinite({"a": 1.0}) is None
