@@ -31,10 +31,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         return text
     key = next(group for group in found.groups() if group)
     valid = _valid_keys(arguments, key)
-    return (
-        f"The config has no key {key!r}.{did_you_mean(key, valid)}\n"
-        f"See all of them with  --cfg job ; add a new one with  +{key}=<value>"
-    )
+    missing = f"The config has no key {key!r}.{did_you_mean(key, valid)}\n"
+    if key.startswith("hydra"):
+        return f"{missing}See all of them with  --cfg hydra"
+    return f"{missing}See all of them with  --cfg job ; add a new one with  +{key}=<value>"
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -28,7 +28,7 @@ def show_plan(
     how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]
     count = f"{n_trials} trials" if n_trials else "until the time is up"
     pruner = settings.pruner.get("_target_", "no pruner").rpartition(".")[2]
-    console.print(f"{settings.name}: {count}, {how}, {pruner}", highlight=False)
+    console.print(f"{settings.name}: {count}, {how}, {pruner}")
     console.print(_space_table(space))
     console.print("The first trials:" if settings.seed is not None else "For example:")
     study = Study(dataclasses.replace(settings, storage=None), space)
@@ -36,8 +36,8 @@ def show_plan(
     for _ in range(min(_FIRST, n_trials or _FIRST)):
         trial = study.ask(next(points) if points else None)
         text = " ".join(trial.overrides)
-        console.print(f"  {trial.number:04d}  {text}", highlight=False, soft_wrap=True)
-    console.print("Nothing was run.", highlight=False)
+        console.print(f"  {trial.number:04d}  {text}", soft_wrap=True)
+    console.print("Nothing was run.")
 
 
 def _space_table(space: SearchSpace) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -132,12 +133,12 @@ class View:
     def say(self, text: str) -> None:
         """A sentence for the person."""
         if text:
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(text, soft_wrap=True)
 
     def _event(self, text: str, style: str = "") -> None:
         stamp = time.strftime("%H:%M:%S")
         line = f"{stamp} {text}".rstrip()
-        self.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(line, style=style, soft_wrap=True)
 
 
 class LiveView(View):
@@ -195,7 +196,8 @@ class LiveView(View):
         ]
         line = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=counts.total or 1, completed=counts.done, width=24)
-        line.add_row(bar, "  ·  ".join(part for part in parts if part))
+        words = Text("  ·  ".join(part for part in parts if part), no_wrap=True)
+        line.add_row(bar, words)
         return line
 
 
@@ -207,12 +209,13 @@ def make_view(objective: Sequence[str], counts: Counts) -> View:
 
 def make_console() -> Console:
     """Standard output; a file or a pipe gets long lines instead of broken ones."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200)
+    width = None if sys.stdout.isatty() else 200
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False)
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:
     """The last values as a row of bars."""
-    last = [value for value in values[-width:] if value == value]
+    last = [value for value in values[-width:] if math.isfinite(value)]
     if not last:
         return ""
     low, high = min(last), max(last)

@@ -130,15 +130,15 @@ def show(folder: StudyDir, console: Console, rows: int = 10) -> None:
     best = study.best()
     states = study.table()["state"].value_counts()
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    console.print(f"\n{study.record['name']}: {len(study.trials)} trials ({counts})", markup=False)
+    console.print(f"\n{study.record['name']}: {len(study.trials)} trials ({counts})")
     if not best:
-        console.print("No trial has completed.", markup=False)
+        console.print("No trial has completed.")
         return
     console.print(_leaderboard(study, best[:rows]))
     title = "The best trial again" if len(study.objective) == 1 else "The front's first again"
-    console.print(f"{title}:\n  {study.command(best[0])}", markup=False, soft_wrap=True)
-    console.print(f"Its folder:  {folder.trial(best[0].number).path}", markup=False, soft_wrap=True)
-    console.print(f"All trials:  {folder.csv}", markup=False, soft_wrap=True)
+    console.print(f"{title}:\n  {study.command(best[0])}", soft_wrap=True)
+    console.print(f"Its folder:  {folder.trial(best[0].number).path}", soft_wrap=True)
+    console.print(f"All trials:  {folder.csv}", soft_wrap=True)
 
 
 def _leaderboard(study: Finished, trials: list[FrozenTrial]) -> Table:

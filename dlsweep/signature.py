@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import hydra.utils
+from hydra._internal.utils import _locate  # get_object would log what we say better
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,7 +31,7 @@ def locate(key: str, target: str) -> Any:
         ConfigError: If it cannot be imported; quotes why.
     """
     try:
-        return hydra.utils.get_object(target)
+        return _locate(target)
     except Exception as error:  # noqa: BLE001 - an import may raise anything
         cause: BaseException = error
         while cause.__cause__ is not None:

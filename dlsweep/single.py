@@ -100,14 +100,14 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
 def _say(folder: RunDir, result: Result) -> None:
     console = make_console()
     for name, value in sorted(result.metrics.items()):
-        console.print(f"  {name:<16} {value:.6g}", highlight=False)
+        console.print(f"  {name:<16} {value:.6g}")
     shown = os.path.relpath(folder.path)
     if result.status == "interrupted":
-        console.print(f"Go on with:  python -m dlsweep resume {shown}", highlight=False)
+        console.print(f"Go on with:  python -m dlsweep resume {shown}")
     elif result.status in FAILURES:
         raise DlsweepError(f"The run {result.status}: {result.reason}\nIts log: {folder.log_file}")
     else:
-        console.print(f"The run's folder:  {shown}", highlight=False, soft_wrap=True)
+        console.print(f"The run's folder:  {shown}", soft_wrap=True)
 
 
 def _directions(direction: Any, count: int) -> list[str]:

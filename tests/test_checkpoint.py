@@ -176,7 +176,8 @@ def test_a_kill_at_any_moment_of_many_saves_leaves_one_that_loads(tmp_path: Path
         child.stdout.readline()
         time.sleep(extra)
         child.kill()
-        acknowledged = max([0, *map(int, child.communicate(timeout=30)[0].split())])
+        with child:
+            acknowledged = max([0, *map(int, child.stdout.read().split())])
         found = Checkpointer(tmp_path).latest()
         assert found.step >= acknowledged
         for name in ("a", "b", "c"):

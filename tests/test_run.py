@@ -54,7 +54,8 @@ def test_what_was_logged_survives_a_kill(make_run: MakeRun) -> None:
     child.stdout.readline()
     time.sleep(0.05)
     os.kill(child.pid, signal.SIGKILL)
-    logged = [0, *map(int, child.communicate(timeout=30)[0].splitlines())]
+    with child:
+        logged = [0, *map(int, child.stdout.read().splitlines())]
     assert len(logged) > 5
     assert steps(folder)[: len(logged)] == logged
 
@@ -188,9 +189,9 @@ def test_a_second_process_in_the_same_folder_is_refused_by_name(
 ) -> None:
     monkeypatch.setattr(run_module, "_LOCK_PATIENCE", 0.1)
     folder = make_run()
-    with Run.open(folder.path):
-        with pytest.raises(StudyError, match=f"is being trained by process {os.getpid()} on"):
-            Run.open(folder.path)
+    refusal = f"is being trained by process {os.getpid()} on"
+    with Run.open(folder.path), pytest.raises(StudyError, match=refusal):
+        Run.open(folder.path)
     with Run.open(folder.path) as run:
         run.log({"loss": 1.0}, step=0)
 

@@ -130,7 +130,8 @@ def test_a_lock_names_its_holder_and_is_free_when_that_is_killed(tmp_path: Path)
     assert lock.wait(5)
     assert f"process {os.getpid()} on " in lock.holder()
     lock.release()
-    assert Lock(path).acquire()
+    assert lock.acquire()
+    lock.release()
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

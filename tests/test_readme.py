@@ -1,0 +1,94 @@
+"""Every command of the README is run, in its order, in one project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+RUNS = [line for line in COMMANDS if line.startswith("python -m dlsweep")]
+SERVERS = [line for line in COMMANDS if line.startswith(("mlflow ui", "tensorboard"))]
+INSTALLS = [
+    line for line in COMMANDS if line.startswith(("python3 -m venv", "pip install", "make"))
+]
+TOOLS = str(Path(sys.executable).parent)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("readme")
+
+
+def shell(command: str, folder: Path) -> str:
+    env = {**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_every_command_is_known() -> None:
+    assert sorted(COMMANDS) == sorted(RUNS + SERVERS + INSTALLS)
+    assert len(RUNS) >= 8
+
+
+def test_every_run_works_in_order(folder: Path) -> None:
+    outputs = {command: shell(command, folder) for command in RUNS}
+    main = outputs["python -m dlsweep +experiment=mnist -m"]
+    assert "mnist: 24 trials" in main
+    assert (folder / "outputs" / "mnist" / "trials.csv").exists()
+    grid = next(output for command, output in outputs.items() if "study_name=grid" in command)
+    assert "4 trials (4 completed)" in grid
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_what_the_trackers_show_can_be_opened(folder: Path, command: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        [f"{TOOLS}/{(words := shlex.split(command))[0]}", *words[1:], "--port", str(port)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert b"<html" in _page(f"http://127.0.0.1:{port}/").lower()
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _page(address: str) -> bytes:
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return answer.read()
+        except OSError:
+            assert time.monotonic() < deadline, f"{address} does not answer"
+            time.sleep(0.5)
+
+
+def test_the_tour_names_files_that_exist() -> None:
+    for link in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / link).exists(), link
