@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import math
+import re
 import sys
 import time
 from collections.abc import Sequence

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
-import pandas as pd
 from omegaconf import OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -18,6 +17,9 @@ from rich.text import Text
 from dlsweep.errors import StudyError
 from dlsweep.progress import make_console
 from dlsweep.rundir import StudyDir, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _STATES = {
     TrialState.COMPLETE: "completed",
@@ -67,6 +69,8 @@ class Finished:
 
     def table(self) -> pd.DataFrame:
         """One row a trial: number, state, objectives, parameters, start, duration, folder."""
+        import pandas as pd  # at the end of a sweep, not at its start
+
         rows = [self._row(trial) for trial in self.trials]
         columns = ["number", "state", *self.objective]
         tail = ["start", "duration", "folder", "reason"]

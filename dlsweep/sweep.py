@@ -35,9 +35,9 @@ from dlsweep.rundir import (
     StudyDir,
     write_atomically,
 )
-from dlsweep.search_space import Scalar
+from dlsweep.search_space import Scalar, SearchSpace
 from dlsweep.signature import build
-from dlsweep.study import Study, Trial
+from dlsweep.study import Study, StudySettings, Trial
 from dlsweep.sweep_settings import SweepSettings, read_space, study_settings, sweep_settings
 
 #: Failures count against at least this many trials, so that one early failure ends nothing.
@@ -59,22 +59,30 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     """
     tracking = recorded_tracking(options["tracking"])
     options = {name: _plain(value) for name, value in options.items()} | {"tracking": tracking}
-    space, from_command_line = read_space(app, options["params"], arguments)
-    settings = sweep_settings(app, options, space, from_command_line)
     folder = StudyDir(app.config.hydra.sweep.dir)
-    asked = study_settings(options, space, folder, settings)
     if options["plan"]:
+        asked, space, settings = _ask(app, options, arguments, folder)
         show_plan(asked, space, settings.n_trials, settings.grid)
         return
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
-    folder.create()
-    view = make_view(asked.objective, Counts(settings.n_trials, slots=launcher.free_slots))
-    with _held(folder), Driver(launcher, folder.path, view, bool(tracking)) as driver:
-        study = Study(asked, space)  # meanwhile the launcher's parent imports the framework
-        work = Sweep(app, folder, study, settings, driver)
-        work.run()
+    view = make_view([], Counts(slots=launcher.free_slots))
+    with Driver(launcher, folder.path, view, bool(tracking)) as driver:
+        # Meanwhile the parent of all trials imports the framework.
+        asked, space, settings = _ask(app, options, arguments, folder)
+        folder.create()
+        with _held(folder):
+            work = Sweep(app, folder, Study(asked, space), settings, driver)
+            work.run()
     work.say_result()
+
+
+def _ask(
+    app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir
+) -> tuple[StudySettings, SearchSpace, SweepSettings]:
+    space, from_command_line = read_space(app, options["params"], arguments)
+    settings = sweep_settings(app, options, space, from_command_line)
+    return study_settings(options, space, folder, settings), space, settings
 
 
 class Sweep:
@@ -90,6 +98,8 @@ class Sweep:
         self.settings = settings
         self.driver = driver
         self.view = driver.view
+        self.view.objective = study.settings.objective
+        self.view.counts.total = settings.n_trials
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}

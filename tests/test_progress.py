@@ -17,36 +17,48 @@ from dlsweep.rundir import Record, Result, RunDir
 MakeRun = Callable[..., RunDir]
 
 
-def plain(counts: Counts, **console: object) -> tuple[View, io.StringIO]:
-    file = io.StringIO()
-    return View(["loss"], counts, Console(file=file, width=200, **console)), file
+def plain(counts: Counts) -> View:
+    """The view of a process whose output is captured."""
+    view = make_view(["loss"], counts)
+    assert type(view) is View
+    return view
 
 
-def test_a_pipe_gets_one_plain_line_an_event(make_run: MakeRun) -> None:
-    run = make_run()
-    view, file = plain(Counts(total=2))
+def test_a_pipe_gets_one_plain_line_an_event(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, view = make_run(), plain(Counts(total=2))
     with view:
         view.started(run, ["x=[1,2]", "opt=adam"])
         view.logged(run, Record(1, 0.0, {"loss": 0.5}))
+        view.tick()
         view.ended(run, Result("completed", metrics={"loss": 0.5, "other": 1.0}))
         view.started(run, ["x=[1,2]"], again=True)
         view.ended(run, Result("pruned"))
-        view.say("[bold]a sentence[/bold]")
-        view.say("")
-    lines = [line.partition(" ")[2] for line in file.getvalue().splitlines()]
-    assert lines == [
+    shown = capsys.readouterr().out
+    assert [line.partition(" ")[2] for line in shown.splitlines()] == [
         "0000 started  x=[1,2] opt=adam",
         "[1/2] 0000 completed in 0.0 s  loss=0.5",
         "0000 goes on  x=[1,2]",
         "[2/2] 0000 pruned in 0.0 s",
-        "sentence[/bold]",
     ]
-    assert "\x1b" not in file.getvalue()
+    assert "\x1b" not in shown
     assert not view.running
 
 
+def test_sentences_come_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    view = plain(Counts())
+    view.say("[bold]" + "long " * 100)
+    view.say("")
+    view.dashboards["mlflow"] = "mlflow ui --port 5000"
+    view.say_dashboards()
+    said, dashboard = capsys.readouterr().out.splitlines()
+    assert said == "[bold]" + "long " * 100
+    assert dashboard.split(maxsplit=1) == ["mlflow:", "mlflow ui --port 5000"]
+
+
 def test_an_interrupted_run_does_not_count_as_over(make_run: MakeRun) -> None:
-    run, (view, _) = make_run(), plain(Counts(total=3))
+    run, view = make_run(), plain(Counts(total=3))
     for status in ("completed", "pruned", "failed", "killed", "interrupted"):
         view.started(run, [])
         view.ended(run, Result(status), best="0.5")
@@ -55,13 +67,15 @@ def test_an_interrupted_run_does_not_count_as_over(make_run: MakeRun) -> None:
     assert view.best == "0.5"
 
 
-def test_a_failure_shows_its_reason_and_the_logs_end(make_run: MakeRun) -> None:
-    run, (view, file) = make_run(), plain(Counts(total=3))
+def test_a_failure_shows_its_reason_and_the_logs_end(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, view = make_run(), plain(Counts(total=3))
     run.log_file.write_text("".join(f"line {n}\n" for n in range(40)) + "ValueError: [red]\n")
     for reason in ("killed by SIGKILL", "ValueError: [red]"):
         view.started(run, [])
         view.ended(run, Result("failed", reason))
-    shown = file.getvalue()
+    shown = capsys.readouterr().out
     assert "  killed by SIGKILL\n  | line 26\n" in shown
     assert shown.count("  | ValueError: [red]\n") == 2
     assert shown.count("ValueError: [red]") == 2, "what the log tells is not told twice"
@@ -70,7 +84,7 @@ def test_a_failure_shows_its_reason_and_the_logs_end(make_run: MakeRun) -> None:
 
 def drawing(counts: Counts) -> tuple[LiveView, io.StringIO]:
     file = io.StringIO()
-    console = Console(file=file, width=160, force_terminal=True, color_system="standard")
+    console = Console(file=file, width=160, force_terminal=True, markup=False, highlight=False)
     return LiveView(["loss"], counts, console), file
 
 
@@ -82,6 +96,7 @@ def test_a_terminal_gets_a_table_of_what_runs(make_run: MakeRun) -> None:
         view.started(run, ["x=[1,2]"])
         for step, loss in enumerate([3.0, 2.0, 1.25]):
             view.logged(run, Record(step, 0.0, {"loss": loss, "other": 7.0}))
+        view.tick()
     shown = file.getvalue()
     assert "\x1b[" in shown
     for part in ("1/4 trials", "1/2 slots", "1 pruned", "best 0.1 (trial 0000)", "1.25", "x=[1,2]"):

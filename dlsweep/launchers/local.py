@@ -138,6 +138,7 @@ class LocalLauncher(Launcher):
         for job in self._jobs.values():
             job.kill()
         self._socket.close()
+        self._parent.kill()  # it holds nothing, and may still be importing
         self._parent.wait()
 
     def _hear(self) -> None:
