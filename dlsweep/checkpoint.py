@@ -86,7 +86,8 @@ class Checkpointer:
             The checkpoint, whole and in place.
         """
         records, seconds = self._position()
-        final = self.folder / f"step-{step:08d}"
+        same = sorted(self.folder.glob(f"step-{step:08d}*"))
+        final = self.folder / f"step-{step:08d}{'+' * len(same)}"
         aside = self.folder / f".{final.name}.{os.getpid()}"
         for left in self.folder.glob(".step-*"):  # by a save that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -104,8 +105,10 @@ class Checkpointer:
             json.dump(manifest, file, indent=1)
             _sync(file.fileno())
         _sync_folder(aside)
-        _replace_folder(aside, final)
+        aside.rename(final)
         _sync_folder(self.folder)
+        for replaced in same:
+            shutil.rmtree(replaced)
         self._sound.add(final)
         checkpoint = Checkpoint(final, step, metrics or {}, records, seconds)
         self._retire()
@@ -150,16 +153,6 @@ class Checkpointer:
         for old in found[self.keep :]:
             if old != best:
                 shutil.rmtree(old.path)
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    """Renames a folder into place; an old one there is set aside first and then removed."""
-    retired = target.with_name(f".{target.name}.retired")
-    shutil.rmtree(retired, ignore_errors=True)
-    if target.exists():
-        target.rename(retired)
-    source.rename(target)
-    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _read_manifest(path: Path) -> Checkpoint | None:

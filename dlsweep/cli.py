@@ -88,6 +88,12 @@ def _run_hydra() -> None:
     app = hydra.main(config_path=str(conf_dir()), config_name="config", version_base=base)(single)
     try:
         app()
+    except (HydraException, OmegaConfBaseException) as error:
+        if full == "1":
+            raise
+        from dlsweep.explain import explain
+
+        _end(explain(error, sys.argv[1:]))
     except OSError as error:
         if error.filename is None or full == "1":
             raise
@@ -95,12 +101,6 @@ def _run_hydra() -> None:
             f"{error.filename} cannot be written: {error.strerror}.\n"
             "Give another folder with  outputs=/some/folder"
         )
-    except (HydraException, OmegaConfBaseException) as error:
-        if full == "1":
-            raise
-        from dlsweep.explain import explain
-
-        _end(explain(error, sys.argv[1:]))
     for config, node in asked:  # after Hydra, whose own error report would stand before ours
         _run_once(config, node)
 

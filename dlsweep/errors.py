@@ -21,6 +21,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Packages that are an extra of dlsweep of the same name.
+EXTRAS = ("torch", "tensorflow", "mlflow", "tensorboard", "wandb")
+
 
 class DlsweepError(Exception):
     """An error that is the user's to mend; its text is the whole message."""
@@ -37,10 +40,11 @@ class SpaceError(ConfigError):
 class MissingExtraError(ConfigError):
     """A package that the config asks for is not installed."""
 
-    def __init__(self, package: str, extra: str, wanted_by: str) -> None:
+    def __init__(self, package: str, wanted_by: str) -> None:
+        wanted = f"'dlsweep[{package}]'" if package in EXTRAS else package
         super().__init__(
             f"{wanted_by} needs the package {package!r}, which is not installed.\n"
-            f"Install it:  pip install 'dlsweep[{extra}]'"
+            f"Install it:  pip install {wanted}"
         )
 
 

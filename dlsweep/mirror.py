@@ -34,7 +34,7 @@ from dlsweep.trackers.link import Announce, Link, Options
 from dlsweep.trackers.views import RunView, StudyView
 
 #: Seconds between two looks at the folders.
-_LOOK_EVERY = 0.4
+_LOOK_EVERY = 2.0
 #: Seconds to wait for another mirror of the same folder.
 _LOCK_PATIENCE = 15.0
 _NICENESS = 10

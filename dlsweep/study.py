@@ -104,8 +104,14 @@ class Study:
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        for point in [] if trials else settings.enqueue:
-            self._study.enqueue_trial(self._checked_point(point))
+        self._enqueue = [] if trials else [self._checked_point(p) for p in settings.enqueue]
+
+    def begin(self) -> None:
+        """Stores what the study is and its first points, once all has been checked."""
+        self._study.set_user_attr(IDENTITY, self.settings.identity)
+        for point in self._enqueue:
+            self._study.enqueue_trial(point)
+        self._enqueue = []
 
     @property
     def finished(self) -> int:
@@ -250,9 +256,7 @@ class Study:
 
     def _check_identity(self) -> None:
         stored = self._study.user_attrs.get(IDENTITY)
-        if stored is None:
-            self._study.set_user_attr(IDENTITY, self.settings.identity)
-        elif stored != self.settings.identity:
+        if stored not in (None, self.settings.identity):
             raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
 
 
@@ -298,9 +302,9 @@ def _open(
     sampler: optuna.samplers.BaseSampler,
     pruner: optuna.pruners.BasePruner,
 ) -> optuna.Study:
-    if (settings.storage or "").startswith("sqlite:///"):
-        _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
     try:
+        if (settings.storage or "").startswith("sqlite:///"):
+            _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
         return optuna.create_study(
             study_name=settings.name,
             storage=settings.storage,

@@ -110,9 +110,9 @@ class Sweep:
         """Goes on until the study is complete, the time is up, or the user stops it."""
         self._record_study()
         self._count_earlier()
-        if trial := self._next():
+        if self._open or self._wants_more():
             self._preflight()
-            self._open.insert(0, trial)
+            self.study.begin()
             with self.view:
                 self._loop()
         self._conclude()
@@ -132,6 +132,8 @@ class Sweep:
             )
         if self.driver.stopping == "failures":
             raise StudyError("Too many trials failed; the reasons stand above and in their logs.")
+        if missing <= 0 and not self.study.best:
+            raise StudyError("No trial has completed; the reasons stand in their logs.")
 
     def _loop(self) -> None:
         while True:
@@ -156,15 +158,17 @@ class Sweep:
     def _next(self) -> Trial | None:
         if self._open:
             return self._open.pop(0)
-        total = self.settings.n_trials
-        if total is not None and self.study.finished + len(self._trials) >= total:
-            return None
-        if self.study.is_exhausted:
+        if not self._wants_more():
             return None
         if self.settings.grid:
             point = next(self._points, None)
             return self.study.ask(point) if point is not None else None
         return self.study.ask()
+
+    def _wants_more(self) -> bool:
+        total = self.settings.n_trials
+        begun = self.study.finished + len(self._trials)
+        return (total is None or begun < total) and not self.study.is_exhausted
 
     def _launch(self, trial: Trial) -> None:
         folder = self.folder.trial(trial.number)

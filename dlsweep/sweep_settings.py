@@ -57,6 +57,9 @@ def read_space(
             )
     dimensions = [dimension_of(override) for override in swept]
     fixed_keys = {override.key_or_group for override in fixed}
+    for dimension in dimensions:
+        if dimension.key in fixed_keys:
+            raise SpaceError(f"{dimension.key} is both swept and fixed. Expected one of the two.")
     if not swept:
         for key, entry in params.items():
             if key.lstrip("+") not in fixed_keys:

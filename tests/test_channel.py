@@ -57,6 +57,16 @@ def test_every_ring_is_answered_before_the_trial_goes_on(driver: DriverEnd, tria
     answering.join()
 
 
+def test_a_wish_behind_several_rings_is_heard(driver: DriverEnd, trial: Channel) -> None:
+    trial.ring()
+    trial.ring()
+    driver.answer()
+    wishing = threading.Timer(0.1, driver.answer, ["pruned"])
+    wishing.start()
+    assert trial.verdict() == "pruned"
+    wishing.join()
+
+
 def test_without_a_ring_the_trial_only_looks(driver: DriverEnd, trial: Channel) -> None:
     assert trial.verdict() is None
     driver.answer("interrupted")

@@ -27,7 +27,9 @@ def fill(folder: Path, text: str) -> None:
 
 
 def on_disk(checkpoints: Checkpointer) -> list[int]:
-    return sorted(int(path.name.removeprefix("step-")) for path in checkpoints.folder.iterdir())
+    return sorted(
+        int(path.name.removeprefix("step-").rstrip("+")) for path in checkpoints.folder.iterdir()
+    )
 
 
 def test_what_was_saved_is_found_by_another_process(tmp_path: Path) -> None:
@@ -167,7 +169,9 @@ for step in itertools.count(found.step + 1 if found else 0):
 """
 
 
-def test_a_kill_at_any_moment_of_many_saves_leaves_one_that_loads(tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_of_many_saves_leaves_one_that_loads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for extra in (0.0, 0.011, 0.023, 0.037):
         child = subprocess.Popen(
             [sys.executable, "-c", _SAVES, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -182,5 +186,6 @@ def test_a_kill_at_any_moment_of_many_saves_leaves_one_that_loads(tmp_path: Path
         assert found.step >= acknowledged
         for name in ("a", "b", "c"):
             assert (found.path / name).read_text() == f"{found.step:08d}" * 5000
+    assert capsys.readouterr().err == "", "not one is there in part"
     save(Checkpointer(tmp_path), found.step + 1)
     assert not list(tmp_path.glob(".*")), "what the killed saves left is cleared away"

@@ -51,12 +51,10 @@ def test_what_was_logged_survives_a_kill(make_run: MakeRun) -> None:
         [sys.executable, "-c", _LOGS, str(folder.path)], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout
-    child.stdout.readline()
-    time.sleep(0.05)
+    logged = [int(child.stdout.readline()) for _ in range(20)]
     os.kill(child.pid, signal.SIGKILL)
     with child:
-        logged = [0, *map(int, child.stdout.read().splitlines())]
-    assert len(logged) > 5
+        logged += map(int, child.stdout.read().splitlines())
     assert steps(folder)[: len(logged)] == logged
 
 
@@ -115,10 +113,10 @@ def test_training_seconds_add_up_over_attempts(make_run: MakeRun) -> None:
     with Run.open(folder.path) as run:
         time.sleep(0.1)
         saved = run.checkpoints.save(1, nothing)
-        time.sleep(0.1)
+        time.sleep(0.6)
     with Run.open(folder.path) as run:
         assert run.train_seconds == saved.seconds >= 0.1
-        assert saved.seconds <= run.seconds < saved.seconds + 0.1
+        assert saved.seconds <= run.seconds < saved.seconds + 0.6
 
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", 1), ("minimize", 0)])

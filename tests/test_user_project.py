@@ -138,6 +138,22 @@ def test_a_metric_that_is_never_logged_fails_the_trials_with_what_there_is(proje
     assert "Traceback" not in output
 
 
+@pytest.mark.slow
+def test_a_command_that_was_refused_can_be_corrected(project: Path) -> None:
+    dlsweep(project, "training._target_=mine.trian", "-m", code=1)
+    assert "3 trials (3 completed)" in dlsweep(project, "-m")
+
+
+@pytest.mark.slow
+def test_a_sweep_of_which_no_trial_completed_has_failed(project: Path) -> None:
+    dlsweep(project, "training.depth=1,2", "seed=1", "-m", code=1)
+
+
+@pytest.mark.slow
+def test_a_key_both_swept_and_fixed_is_refused(project: Path) -> None:
+    dlsweep(project, "training.depth=1,2", "training.depth=3", "-m", code=1)
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("app")

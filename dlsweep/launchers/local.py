@@ -77,8 +77,7 @@ class LocalLauncher(Launcher):
             raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
         for name in preload:
             if importlib.util.find_spec(name.partition(".")[0]) is None:
-                package = name.partition(".")[0]
-                raise MissingExtraError(package, package, "launcher.preload")
+                raise MissingExtraError(name.partition(".")[0], "launcher.preload")
         self._preload = ["dlsweep.task", *preload] if start == "warm" else []
         self._free = deque(cut_slots(cpus_per_trial, gpus_per_trial))
         self._jobs: dict[int, LocalJob] = {}

@@ -90,7 +90,7 @@ class MLflowTracker(Tracker):
             TrackerError: If the server does not answer or the file cannot be written.
         """
         if find_spec("mlflow") is None:
-            raise MissingExtraError("mlflow", "mlflow", "tracking=mlflow")
+            raise MissingExtraError("mlflow", "tracking=mlflow")
         if self.database:
             _check_writable(self.database)
         else:

@@ -33,7 +33,7 @@ class TensorBoardTracker(Tracker):
             MissingExtraError: If it is not installed.
         """
         if find_spec("tensorboard") is None:
-            raise MissingExtraError("tensorboard", "tensorboard", "tracking=tensorboard")
+            raise MissingExtraError("tensorboard", "tracking=tensorboard")
 
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
         """Makes the event file, or checks that it still holds what was written.

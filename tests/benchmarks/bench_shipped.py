@@ -16,7 +16,7 @@ from pathlib import Path
 
 import optuna
 
-ROUNDS, BAR = 5, 1.15
+ROUNDS, BAR = 3, 1.15
 HAND = Path(__file__).with_name("hand_sweep.py")
 
 

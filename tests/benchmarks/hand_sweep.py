@@ -10,7 +10,7 @@ import sys
 
 import optuna
 
-N_TRIALS, EPOCHS = 24, 9
+N_TRIALS, EPOCHS = 24, 27
 
 
 def objective(trial: optuna.Trial) -> float:
