@@ -122,6 +122,11 @@ class Driver:
                 del self._active[active.folder.path]
                 yield active.folder, active.folder.settle(code)
 
+    def drain(self) -> None:
+        """Says that all runs are over, so that the trackers are told the rest meanwhile."""
+        if self._mirror:
+            self._mirror.hang_up()
+
     def stop(self, reason: str) -> None:
         """Starts nothing more, and asks what runs to save and end."""
         self.stopping = reason
@@ -218,12 +223,16 @@ class Mirror:
         if self._failure:
             raise TrackerError(self._failure)
 
+    def hang_up(self) -> None:
+        """Tells it that nothing more will happen; it brings the trackers up to date and ends."""
+        if self._process and self._process.stdin:
+            self._process.stdin.close()
+
     def finish(self, wait: bool) -> None:
         """Lets it tell the trackers the rest, or kills it."""
         if self._process is None:
             return
-        assert self._process.stdin
-        self._process.stdin.close()
+        self.hang_up()
         if not wait:
             self._process.kill()
         started = time.monotonic()

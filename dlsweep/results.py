@@ -102,8 +102,8 @@ def point_of(trial: FrozenTrial) -> dict[str, Any]:
     return dict(trial.user_attrs.get("point", {}).get("params", trial.params))
 
 
-def write_tables(folder: StudyDir) -> dict[str, Any] | None:
-    """Writes ``trials.csv``, ``trials.parquet`` and ``best.yaml``; returns what is best."""
+def write_tables(folder: StudyDir) -> None:
+    """Writes ``trials.csv``, ``trials.parquet`` and, once a trial has completed, ``best.yaml``."""
     study = Finished(folder)
     table = study.table()
     write_atomically(folder.csv, table.to_csv(index=False))
@@ -112,20 +112,15 @@ def write_tables(folder: StudyDir) -> dict[str, Any] | None:
     aside.replace(folder.parquet)
     best = study.best()
     if not best:
-        return None
-    found = {
-        "number": best[0].number,
-        "value": best[0].values[0],
-        "params": point_of(best[0]),
-    }
+        return
     record = {
-        **found,
+        "number": best[0].number,
+        "params": point_of(best[0]),
         "values": dict(zip(study.objective, best[0].values, strict=True)),
         "folder": str(folder.trial(best[0].number).path),
         "command": study.command(best[0]),
     }
     write_atomically(folder.best, OmegaConf.to_yaml(OmegaConf.create(record)))
-    return found
 
 
 def show(folder: StudyDir, console: Console, rows: int = 10) -> None:

@@ -289,11 +289,18 @@ class Sweep:
             return {}
 
     def _conclude(self) -> None:
-        """Writes the tables, and tells the mirror whether the study is over."""
-        best = results.write_tables(self.folder)
+        """Tells the mirror whether the study is over, and writes the tables meanwhile."""
         total = self.settings.n_trials
         if total is not None and self.study.finished >= total:
-            self._record_study(finished=time.time(), best=best)
+            self._record_study(finished=time.time(), best=self._best_record())
+        self.driver.drain()
+        results.write_tables(self.folder)
+
+    def _best_record(self) -> dict[str, Any] | None:
+        for number, values in sorted(self.study.best.items()):
+            params = self.folder.trial(number).info().params
+            return {"number": number, "value": values[0], "params": params}
+        return None
 
 
 @contextlib.contextmanager

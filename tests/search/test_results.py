@@ -117,7 +117,9 @@ def test_the_leaderboard_has_the_best_first_and_no_control_codes(study: StudyDir
 def test_the_direction_decides_what_is_best(tmp_path: Path, space: SearchSpace) -> None:
     ends = [(ADAM, ended("completed", loss=value)) for value in (0.5, 2.0, 1.0)]
     folder = make_study(tmp_path / "mine", space, ends, direction="maximize")
-    assert results.write_tables(folder) == {"number": 1, "value": 2.0, "params": ADAM}
+    results.write_tables(folder)
+    best = OmegaConf.load(folder.best)
+    assert (best.number, best["values"]["loss"], best.params) == (1, 2.0, ADAM)
 
 
 def test_several_objectives_show_the_front(
@@ -137,7 +139,7 @@ def test_without_a_completed_trial_there_is_no_best(
     tmp_path: Path, space: SearchSpace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_study(tmp_path / "mine", space, [(ADAM, ended("pruned"))])
-    assert results.write_tables(folder) is None
+    results.write_tables(folder)
     assert not folder.best.exists()
     results.main(folder.path)
     assert "No trial has completed." in capsys.readouterr().out
