@@ -115,6 +115,7 @@ def write_tables(folder: StudyDir) -> None:
         return
     record = {
         "number": best[0].number,
+        "value": best[0].values[0],
         "params": point_of(best[0]),
         "values": dict(zip(study.objective, best[0].values, strict=True)),
         "folder": str(folder.trial(best[0].number).path),
