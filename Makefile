@@ -1,5 +1,5 @@
 # One word for each thing a developer does; `make check` is what CI runs.
-.PHONY: check format quick test bench
+.PHONY: check format quick bench
 
 check:
 	ruff format --check .
@@ -12,7 +12,7 @@ format:
 	ruff check --fix .
 
 quick:
-	pytest -m "not slow and not gpu"
+	pytest -n auto --dist loadfile -m "not slow and not gpu"
 
 bench:
 	for bench in tests/benchmarks/bench_*.py; do python $$bench; done

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+pytestmark = pytest.mark.slow
 QUADRATIC = ("+experiment=quadratic", "tracking=none")
 
 
