@@ -245,7 +245,7 @@ class Sweep:
             preflight(self.driver.launcher, configs, self.folder.path / "check")
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
-        tried = [t.user_attrs.get("point", {}).get("params") for t in self.study.finished_trials()]
+        tried = [results.point_of(trial) for trial in self.study.finished_trials()]
         tried += [trial.params for trial in self.study.open_trials()]
         return (point for point in self.study.space.points() if point not in tried)
 
