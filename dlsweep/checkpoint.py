@@ -108,7 +108,7 @@ class Checkpointer:
         aside.rename(final)
         _sync_folder(self.folder)
         for replaced in same:
-            shutil.rmtree(replaced)
+            _remove(replaced)
         self._sound.add(final)
         checkpoint = Checkpoint(final, step, metrics or {}, records, seconds)
         self._retire()
@@ -152,7 +152,14 @@ class Checkpointer:
         best = self._best(found)
         for old in found[self.keep :]:
             if old != best:
-                shutil.rmtree(old.path)
+                _remove(old.path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint; hidden first, so that a kill meanwhile leaves none in part."""
+    hidden = path.with_name(f".{path.name}.retired")
+    path.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def _read_manifest(path: Path) -> Checkpoint | None:
