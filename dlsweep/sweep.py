@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 import uuid
@@ -64,6 +65,8 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
         asked, space, settings = _ask(app, options, arguments, folder)
         show_plan(asked, space, settings.n_trials, settings.grid)
         return
+    if app.is_own:
+        os.environ.update(app.config.hydra.job.env_set)  # others' trials do so themselves
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
     view = make_view([], Counts(slots=launcher.free_slots))
