@@ -85,6 +85,18 @@ class LoaderBatches:
             yield _moved(batch, self._device)
 
 
+class OneBatch:
+    """The first batch of the first epoch, in every epoch."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batch = next(batches.epoch(1))
+        self.examples: int | None = size_of(self._batch)
+
+    def epoch(self, number: int) -> Iterator[Any]:  # noqa: ARG002
+        """Yields that batch."""
+        yield self._batch
+
+
 @dataclass(frozen=True)
 class TorchData:
     """A data set, ready to train on.
@@ -98,6 +110,11 @@ class TorchData:
     train: Batches
     validation: Batches
     record: dict[str, Any]
+
+    def one_batch(self) -> TorchData:
+        """The first training batch alone, as training and as validation data."""
+        only = OneBatch(self.train)
+        return TorchData(only, only, self.record)
 
 
 def prepare(found: object, batch_size: int, seed: int, device: torch.device) -> TorchData:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import TypeVar, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -26,6 +27,22 @@ def check_least(name: str, value: int, least: int) -> None:
     """Raises ConfigError if ``training.<name>`` is too small."""
     if value < least:
         raise ConfigError(f"training.{name}: Received {value}. Expected {least} or more.")
+
+
+def checked_callbacks(callbacks: Sequence[object], kind: type[T]) -> list[T]:
+    """The callbacks as a list, each of them of its kind.
+
+    Raises:
+        ConfigError: If one is something else.
+    """
+    for number, each in enumerate(callbacks):
+        if not isinstance(each, kind):
+            raise ConfigError(
+                f"training.callbacks[{number}]: Received {type(each).__module__}."
+                f"{type(each).__qualname__}. Expected a subclass of "
+                f"{kind.__module__}.{kind.__qualname__}, named by its _target_."
+            )
+    return cast(list[T], list(callbacks))
 
 
 def built(run: Run, key: str, kind: type[T]) -> T:

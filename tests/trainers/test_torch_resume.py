@@ -41,7 +41,7 @@ class CrashError(Exception):
 
 
 class Trained(TorchTrainer):
-    """Dropout, batch norm, momentum, a schedule, clipping and accumulation, all on."""
+    """Dropout, batch norm, momentum, a schedule, clipping, accumulation and an average, all on."""
 
     def __init__(self, data: object, before_batch: Callable[[int, Run], None] | None = None):
         super().__init__(
@@ -51,6 +51,7 @@ class Trained(TorchTrainer):
             batch_size=16,
             accumulate=2,
             clip_norm=1.0,
+            ema_decay=0.9,
         )
         self.data, self.before_batch, self.batches = data, before_batch, 0
 

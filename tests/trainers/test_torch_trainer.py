@@ -123,7 +123,7 @@ def test_the_keys_of_the_config_are_the_arguments():
     keys = set(config) - {"defaults", "_target_"} | chosen_in_defaults
     parameters = inspect.signature(TorchTrainer).parameters
     assert keys == set(parameters)
-    plain = keys - chosen_in_defaults - {"early_stopping", "seed"}
+    plain = keys - chosen_in_defaults - {"early_stopping", "callbacks", "seed"}
     assert {key: config[key] for key in plain} == {key: parameters[key].default for key in plain}
 
 
@@ -131,6 +131,7 @@ def test_the_keys_of_the_config_are_the_arguments():
     ("name", "rates"),
     [
         ("cosine", [1e-3, 7.5e-4, 2.5e-4]),
+        ("warmup_cosine", [5e-4, 1e-3, 5e-4]),
         ("step", [1e-3, 1e-3, 5e-4]),
         ("plateau", [1e-3, 1e-3, 1e-3]),
     ],
@@ -438,6 +439,9 @@ def test_the_datas_record_lies_in_the_run_folder(fit):
         ({"seed": -1}, r"training\.seed: Received -1\. Expected 0 or more"),
         ({"clip_norm": 0.0}, r"training\.clip_norm: Received 0\.0"),
         ({"clip_norm": math.nan}, r"training\.clip_norm: Received nan"),
+        ({"ema_decay": 1.0}, r"training\.ema_decay: Received 1\.0"),
+        ({"profiler": [0, 2]}, r"training\.profiler: Received \[0, 2\]"),
+        ({"callbacks": [print]}, r"callbacks\[0\]: Received builtins\.builtin_function"),
         ({"device": "tpu"}, r"training\.device: Received 'tpu'\. Expected one of auto, cpu, gpu"),
         ({"precision": "int8"}, r"training\.precision: Received 'int8'"),
         ({"mode": "most"}, r"training\.mode: Received 'most'"),
