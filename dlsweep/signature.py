@@ -20,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
 from dlsweep.trainers.base import Trainer
+from dlsweep.trainers.config import FACTS, fit_model_to_data
 
 _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -89,15 +90,15 @@ def _refusals(config: DictConfig) -> list[str]:
     found = []
     training = config.get("training")
     if training and is_trainer(locate("training", training["_target_"])):
-        found += _refusal("training", training)
+        found += _refusal(lambda: build("training", training))
     if "_target_" in (config.get("data") or {}):
-        found += _refusal("data", config.data)
+        found += _refusal(lambda: fit_model_to_data(config, build("data", config.data)))
     return found
 
 
-def _refusal(key: str, node: DictConfig) -> list[str]:
+def _refusal(attempt: Callable[[], object]) -> list[str]:
     try:
-        build(key, node)
+        attempt()
     except DlsweepError as error:
         return [str(error)]
     return []
@@ -125,7 +126,7 @@ def _mismatches(key: str, target: Callable[..., Any], node: DictConfig) -> Itera
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in map(str, node):
         value = node[name]
-        if name in _RESERVED:
+        if name in _RESERVED or (key == "model" and name in FACTS and value is None):
             continue
         if name not in parameters:
             if not open_ended:

@@ -21,6 +21,7 @@ OWNERS = {
         "trainers/torch_profiler.py",
         "trainers/torch_state.py",
         "data/torch.py",
+        "data/torch_loader.py",
         "models/torch.py",
     },
     "mlflow": {"trackers/mlflow.py"},

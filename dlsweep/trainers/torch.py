@@ -23,13 +23,20 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from dlsweep.data.loader import Loader
 from dlsweep.data.torch import Batches, prepare, size_of
 from dlsweep.errors import ConfigError, DataError, Diverged
 from dlsweep.run import Run
 from dlsweep.rundir import write_atomically
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import built, check_least, check_one_of, checked_callbacks
+from dlsweep.trainers.config import (
+    built,
+    check_least,
+    check_one_of,
+    checked_callbacks,
+    fit_model_to_data,
+)
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
 from dlsweep.trainers.torch_profiler import Profiler
 from dlsweep.trainers.torch_state import State, moving_average
@@ -37,6 +44,7 @@ from dlsweep.trainers.torch_state import State, moving_average
 Loss = Callable[[Tensor, Tensor], Tensor]
 Measures = Mapping[str, Tensor]
 
+_LOADER = Loader()
 _NO_EARLY_STOPPING = EarlyStopping()
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: After how many batches their measures are read; on a GPU, reading waits for them.
@@ -79,6 +87,7 @@ class TorchTrainer(Trainer):
         scheduler: Makes the learning rate's schedule, which takes a step at each epoch's end.
         epochs: Passes over the training data.
         batch_size: Examples of a batch.
+        loader: How a Dataset is read; data in memory lies on the device as a whole.
         loss: Of (outputs, targets), averaged over the batch. With ``cross_entropy``, the accuracy
             is measured as well.
         device: ``auto`` takes a GPU if there is one.
@@ -108,6 +117,7 @@ class TorchTrainer(Trainer):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         epochs: int = 5,
         batch_size: int = 128,
+        loader: Loader = _LOADER,
         loss: Literal["cross_entropy", "mse"] | Loss = "cross_entropy",
         device: Literal["auto", "cpu", "gpu"] = "auto",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
@@ -141,6 +151,7 @@ class TorchTrainer(Trainer):
         self.scheduler = scheduler
         self.epochs = epochs
         self.batch_size = batch_size
+        self.loader = loader
         self.loss = _named_loss(loss)
         self.device = device
         self.precision = precision
@@ -182,7 +193,10 @@ class TorchTrainer(Trainer):
         """
         inputs, targets = batch
         outputs = model(inputs)
-        measures = {"loss": self.loss(outputs, targets)}
+        try:
+            measures = {"loss": self.loss(outputs, targets)}
+        except IndexError as error:  # by cross entropy
+            raise DataError(f"targets: {error} The model has {outputs.shape[1]} classes.") from None
         if self.loss is functional.cross_entropy:
             measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
         return measures
@@ -206,8 +220,10 @@ class TorchTrainer(Trainer):
         device = self._device()
         if isinstance(self.loss, nn.Module):
             self.loss.to(device)
+        found = self.build_data(run)
+        fit_model_to_data(run.config, found)
         model = self.build_model(run).to(device)
-        data = prepare(self.build_data(run), self.batch_size, self.seed, device)
+        data = prepare(found, self.batch_size, self.seed, device, self.loader)
         if self.overfit_batch:
             data = data.one_batch()
         write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))

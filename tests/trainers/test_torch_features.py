@@ -26,6 +26,9 @@ CLASSES = (POINTS[:, 0] > 0).astype(np.int64)
 
 
 class Points(TorchTrainer):
+    def __init__(self, *args, batch_size: int = 60, **kwargs) -> None:
+        super().__init__(*args, batch_size=batch_size, **kwargs)
+
     def build_model(self, run: Run) -> nn.Module:
         return MLP([2], 2, hidden=4)
 
