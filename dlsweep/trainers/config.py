@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from dlsweep.data.base import as_data
+from dlsweep.data.base import as_data, check_batch
 from dlsweep.errors import ConfigError, DataError, DlsweepError
 from dlsweep.run import Run
 
@@ -91,11 +91,13 @@ def fit_model_to_data(config: DictConfig, found: object) -> None:
 
     Raises:
         ConfigError: If they are of another shape than the data, or null and data that is not in
-            memory does not tell.
+            memory does not tell; or if a batch is larger than the training data.
         DataError: If there are more classes in the data.
     """
     data = as_data(found)
     facts = data.facts() if data else {}
+    if data and (batch_size := OmegaConf.select(config, "training.batch_size")):
+        check_batch(batch_size, len(data.train))
     for name in FACTS:
         key = f"model.{name}"
         stated = OmegaConf.select(config, key)
