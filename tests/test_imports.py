@@ -17,6 +17,13 @@ ROOT = Path(dlsweep.__file__).parent
 HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
     "torch": {"trainers/torch.py", "data/torch.py", "models/torch.py"},
+    "keras": {
+        "trainers/keras.py",
+        "data/keras.py",
+        "models/keras.py",
+        "optimizers/keras.py",
+    },
+    "tensorflow": {"trainers/tensorflow.py", "data/tensorflow.py"},
     "mlflow": {"trackers/mlflow.py"},
     "tensorboard": {"trackers/tensorboard.py"},
     "optuna": {"study.py", "search_space.py", "results.py"},
@@ -27,6 +34,7 @@ FLOORS = [
     {"rundir"},
     {"channel", "checkpoint"},
     {"run"},
+    {"data", "models", "optimizers", "schedulers"},
     {"launchers", "trackers", "trainers"},
     {"mirror", "sweep", "task"},
 ]

@@ -423,3 +423,8 @@ def _restore_random_state(state: Mapping[str, Any], device: torch.device) -> Non
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def use_gpu(wanted: bool) -> bool:
+    """Whether there is a GPU to use."""
+    return wanted and torch.cuda.is_available()
