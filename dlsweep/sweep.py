@@ -126,7 +126,7 @@ class Sweep:
         Raises:
             StudyError: If the sweep stopped because too many trials failed.
         """
-        results.show(self.folder, self.view.console)
+        results.show(self.finished, self.view.console)
         self.view.say_dashboards()
         missing = (self.settings.n_trials or 0) - self.study.finished
         if missing > 0:
@@ -297,7 +297,8 @@ class Sweep:
         if total is not None and self.study.finished >= total:
             self._record_study(finished=time.time(), best=self._best_record())
         self.driver.drain()
-        results.write_tables(self.folder)
+        self.finished = results.Finished(self.folder)
+        results.write_tables(self.finished)
 
     def _best_record(self) -> dict[str, Any] | None:
         for number, values in sorted(self.study.best.items()):

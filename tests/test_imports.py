@@ -26,7 +26,7 @@ OWNERS = {
     "tensorflow": {"trainers/tensorflow.py", "data/tensorflow.py"},
     "mlflow": {"trackers/mlflow.py"},
     "tensorboard": {"trackers/tensorboard.py"},
-    "optuna": {"study.py", "search_space.py", "results.py"},
+    "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py"},
 }
 #: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
 FLOORS = [
