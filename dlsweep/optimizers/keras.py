@@ -27,7 +27,7 @@ def Adam(  # noqa: N802 - the name in the config, which is PyTorch's
         weight_decay: Of an L2 penalty, added to the gradient; see :func:`AdamW` for the other kind.
         **options: Of any Keras optimizer.
     """
-    kind = _PenalisedAdam if weight_decay else keras.optimizers.Adam
+    kind = PenalisedAdam if weight_decay else keras.optimizers.Adam
     made = kind(lr, betas[0], betas[1], eps, **options)
     made.penalty = weight_decay
     return made
@@ -68,7 +68,7 @@ def SGD(  # noqa: N802
         nesterov: Whether momentum looks ahead.
         **options: Of any Keras optimizer.
     """
-    kind = _PenalisedSGD if weight_decay else keras.optimizers.SGD
+    kind = PenalisedSGD if weight_decay else keras.optimizers.SGD
     made = kind(lr, float(momentum), nesterov, **options)
     made.penalty = weight_decay
     return made
@@ -89,9 +89,9 @@ class _Penalised:
         super().update_step(penalised, variable, learning_rate)  # type: ignore[misc]
 
 
-class _PenalisedAdam(_Penalised, keras.optimizers.Adam):
-    pass
+class PenalisedAdam(_Penalised, keras.optimizers.Adam):
+    """Adam with an L2 penalty."""
 
 
-class _PenalisedSGD(_Penalised, keras.optimizers.SGD):
-    pass
+class PenalisedSGD(_Penalised, keras.optimizers.SGD):
+    """Stochastic gradient descent with an L2 penalty."""

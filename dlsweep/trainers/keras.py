@@ -179,7 +179,7 @@ class _KerasState(State):
 
     @property
     def learning_rate(self) -> float:
-        return _shortest(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        return _shortest(float(self.model.optimizer.learning_rate))
 
     def begin_epoch(self, epoch: int) -> None:
         self.data.train.shuffle(epoch)
