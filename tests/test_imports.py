@@ -16,9 +16,18 @@ import dlsweep
 ROOT = Path(dlsweep.__file__).parent
 HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
-    "torch": {"trainers/torch.py", "data/torch.py", "models/torch.py"},
+    "torch": {
+        "trainers/torch.py",
+        "trainers/torch_profiler.py",
+        "trainers/torch_state.py",
+        "data/torch.py",
+        "data/torch_loader.py",
+        "models/torch.py",
+    },
     "keras": {
         "trainers/keras.py",
+        "trainers/keras_state.py",
+        "trainers/tensorflow.py",
         "data/keras.py",
         "models/keras.py",
         "optimizers/keras.py",

@@ -6,31 +6,33 @@ on in another process sees what it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from dlsweep.data.base import Array, Data, Split, normalised
+from dlsweep.data.augmentation import Augmentation
+from dlsweep.data.base import Array, Split, as_data, check_batch, normalised
+from dlsweep.data.loader import Loader
 from dlsweep.errors import DataError
+
+_NO_WORKERS = Loader()
 
 
 class Batches:
     """What is passed over once an epoch.
 
     Args:
-        source: What ``fit`` takes as ``x``: it yields (inputs, targets).
+        source: What ``fit`` takes as ``x``, and what yields (inputs, targets).
 
     Attributes:
         source: As above.
         examples: How many examples there are; None if that is not known beforehand.
-        targets: All of them, where they are in memory.
     """
 
     examples: int | None = None
-    targets: Array | None = None
 
     def __init__(self, source: Any) -> None:
         self.source = source
@@ -41,72 +43,94 @@ class Batches:
             return (self.source[number] for number in range(len(self.source)))
         return iter(self.source)
 
-    def shuffle(self, epoch: int) -> None:
-        """Sets the order of an epoch; the sources of others have their own."""
+    def begin(self, epoch: int) -> None:
+        """Arranges an epoch; a source of others arranges itself."""
 
     def spec(self) -> Any:
-        """The shapes and types of a batch."""
+        """The shapes and types of a batch, as symbolic tensors."""
         like = getattr(self.source, "element_spec", None) or self.source[0]
-        return keras.tree.map_structure(
-            lambda each: keras.KerasTensor(
-                (None, *each.shape[1:]), keras.backend.standardize_dtype(each.dtype)
-            ),
-            like,
-        )
+
+        def symbolic(each: Any) -> keras.KerasTensor:
+            dtype = keras.backend.standardize_dtype(each.dtype)
+            return keras.KerasTensor((None, *each.shape[1:]), dtype)
+
+        return keras.tree.map_structure(symbolic, like)
 
 
 class ArrayBatches(Batches):
     """Batches of arrays.
 
     Args:
-        inputs: Shape [examples, ...].
+        inputs: Shape [examples, ...], or several such arrays by name.
         targets: Shape [examples, ...].
         size: The examples of a batch.
-        seed: Of the order; None keeps the order that is.
+        seed: Of the order and the augmentation; None keeps the order that is.
+        augmentation: Of the inputs; nothing is done unless there is a seed.
+        prefetch: Batches that are held ready.
     """
 
-    def __init__(self, inputs: Array, targets: Array, size: int, seed: int | None) -> None:
+    def __init__(
+        self,
+        inputs: Any,
+        targets: Array,
+        size: int,
+        seed: int | None = None,
+        augmentation: Augmentation | None = None,
+        prefetch: int = 2,
+    ) -> None:
         self.examples: int = len(targets)
-        self.targets = targets
+        self._shape = np.shape(inputs)
         self._seed = seed
-        order = None if seed is None else np.arange(len(targets))
+        self._augmentation = augmentation
+        first = () if seed is None else self._arrangement(seed, 1)
         if keras.config.backend() == "tensorflow":
-            from dlsweep.data.tensorflow import sliced
+            from dlsweep.data.tensorflow import Pipeline
 
-            self._set_order, source = sliced(inputs, targets, size, order)
+            pipeline = Pipeline(inputs, targets, size, prefetch, first)
+            self._arrange, source = pipeline.arrange, pipeline.dataset
         else:
-            source = _Slices(inputs, targets, size, order)
-            self._set_order = source.set_order
+            source = _Slices(inputs, targets, size, first)
+            self._arrange = source.arrange
         super().__init__(source)
 
-    def shuffle(self, epoch: int) -> None:
-        """Sets the order of an epoch."""
+    def begin(self, epoch: int) -> None:
+        """Arranges an epoch."""
         if self._seed is not None:
-            random = np.random.default_rng((self._seed, epoch))
-            self._set_order(random.permutation(self.examples))
+            self._arrange(self._arrangement(self._seed, epoch))
+
+    def _arrangement(self, seed: int, epoch: int) -> tuple[Array, ...]:
+        order = np.random.default_rng((seed, epoch)).permutation(self.examples)
+        if not self._augmentation:
+            return (order,)
+        moves = self._augmentation.draw(seed, epoch, self._shape)
+        return (order, *moves.origins(np.arange(self.examples)))
 
 
 class _Slices(keras.utils.PyDataset):
     """Arrays cut into batches, for the backends that have no pipeline of their own."""
 
-    def __init__(self, inputs: Array, targets: Array, size: int, order: Array | None) -> None:
+    def __init__(
+        self, inputs: Any, targets: Array, size: int, arrangement: tuple[Array, ...]
+    ) -> None:
         super().__init__()
         self._arrays = inputs, targets
         self._size = size
-        self._order = order
+        self.arrange(arrangement)
 
-    def set_order(self, order: Array) -> None:
-        self._order = order
+    def arrange(self, arrangement: tuple[Array, ...]) -> None:
+        self._arrangement = arrangement
 
     def __len__(self) -> int:
         return -(-len(self._arrays[1]) // self._size)
 
-    def __getitem__(self, number: int) -> tuple[Array, Array]:
+    def __getitem__(self, number: int) -> Any:
         rows: Any = slice(number * self._size, (number + 1) * self._size)
-        if self._order is not None:
-            rows = self._order[rows]
-        inputs, targets = self._arrays
-        return inputs[rows], targets[rows]
+        if self._arrangement:
+            rows = self._arrangement[0][rows]
+        inputs, targets = keras.tree.map_structure(lambda array: array[rows], self._arrays)
+        for axis, origin in zip((-2, -1), self._arrangement[1:], strict=False):
+            inputs = np.take_along_axis(inputs, origin[rows], axis)
+        return inputs, targets
 
 
 @dataclass(frozen=True)
@@ -123,52 +147,64 @@ class KerasData:
     validation: Batches
     record: dict[str, Any]
 
+    def one_batch(self) -> KerasData:
+        """The first training batch alone, as training and as validation data."""
+        inputs, targets = keras.tree.map_structure(np.asarray, next(iter(self.train)))
+        only = ArrayBatches(inputs, targets, len(targets))
+        return KerasData(only, only, self.record)
 
-def prepare(found: object, batch_size: int, seed: int) -> KerasData:
+
+def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORKERS) -> KerasData:
     """Makes batches of whatever ``data._target_`` returned.
 
     Args:
-        found: A :class:`Data`, or a dict with ``train`` and ``validation``, each of them a pair of
-            arrays (inputs, targets), or a ``tf.data.Dataset`` or ``PyDataset`` of batches.
+        found: A :class:`dlsweep.data.Data`, or a dict with ``train`` and ``validation``, each of
+            them a pair of arrays (inputs, targets), or a ``tf.data.Dataset`` or ``PyDataset`` of
+            batches. A ``PyDataset`` has workers of its own.
         batch_size: The examples of a batch; what yields batches has its own.
         seed: Of the order of the training examples.
+        loader: How far to read ahead.
 
     Raises:
+        ConfigError: If a batch is larger than the training data.
         DataError: If it is something else.
     """
-    if isinstance(found, Data):
-        parts: Mapping[str, object] = {"train": found.train, "validation": found.validation}
-        normalise, record = found.normalise, found.record
+    data = as_data(found)
+    if data:
+        check_batch(batch_size, len(data.train))
+        parts: Mapping[str, object] = {"train": data.train, "validation": data.validation}
+        record = {**data.record, **data.facts()}
     elif isinstance(found, Mapping) and {"train", "validation"} <= found.keys():
-        parts, normalise, record = found, normalised, {}
+        parts, record = found, {}
     else:
         raise DataError(
             f"data: Received {_described(found)}.\n"
             "Expected a dlsweep.data.Data, or a dict with 'train' and 'validation'."
         )
-    batches = {
-        name: _batches(name, parts[name], normalise, batch_size, seed)
-        for name in ("train", "validation")
-    }
-    examples = {name: each.examples for name, each in batches.items()}
-    return KerasData(**batches, record={"examples": examples, **record})
 
+    def batches(name: str) -> Batches:
+        part, is_train = parts[name], name == "train"
+        if isinstance(part, tuple) and len(part) == 2:
+            part = Split(np.asarray(part[0]), np.asarray(part[1]))
+        if isinstance(part, Split):
+            return ArrayBatches(
+                data.normalise(part.inputs) if data else normalised(part.inputs),
+                _typed(part.targets),
+                batch_size,
+                seed if is_train else None,
+                data.augmentation if data else None,
+                loader.prefetch,
+            )
+        if isinstance(part, keras.utils.PyDataset) or hasattr(part, "element_spec"):
+            return Batches(part)
+        raise DataError(
+            f"data[{name!r}]: Received {_described(part)}.\n"
+            "Expected a pair of arrays (inputs, targets), a tf.data.Dataset or a PyDataset."
+        )
 
-def _batches(
-    name: str, part: object, normalise: Callable[[Array], Array], batch_size: int, seed: int
-) -> Batches:
-    if isinstance(part, tuple) and len(part) == 2:
-        part = Split(np.asarray(part[0]), np.asarray(part[1]))
-    if isinstance(part, Split):
-        targets = _typed(part.targets)
-        order_seed = seed if name == "train" else None
-        return ArrayBatches(normalise(part.inputs), targets, batch_size, order_seed)
-    if isinstance(part, keras.utils.PyDataset) or hasattr(part, "element_spec"):
-        return Batches(part)
-    raise DataError(
-        f"data[{name!r}]: Received {_described(part)}.\n"
-        "Expected a pair of arrays (inputs, targets), a tf.data.Dataset or a PyDataset."
-    )
+    train, validation = batches("train"), batches("validation")
+    examples = {"train": train.examples, "validation": validation.examples}
+    return KerasData(train, validation, {"examples": examples, **record})
 
 
 def _typed(targets: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,35 +9,55 @@ import tensorflow as tf
 
 from dlsweep.data.base import Array
 
+#: The positions of the examples in their order; and, if images are moved, where the pixels of each
+#: come from, along its height and its width, as :class:`dlsweep.data.augmentation.Moves` has it.
+Arrangement = tuple[Array, ...]
 
-def sliced(
-    inputs: Array, targets: Array, size: int, order: Array | None
-) -> tuple[Callable[[Array], None], tf.data.Dataset]:
-    """Cuts arrays into batches; one operation a batch, and none an example.
+
+class Pipeline:
+    """Arrays cut into batches: one operation a batch, and none an example.
 
     Args:
-        inputs: Shape [examples, ...].
+        inputs: Shape [examples, ...], or several such arrays by name.
         targets: Shape [examples, ...].
         size: The examples of a batch; the last may be smaller.
-        order: The positions in their order; None for ascending ones.
+        prefetch: Batches that are held ready.
+        arrangement: The first; an empty one keeps the order that is, and the images.
 
-    Returns:
-        What sets another order, for passes that begin later; and the pipeline.
+    Attributes:
+        dataset: Yields (inputs, targets).
     """
-    with tf.device("CPU"):  # where pipelines run
-        arrays = tf.constant(inputs), tf.constant(targets)
-        positions = None if order is None else tf.Variable(order, trainable=False)
 
-    def batch(start: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = slice(start, start + size)
-        if positions is None:
-            return arrays[0][rows], arrays[1][rows]
-        chosen = positions[rows]
-        return tf.gather(arrays[0], chosen), tf.gather(arrays[1], chosen)
+    def __init__(
+        self,
+        inputs: Any,
+        targets: Array,
+        size: int,
+        prefetch: int,
+        arrangement: Arrangement,
+    ) -> None:
+        self._size = size
+        with tf.device("CPU"):  # where pipelines run
+            self._arrays = tf.nest.map_structure(tf.constant, (inputs, targets))
+            self._arrangement = [tf.Variable(array, trainable=False) for array in arrangement]
+        starts = tf.data.Dataset.range(0, len(targets), np.int64(size))
+        self.dataset = starts.map(self._batch).prefetch(prefetch)
 
-    def set_order(other: Array) -> None:
-        assert positions is not None
-        positions.assign(other)
+    def arrange(self, arrangement: Arrangement) -> None:
+        """Arranges the passes that begin from now on."""
+        for variable, array in zip(self._arrangement, arrangement, strict=True):
+            variable.assign(array)
 
-    starts = tf.data.Dataset.range(0, len(targets), np.int64(size))
-    return set_order, starts.map(batch).prefetch(tf.data.AUTOTUNE)
+    def _batch(self, start: Any) -> Any:
+        rows = slice(start, start + self._size)
+        if not self._arrangement:
+            return tf.nest.map_structure(lambda array: array[rows], self._arrays)
+        order, *origins = self._arrangement
+        chosen = order[rows]
+        inputs, targets = tf.nest.map_structure(
+            lambda array: tf.gather(array, chosen), self._arrays
+        )
+        for axis, origin in zip((-2, -1), origins, strict=False):
+            indices = tf.reshape(tf.gather(origin, chosen), (-1, inputs.shape[axis]))
+            inputs = tf.gather(inputs, indices, axis=axis, batch_dims=1)
+        return inputs, targets

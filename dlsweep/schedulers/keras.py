@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from dlsweep.errors import ConfigError
@@ -42,7 +42,7 @@ class Scheduler(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint; the learning rate is the optimizer's."""
-        return {name: value for name, value in vars(self).items() if name != "_optimizer"}
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what a checkpoint holds."""
@@ -88,6 +88,23 @@ class CosineAnnealingLR(Scheduler):
     def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
         share = (1 + math.cos(math.pi * self.epoch / self.t_max)) / 2
         return float(self.eta_min + (self.base_lr - self.eta_min) * share)
+
+
+class LambdaLR(Scheduler):
+    """Multiplies the learning rate at the start by a function of the epoch.
+
+    Args:
+        optimizer: Whose learning rate.
+        lr_lambda: The factor in an epoch, counted from 0.
+    """
+
+    def __init__(self, optimizer: Any, lr_lambda: Callable[[int], float]) -> None:
+        super().__init__(optimizer)
+        self._factor = lr_lambda
+        optimizer.learning_rate = self._next(0.0)
+
+    def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
+        return float(self.base_lr * self._factor(self.epoch))
 
 
 class ReduceLROnPlateau(Scheduler):

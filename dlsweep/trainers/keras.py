@@ -8,34 +8,31 @@ as ``training._target_``.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import keras
-import numpy as np
 
-from dlsweep.data.base import Array
-from dlsweep.data.keras import Batches, KerasData, prepare
-from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
+from dlsweep.data.keras import KerasData, prepare
+from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
 from dlsweep.rundir import write_atomically
 from dlsweep.schedulers.keras import Scheduler
-from dlsweep.trainers.config import built
-from dlsweep.trainers.early_stopping import Progress
-from dlsweep.trainers.epochs import Epochs, EpochTrainer, State
+from dlsweep.trainers.callbacks import Callback, Callbacks
+from dlsweep.trainers.config import built, fit_model_to_data
+from dlsweep.trainers.epochs import Epochs, EpochTrainer
+from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights
 
-_STATE, _VARIABLES = "state.json", "variables.npz"
-_NAMED_LOSSES = {
+_POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+_LOSSES = {
     "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "mse": keras.losses.MeanSquaredError,
 }
-_POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 
 
-def setup(seed: int, deterministic: bool = False, threads: int | None = None) -> None:
+def setup(
+    seed: int, deterministic: bool = False, threads: int | None = None, debug: bool = False
+) -> None:
     """Prepares a trial's process, before anything is built in it.
 
     Args:
@@ -43,22 +40,28 @@ def setup(seed: int, deterministic: bool = False, threads: int | None = None) ->
         deterministic: Whether to use only kernels that give the same bits twice; an operation
             that has none raises an error.
         threads: How many CPU threads an operation may use; None leaves that to the backend.
+        debug: Whether functions run line by line, and a number that is NaN is an error, which
+            names the operation it came from.
 
     Raises:
         ConfigError: If the seed is not one that all of them take.
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
-    _backend().setup(seed, deterministic, threads)
+    _backend().setup(seed, deterministic, threads, debug)
     keras.utils.set_random_seed(seed)
 
 
 class KerasTrainer(EpochTrainer):
     """Trains the config's model on the config's data.
 
-    The arguments are those of :class:`EpochTrainer`; ``optimizer`` takes Keras's options
-    ``global_clipnorm`` and ``gradient_accumulation_steps``, and ``loss`` may be one of Keras's.
+    The arguments are those of :class:`EpochTrainer`. The optimizer's maker takes Keras's options,
+    such as ``global_clipnorm``; the loss may be one of Keras's; callbacks may be Keras's or
+    :class:`dlsweep.trainers.callbacks.Callback`. Of several batches that make one step, those left
+    over at an epoch's end count towards the next epoch's first step.
     """
+
+    callback_kinds = (Callback, keras.callbacks.Callback)
 
     def build_model(self, run: Run) -> keras.Model:
         """The model to train; by default what ``model`` in the config names."""
@@ -72,7 +75,7 @@ class KerasTrainer(EpochTrainer):
         """
         return built(run, "data", object)
 
-    def train(self, model: keras.Model, data: KerasData, epochs: Epochs) -> None:
+    def train(self, model: keras.Model, data: KerasData, epochs: Epochs[KerasState]) -> None:
         """Trains through all epochs that are left.
 
         Override it for a loop of your own::
@@ -98,7 +101,7 @@ class KerasTrainer(EpochTrainer):
             epochs=self.epochs,
             shuffle=False,
             verbose=0,
-            callbacks=[_Reporter(epochs)],
+            callbacks=[*epochs.state.keras_callbacks, Reporter(epochs)],
         )
 
     def fit(self, run: Run) -> dict[str, float]:
@@ -115,14 +118,31 @@ class KerasTrainer(EpochTrainer):
         """
         with keras.device(self._device()):
             keras.config.set_dtype_policy(_POLICIES[self.precision])
+            found = self.build_data(run)
+            fit_model_to_data(run.config, found)
             model = self.build_model(run)
-            data = prepare(self.build_data(run), self.batch_size, self.seed)
+            data = prepare(found, self.batch_size, self.seed, self.loader)
+            if self.overfit_batch:
+                data = data.one_batch()
             write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
-            _check_fit(model, data.train, self.loss)
+            _build(model, data, self.loss)
             self._compile(model)
-            epochs = Epochs(run, self, _KerasState(model, self._schedule(model), data, self.seed))
-            self.train(model, data, epochs)
-            epochs.finish()
+            return self._fit(run, model, data)
+
+    def _fit(self, run: Run, model: keras.Model, data: KerasData) -> dict[str, float]:
+        callbacks = list(self.callbacks)
+        if self.profiler is not None:
+            callbacks.append(_backend().profiler(run.dir.path / "profile", *self.profiler))
+        ours = Callbacks([each for each in callbacks if isinstance(each, Callback)])
+        others = [each for each in callbacks if not isinstance(each, Callback)]
+        state = KerasState(model, data, self._schedule(model), ours, others, self.seed)
+        epochs = Epochs(run, self, state)
+        ours.begin(run, model)
+        self.train(model, data, epochs)
+        best = run.checkpoints.best()
+        if best and self.early_stopping.restore_best_weights:
+            load_weights(model, best.path)
+        ours.on_train_end(epochs.progress.best)
         return epochs.progress.best
 
     def _compile(self, model: keras.Model) -> None:
@@ -131,10 +151,12 @@ class KerasTrainer(EpochTrainer):
             options["global_clipnorm"] = self.clip_norm
         if self.accumulate > 1:
             options["gradient_accumulation_steps"] = self.accumulate
+        if self.ema_decay is not None:
+            options |= {"use_ema": True, "ema_momentum": self.ema_decay}
         is_classifier = self.loss == "cross_entropy"
         model.compile(
             optimizer=self.optimizer(**options),
-            loss=_NAMED_LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss,
+            loss=_LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss,
             metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")]
             if is_classifier
             else None,
@@ -166,100 +188,6 @@ class KerasTrainer(EpochTrainer):
         return "gpu:0" if has_gpu else "cpu:0"
 
 
-class _KerasState(State):
-    """A compiled model, its schedule, and the random numbers that an epoch begins with."""
-
-    def __init__(
-        self, model: keras.Model, scheduler: Scheduler | None, data: KerasData, seed: int
-    ) -> None:
-        self.model = model
-        self.scheduler = scheduler
-        self.data = data
-        self.seed = seed
-
-    @property
-    def learning_rate(self) -> float:
-        return _shortest(float(self.model.optimizer.learning_rate))
-
-    def begin_epoch(self, epoch: int) -> None:
-        self.data.train.shuffle(epoch)
-        keras.utils.set_random_seed(_mixed(self.seed, epoch))
-        for number, state in enumerate(_seed_states(self.model), start=1):
-            state.assign([_mixed(self.seed, epoch, number), 0])
-
-    def step_scheduler(self, monitored: float) -> None:
-        if self.scheduler:
-            self.scheduler.step(monitored)
-
-    def save(self, folder: Path, progress: Progress) -> None:
-        values = {f"{number:04d}": value.numpy() for number, value in self._variables()}
-        np.savez(folder / _VARIABLES, **values)
-        state = {"progress": progress.state_dict()}
-        if self.scheduler:
-            state["scheduler"] = self.scheduler.state_dict()
-        (folder / _STATE).write_text(json.dumps(state))
-
-    def restore(self, folder: Path, progress: Progress) -> None:
-        try:
-            state = json.loads((folder / _STATE).read_text())
-            if self.scheduler:
-                self.scheduler.load_state_dict(state["scheduler"])
-            with np.load(folder / _VARIABLES, allow_pickle=False) as values:
-                for number, variable in self._variables():
-                    variable.assign(values[f"{number:04d}"])
-            progress.load_state_dict(state["progress"])
-        except (OSError, KeyError, ValueError) as error:
-            raise CheckpointError(
-                f"{folder} does not fit this model and optimizer: {error}\n"
-                "Train with those it was saved from, or in a new run folder."
-            ) from None
-
-    def _variables(self) -> Iterator[tuple[int, Any]]:
-        """Those of model and optimizer, numbered; names differ from process to process."""
-        return enumerate([*self.model.weights, *self.model.optimizer.variables])
-
-
-class _Reporter(keras.callbacks.Callback):
-    """Begins and ends the epochs of ``model.fit``."""
-
-    async_safe = True  # notes a number; else every batch would wait for its logs
-
-    def __init__(self, epochs: Epochs) -> None:
-        super().__init__()
-        self._epochs = epochs
-        self._batches = 0
-        self._diverged: tuple[float, float] | None = None
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        self._epochs.begin()
-        self._batches = 0
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        self._batches = max(self._batches, batch + 1)
-        if not math.isfinite(loss := logs.get("loss", 0.0)):
-            self._diverged = min((batch + 1, loss), self._diverged or (math.inf, loss))
-            self.model.stop_training = True
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:  # noqa: ARG002
-        if self._diverged:
-            batch, loss = self._diverged
-            raise Diverged("train/loss", loss, self._epochs.progress.batches + int(batch))
-        self._epochs.progress.batches += self._batches
-        self._epochs.end({_metric(name): _shortest(value) for name, value in logs.items()})
-        self.model.stop_training = self._epochs.are_over
-
-
-def _metric(name: str) -> str:
-    """Our name of one of Keras's logs."""
-    return f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"
-
-
-def _shortest(value: Any) -> float:
-    """The shortest number that stands for a float32, such as 0.1; others as they are."""
-    short = np.float32(value)
-    return float(str(short)) if short == value else float(value)
-
-
 def _backend() -> ModuleType:
     """The module that knows what Keras leaves to its backend."""
     if keras.config.backend() == "tensorflow":
@@ -271,19 +199,9 @@ def _backend() -> ModuleType:
     return torch
 
 
-def _seed_states(model: keras.Model) -> Iterator[Any]:
-    """The state of every SeedGenerator in the model, such as those of dropout."""
-    weights = {id(weight) for weight in model.weights}
-    return (variable for variable in model.variables if id(variable) not in weights)
-
-
-def _mixed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0]) >> 1
-
-
-def _check_fit(model: keras.Model, batches: Batches, loss: object) -> None:
-    """Builds the model; raises DataError if the data does not fit it."""
-    inputs, targets = batches.spec()
+def _build(model: keras.Model, data: KerasData, loss: object) -> None:
+    """Builds the model on symbolic inputs; raises DataError if the data does not fit it."""
+    inputs, *targets = data.train.spec()
     try:
         outputs = model(inputs)
     except ValueError as error:
@@ -292,20 +210,16 @@ def _check_fit(model: keras.Model, batches: Batches, loss: object) -> None:
             f"data: Received inputs of shape {_shapes(inputs)}, which do not fit the model "
             f"{model.name!r}.\nExpected what it takes: {reason}"
         ) from None
-    if loss == "mse" and _shapes(outputs) != _shapes(targets):
+    if loss == "mse" and _shapes([outputs]) != _shapes(targets):
         raise DataError(
             f"training.loss: Received outputs of shape {_shapes(outputs)} and targets of shape "
-            f"{_shapes(targets)}. Expected equal shapes for 'mse'."
+            f"{_shapes(targets)[0]}. Expected equal shapes for 'mse'."
         )
-    if loss == "cross_entropy" and batches.targets is not None:
-        _check_labels(batches.targets, classes=outputs.shape[-1])
-
-
-def _check_labels(labels: Array, classes: int) -> None:
-    if labels.dtype.kind != "i" or not 0 <= labels.min() <= labels.max() < classes:
+    labels = data.record.get("classes", 0)
+    if loss == "cross_entropy" and labels > (classes := outputs.shape[-1]):
         raise DataError(
-            f"data: Received labels from {labels.min()} to {labels.max()} ({labels.dtype}) for a "
-            f"model of {classes} classes. Expected whole numbers from 0 to {classes - 1}."
+            f"data: Received labels up to {labels - 1}. The model has {classes} classes, "
+            f"0 to {classes - 1}."
         )
 
 
