@@ -8,6 +8,7 @@ as ``training._target_``.
 from __future__ import annotations
 
 import json
+import re
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,7 @@ from dlsweep.trainers.config import built, fit_model_to_data
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
 from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights
 
+_ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 _LOSSES = {
     "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -205,7 +207,7 @@ def _build(model: keras.Model, data: KerasData, loss: object) -> None:
     try:
         outputs = model(inputs)
     except ValueError as error:
-        reason = str(error).strip().partition("\n\nArguments received")[0]
+        reason = max(_ESCAPES.sub("", str(error)).split("\n\n"), key=lambda part: "shape" in part)
         raise DataError(
             f"data: Received inputs of shape {_shapes(inputs)}, which do not fit the model "
             f"{model.name!r}.\nExpected what it takes: {reason}"

@@ -391,5 +391,5 @@ def test_the_norm_of_the_gradients_is_clipped(side: Side, fit: Fit) -> None:
 def test_labels_outside_the_classes_are_refused(side: Side, fit: Fit, label: int) -> None:
     split = blobs(90)
     split.targets[7] = label
-    with pytest.raises(DataError, match="(?i)labels from -1|3 classes"):
+    with pytest.raises(DataError, match=r"(?i)labels from -1|3 classes"):
         fit(trainer(side, data=lambda: Data(split, blobs(30))))
