@@ -12,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dlsweep import mirror
 from dlsweep.rundir import Result, RunDir
+from dlsweep.trackers.wandb import read_offline
 
 pytestmark = [
     pytest.mark.slow,
@@ -104,10 +105,39 @@ class MLflow:
             file.unlink()
 
 
-Kind = Lines | TensorBoard | MLflow
+class Wandb:
+    def __init__(self, folder: Path) -> None:
+        self.options = {
+            "_target_": "dlsweep.trackers.wandb.WandbTracker",
+            "project": "p",
+            "mode": "offline",
+        }
+
+    def read(self, study: Path) -> Points:
+        names = {RunDir(path).info().id: path.name for path in (study / "trials").iterdir()}
+        points: Points = {}
+        for folder in (study / "wandb").glob("offline-run-*"):
+            told = points.setdefault(names[folder.name.split("-")[3]], [])
+            told += self._read_one(folder)
+        return {name: sorted(told) for name, told in points.items()}
+
+    def _read_one(self, folder: Path) -> Iterator[tuple[int, str, float]]:
+        for record in read_offline(folder):
+            if record["type"] == "history":
+                row = record["history"]["item"]
+                names = (name for name in row if name != "step" and not name.startswith("_"))
+                yield from ((row["step"], name, float(row[name])) for name in names)
+
+    def delete(self, study: Path) -> None:
+        shutil.rmtree(study / "wandb")
 
 
-@pytest.fixture(params=[Lines, TensorBoard, MLflow], ids=["lines", "tensorboard", "mlflow"])
+Kind = Lines | TensorBoard | MLflow | Wandb
+
+
+@pytest.fixture(
+    params=[Lines, TensorBoard, MLflow, Wandb], ids=["lines", "tensorboard", "mlflow", "wandb"]
+)
 def tracker(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Kind:
