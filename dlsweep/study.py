@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -23,14 +23,13 @@ from optuna.trial import FrozenTrial, TrialState
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
 from dlsweep.rundir import FAILURES, Record, Result
 from dlsweep.search_space import Scalar, SearchSpace
+from dlsweep.study_storage import Direction, OneWriterStorage
 
 IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
 #: Samplers that draw from one sequence: a new seed each time would break it.
 _SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
-
-Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,13 @@ class Study:
                 "A sweep with several objectives cannot prune: there is no one value to judge by.\n"
                 "Type  hydra/sweeper/pruner=none"
             )
-        self._study = _open(settings, self._build_sampler(0), pruner)
+        self._storage = _open(settings)
+        self._study = optuna.load_study(
+            study_name=settings.name,
+            storage=self._storage,
+            sampler=self._build_sampler(0),
+            pruner=pruner,
+        )
         self._check_identity()
         trials = self._study.get_trials(deepcopy=False)
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
@@ -111,6 +116,7 @@ class Study:
         self._study.set_user_attr(IDENTITY, self.settings.identity)
         for point in self._enqueue:
             self._study.enqueue_trial(point)
+        self._storage.flush()
         self._enqueue = []
 
     @property
@@ -130,7 +136,7 @@ class Study:
             point: The parameters, where the sweep itself knows them (a grid).
         """
         if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
-            self._study.sampler = self._build_sampler(self._begun)
+            self._study.sampler = _heir(self._build_sampler(self._begun), self._study.sampler)
         self._begun += 1
         if point is not None:
             self._study.enqueue_trial(point)
@@ -206,6 +212,7 @@ class Study:
         params = self.space.suggest(trial)
         overrides = self.space.overrides(params)
         trial.set_user_attr(POINT, {"params": params, "overrides": overrides})
+        self._storage.flush()
         return Trial(trial.number, params, overrides, trial)
 
     def _reopen(self, frozen: FrozenTrial) -> Trial:
@@ -274,6 +281,16 @@ def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> st
     return "\n".join(lines)
 
 
+def _heir(
+    sampler: optuna.samplers.BaseSampler, earlier: optuna.samplers.BaseSampler
+) -> optuna.samplers.BaseSampler:
+    """Hands on what an earlier sampler knows of all trials, which is slow to find out anew."""
+    for name, known in vars(earlier).items():
+        if isinstance(known, optuna.search_space.IntersectionSearchSpace):
+            setattr(sampler, name, known)
+    return sampler
+
+
 def _build(role: str, config: dict[str, Any]) -> Any:
     """Builds a sampler or a pruner from its config.
 
@@ -297,22 +314,12 @@ def _build(role: str, config: dict[str, Any]) -> Any:
         ) from None
 
 
-def _open(
-    settings: StudySettings,
-    sampler: optuna.samplers.BaseSampler,
-    pruner: optuna.pruners.BasePruner,
-) -> optuna.Study:
+def _open(settings: StudySettings) -> OneWriterStorage:
     try:
         if (settings.storage or "").startswith("sqlite:///"):
             _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
-        return optuna.create_study(
-            study_name=settings.name,
-            storage=settings.storage,
-            directions=settings.directions,
-            sampler=sampler,
-            pruner=pruner,
-            load_if_exists=True,
-        )
+        disk = optuna.storages.get_storage(settings.storage)
+        return OneWriterStorage(disk, settings.name, settings.directions)
     except Exception as error:
         raise StudyError(
             f"The study's storage {settings.storage} cannot be opened: {error}"

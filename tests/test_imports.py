@@ -20,7 +20,7 @@ OWNERS = {
     "mlflow": {"trackers/mlflow.py"},
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},
-    "optuna": {"study.py", "search_space.py", "results.py"},
+    "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py"},
 }
 #: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
 FLOORS = [

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import Record, Result, RunDir
 from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.files import beside
 from dlsweep.trackers.params import params_of
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class WandbTracker(Tracker):
             return self._open[info.id]
         import wandb
 
-        folder = _folder(run)
+        folder = beside(run, "wandb")
         folder.mkdir(parents=True, exist_ok=True)
         opened = wandb.init(
             project=self.project,
@@ -158,7 +159,7 @@ class WandbTracker(Tracker):
         if rows != state["rows"] or not whole:
             end = "" if whole else " and no end"
             raise ViewLostError(
-                f"{_folder(run)} holds {rows} rows{end} of {run.path}. Expected {state['rows']}."
+                f"W&B's files of {run.path} hold {rows} rows{end}. Expected {state['rows']}."
             )
 
     def _check_online(self) -> None:
@@ -210,15 +211,9 @@ def read_offline(folder: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _folder(run: RunDir) -> Path:
-    """Where W&B keeps the run's files."""
-    is_trial = run.info().number is not None
-    return (run.path.parent.parent if is_trial else run.path) / "wandb"
-
-
 def _folders(run: RunDir) -> list[Path]:
     """The offline files of a run: a folder for each time that it was opened."""
-    return sorted(_folder(run).glob(f"offline-run-*-{run.info().id}*"))
+    return sorted(beside(run, "wandb").glob(f"offline-run-*-{run.info().id}*"))
 
 
 def _settings() -> wandb.Settings:

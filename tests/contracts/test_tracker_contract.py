@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -132,11 +133,28 @@ class Wandb:
         shutil.rmtree(study / "wandb")
 
 
-Kind = Lines | TensorBoard | MLflow | Wandb
+class CSV:
+    def __init__(self, folder: Path) -> None:
+        self.options = {"_target_": "dlsweep.trackers.csv.CSVTracker"}
+
+    def read(self, study: Path) -> Points:
+        return {file.stem: self._read_one(file) for file in (study / "csv").glob("*.csv")}
+
+    def _read_one(self, file: Path) -> list[tuple[int, str, float]]:
+        with file.open() as lines:
+            table = list(csv.DictReader(lines))
+        return sorted((int(row["step"]), row["metric"], float(row["value"])) for row in table)
+
+    def delete(self, study: Path) -> None:
+        shutil.rmtree(study / "csv")
+
+
+Kind = Lines | TensorBoard | MLflow | Wandb | CSV
 
 
 @pytest.fixture(
-    params=[Lines, TensorBoard, MLflow, Wandb], ids=["lines", "tensorboard", "mlflow", "wandb"]
+    params=[Lines, TensorBoard, MLflow, Wandb, CSV],
+    ids=["lines", "tensorboard", "mlflow", "wandb", "csv"],
 )
 def tracker(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
