@@ -148,6 +148,21 @@ def _sync(arguments: Sequence[str]) -> int:
     return mirror.main(options.folder, options.trackers, options.follow)
 
 
+def _ui(arguments: Sequence[str]) -> int:
+    parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
+    parser.add_argument("tools", nargs="*", help="mlflow, tensorboard, optuna; default: all")
+    parser.add_argument(
+        "--folder", type=Path, default="outputs", help="a study's folder, or that of all studies"
+    )
+    options = parser.parse_args(arguments)
+    from dlsweep import ui
+
+    for tool in set(options.tools) - set(ui.TOOLS):
+        parser.error(f"Received {tool!r}. Expected {', '.join(ui.TOOLS)}.")
+    ui.serve(ui.find_dashboards(options.folder, options.tools))
+    return 0
+
+
 def _check(arguments: Sequence[str]) -> int:
     from dlsweep.preflight import check
 
@@ -159,6 +174,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "resume": _resume,
     "report": _report,
     "sync": _sync,
+    "ui": _ui,
     "check": _check,  # the driver's own, see dlsweep.preflight
 }
 

@@ -205,6 +205,10 @@ class StudyDir:
         """Where the mirror keeps the tracker's parent run of this study."""
         return self.path / "mirror" / f"{tracker}.json"
 
+    def info(self) -> dict[str, Any]:
+        """What the study is, as its driver has written it."""
+        return dict(json.loads(self.info_file.read_text()))
+
     def create(self) -> None:
         """Makes the folder.
 
