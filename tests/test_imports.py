@@ -17,7 +17,7 @@ ROOT = Path(dlsweep.__file__).parent
 HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
     "torch": {"trainers/torch.py", "data/torch.py", "models/torch.py"},
-    "mlflow": {"trackers/mlflow.py"},
+    "mlflow": {"trackers/mlflow.py", "trackers/mlflow_media.py"},
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},
     "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py"},
@@ -26,7 +26,7 @@ OWNERS = {
 FLOORS = [
     {"errors"},
     {"rundir"},
-    {"channel", "checkpoint"},
+    {"channel", "checkpoint", "media"},
     {"run"},
     {"launchers", "trackers", "trainers"},
     {"mirror", "sweep", "task"},

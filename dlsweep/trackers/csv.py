@@ -17,7 +17,7 @@ class CSVTracker(Tracker):
 
     It is ``<study>/csv/<trial>.csv``, or ``<run>/csv/<run>.csv`` for a run that is no trial. What
     the trials were given and how they ended stands in the study's ``trials.csv``. Numbers are
-    written with all their digits, the time in seconds since 1970.
+    written with all their digits, the time in seconds since 1970. Images and the like are left out.
     """
 
     view = "{folder}/csv"

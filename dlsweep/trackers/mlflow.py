@@ -22,6 +22,7 @@ from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import Lock, Record, Result, RunDir, Status, StudyDir
 from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ class MLflowTracker(Tracker):
         self._send_params(params_of(run), state["run_id"])
         self._client.log_artifact(state["run_id"], str(run.config_file))
 
-    def log(self, run: RunDir, records: list[Record], state: State) -> None:  # noqa: ARG002
-        """Adds every metric of the records as a point with step and wall time."""
+    def log(self, run: RunDir, records: list[Record], state: State) -> None:
+        """Adds every metric of the records as a point with step and wall time, and the media."""
         if state.pop("closed", False):
             self._client.update_run(state["run_id"], "RUNNING")
         points = (
@@ -152,6 +153,8 @@ class MLflowTracker(Tracker):
             for name, value in record.metrics.items()
         )
         self._send_metrics(points, state["run_id"])
+        for record in records:
+            send_media(self._client, state["run_id"], run, record)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Adds what training returned, the log and the best checkpoint; closes the run."""

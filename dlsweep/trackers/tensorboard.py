@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import struct
 import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, BinaryIO
 
 from dlsweep.errors import MissingExtraError
-from dlsweep.rundir import Record, Result, RunDir, StudyDir
+from dlsweep.rundir import Media, Record, Result, RunDir, StudyDir
 from dlsweep.trackers.base import State, Tracker
 from dlsweep.trackers.files import appending, begin, beside, require
 
@@ -67,7 +68,7 @@ class TensorBoardTracker(Tracker):
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
         """Appends one event a record."""
-        self._append(run, (_scalars(one.time, one.step, one.metrics) for one in records), state)
+        self._append(run, (_record(run, one) for one in records), state)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Appends what training returned and the end of the session."""
@@ -99,6 +100,61 @@ def _write(file: BinaryIO, events: Iterable[Any]) -> None:
 
 def _event(time: float, **fields: Any) -> Any:
     return _tensorboard().Event(wall_time=time, **fields)
+
+
+def _record(run: RunDir, record: Record) -> Any:
+    event = _scalars(record.time, record.step, record.metrics)
+    for name, media in record.media.items():
+        _MEDIA[media["kind"]](event.summary, name, run, media)
+    return event
+
+
+def _add_image(summary: Any, name: str, run: RunDir, media: Media) -> None:
+    png = (run.path / media["file"]).read_bytes()
+    width, height = struct.unpack(">II", png[16:24])
+    summary.value.add(
+        tag=name,
+        image=_tensorboard().Summary.Image(
+            width=width, height=height, colorspace=4, encoded_image_string=png
+        ),
+    )
+
+
+def _add_histogram(summary: Any, name: str, _: RunDir, media: Media) -> None:
+    edges, counts = media["edges"], media["counts"]
+    histogram = _tensorboard().HistogramProto(
+        min=edges[0],
+        max=edges[-1],
+        num=sum(counts),
+        sum=media["sum"],
+        sum_squares=media["sum_squares"],
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
+    summary.value.add(tag=name, histo=histogram)
+
+
+def _add_text(summary: Any, name: str, _: RunDir, media: Media) -> None:
+    tb = _tensorboard()
+    tensor = tb.make_tensor_proto([media["text"].encode()], dtype=tb.DT_STRING)
+    about = tb.text_metadata.create_summary_metadata(display_name=name, description="")
+    summary.value.add(tag=name, tensor=tensor, metadata=about)
+
+
+def _add_table(summary: Any, name: str, run: RunDir, media: Media) -> None:
+    """TensorBoard shows a text as Markdown, which has tables."""
+    lines = [media["columns"], ["---"] * len(media["columns"]), *media["rows"]]
+    cells = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    _add_text(summary, name, run, {"text": text})
+
+
+_MEDIA = {
+    "image": _add_image,
+    "histogram": _add_histogram,
+    "text": _add_text,
+    "table": _add_table,
+}
 
 
 def _scalars(time: float, step: int, metrics: dict[str, float]) -> Any:
@@ -182,14 +238,21 @@ def _tensorboard() -> SimpleNamespace:
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
     from google.protobuf.struct_pb2 import Value
     from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+    from tensorboard.compat.proto.types_pb2 import DT_STRING
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+    from tensorboard.plugins.text import metadata as text_metadata
     from tensorboard.summary.writer.record_writer import RecordWriter
+    from tensorboard.util.tensor_util import make_tensor_proto
 
     return SimpleNamespace(
         Event=Event,
         Value=Value,
         Summary=Summary,
+        HistogramProto=HistogramProto,
+        DT_STRING=DT_STRING,
+        text_metadata=text_metadata,
+        make_tensor_proto=make_tensor_proto,
         RecordWriter=RecordWriter,
         HParamsPluginData=plugin_data_pb2.HParamsPluginData,
         SessionStartInfo=plugin_data_pb2.SessionStartInfo,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import Record, Result, RunDir
+from dlsweep.rundir import Media, Record, Result, RunDir
 from dlsweep.trackers.base import State, Tracker, ViewLostError
 from dlsweep.trackers.files import beside
 from dlsweep.trackers.params import params_of
@@ -99,7 +99,8 @@ class WandbTracker(Tracker):
         """Adds one row a record."""
         opened = self._opened(run, state)
         for record in records:
-            row = {**record.metrics, "step": record.step, "_timestamp": record.time}
+            media = {name: _media(run, one) for name, one in record.media.items()}
+            row = {**record.metrics, **media, "step": record.step, "_timestamp": record.time}
             opened.log(row, step=state["rows"], commit=True)
             state["rows"] += 1
 
@@ -209,6 +210,18 @@ def read_offline(folder: Path) -> Iterator[dict[str, Any]]:
             assert reader.stdout
             for line in reader.stdout:
                 yield json.loads(line)
+
+
+def _media(run: RunDir, media: Media) -> Any:
+    import wandb
+
+    if media["kind"] == "image":
+        return wandb.Image(str(run.path / media["file"]))
+    if media["kind"] == "histogram":
+        return wandb.Histogram(np_histogram=(media["counts"], media["edges"]))
+    if media["kind"] == "table":
+        return wandb.Table(columns=media["columns"], data=media["rows"])
+    return wandb.Table(columns=["text"], data=[[media["text"]]])
 
 
 def _folders(run: RunDir) -> list[Path]:

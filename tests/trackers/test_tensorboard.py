@@ -171,3 +171,24 @@ def test_making_and_checking_one_imports_no_tensorboard():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_images_histograms_texts_and_tables_are_shown_as_such(rich_run):
+    run, records = rich_run
+    tell(run, records)
+    events = read(run.path.parents[1] / "tensorboard" / "0000")
+    assert events.Tags()["scalars"] == ["val/loss"]
+    (image,) = events.Images("val/examples")
+    assert (image.step, image.width, image.height) == (1, 6, 4)
+    assert image.encoded_image_string == run.media_file("val/examples", 1).read_bytes()
+    (histogram,) = events.Histograms("weights")
+    value = histogram.histogram_value
+    assert (value.num, value.sum, value.min, value.max) == (4.0, 5.0, 0.0, 3.0)
+    texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0] for tag in ("sample", "wrong")}
+    assert texts == {
+        "sample": b"once upon",
+        "wrong": rb"""| id | label |
+| --- | --- |
+| 3 | a\|b |
+| 4 | None |""",
+    }

@@ -228,3 +228,27 @@ def test_making_and_checking_one_imports_no_wandb():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_images_histograms_texts_and_tables_are_shown_as_such(tracker, rich_run):
+    run, records = rich_run
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.log(run, records, state)
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    (folder,) = folders_of(run)
+    rows = [one["history"]["item"] for one in read_offline(folder) if one["type"] == "history"]
+    told = {name: one for row in rows for name, one in row.items()}
+    kinds = {name: told[f"{name}._type"] for name in ("val/examples", "weights", "sample", "wrong")}
+    assert kinds == {
+        "val/examples": "image-file",
+        "weights": "histogram",
+        "sample": "table-file",
+        "wrong": "table-file",
+    }
+    image = folder / "files" / told["val/examples.path"]
+    assert image.read_bytes() == run.media_file("val/examples", 1).read_bytes()
+    table = json.loads((folder / "files" / told["wrong.path"]).read_text())
+    assert (table["columns"], table["data"]) == (["id", "label"], [[3, "a|b"], [4, None]])
+    assert sum(told["weights.values"]) == 4
+    assert len(rows) == 5
