@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dlsweep.rundir import Record, RunDir
-from dlsweep.trackers.base import State, Tracker
+from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
 
 
-class CSVTracker(Tracker):
+class CSVTracker(Readable):
     """One tidy table a run: ``step,time,metric,value``, a line for each value.
 
     It is ``<study>/csv/<trial>.csv``, or ``<run>/csv/<run>.csv`` for a run that is no trial. What
@@ -42,6 +42,16 @@ class CSVTracker(Tracker):
             for name, value in record.metrics.items()
         ]
         self._append(run, lines, state)
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
+        """Yields the lines of the table."""
+        with _table(run).open(newline="") as file:
+            for line in csv.DictReader(file):
+                yield int(line["step"]), line["metric"], float(line["value"])
+
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Removes the table."""
+        _table(run).unlink(missing_ok=True)
 
     def _append(self, run: RunDir, lines: Sequence[tuple[object, ...]], state: State) -> None:
         text = io.StringIO()

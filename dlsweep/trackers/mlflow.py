@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import Lock, Record, Result, RunDir, Status, StudyDir
-from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
 
@@ -48,7 +48,7 @@ _CONNECT_SECONDS = 3.0
 _CREATE_SECONDS = 60.0
 
 
-class MLflowTracker(Tracker):
+class MLflowTracker(Readable):
     """One MLflow experiment a study, a parent run for the study, a child run for each trial.
 
     A run that is no trial stands alone in the experiment. A metric point that is sent again is
@@ -169,6 +169,17 @@ class MLflowTracker(Tracker):
         status = _STATUS.get(result.status, "FAILED")
         self._client.set_terminated(run_id, status, _ms(result.ended))
         state["closed"] = True
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:
+        """Yields the history of every metric that the run has logged."""
+        names = {name for record, _ in run.records() for name in record.metrics}
+        for name in names:
+            for point in self._client.get_metric_history(state["run_id"], _key(name)):
+                yield point.step, name, point.value
+
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Deletes the run, as MLflow does it: it can be restored there."""
+        self._client.delete_run(state["run_id"])
 
     @cached_property
     def _client(self) -> MlflowClient:

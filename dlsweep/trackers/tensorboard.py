@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,14 +13,14 @@ from typing import Any, BinaryIO
 
 from dlsweep.errors import MissingExtraError
 from dlsweep.rundir import Media, Record, Result, RunDir, StudyDir
-from dlsweep.trackers.base import State, Tracker
+from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
 
 #: The name never changes, so that a file that is written again replaces itself.
 _FILE = "events.out.tfevents.{}.dlsweep"
 
 
-class TensorBoardTracker(Tracker):
+class TensorBoardTracker(Readable):
     """One event file a run: scalars by step and wall time, and a session for the HParams page.
 
     The file is in ``<study>/tensorboard/<trial>/``, or in ``<run>/tensorboard/`` for a run that
@@ -77,6 +77,17 @@ class TensorBoardTracker(Tracker):
         if run.info().params:
             closing.append(_session_end(result))
         self._append(run, closing, state)
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
+        """Yields the scalars of the event file."""
+        for event in _tensorboard().LegacyEventFileLoader(str(_event_file(run))).Load():
+            for value in event.summary.value:
+                if value.WhichOneof("value") == "simple_value":
+                    yield event.step, value.tag, value.simple_value
+
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Removes the event file."""
+        _event_file(run).unlink(missing_ok=True)
 
     def _append(self, run: RunDir, events: Iterable[Any], state: State) -> None:
         with appending(_event_file(run), state) as file:
@@ -237,6 +248,7 @@ def _tensorboard() -> SimpleNamespace:
     """
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
     from google.protobuf.struct_pb2 import Value
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
     from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -247,6 +259,7 @@ def _tensorboard() -> SimpleNamespace:
 
     return SimpleNamespace(
         Event=Event,
+        LegacyEventFileLoader=LegacyEventFileLoader,
         Value=Value,
         Summary=Summary,
         HistogramProto=HistogramProto,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import Media, Record, Result, RunDir
-from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.files import beside
 from dlsweep.trackers.params import params_of
 
@@ -28,7 +28,7 @@ _SERVER = "https://api.wandb.ai"
 _CONNECT_SECONDS = 3.0
 
 
-class WandbTracker(Tracker):
+class WandbTracker(Readable):
     """One W&B run a run, those of a study in its group; a trial has the job type ``trial``.
 
     A record is one row of the history. W&B takes rows in ascending order only, so its own step
@@ -87,7 +87,7 @@ class WandbTracker(Tracker):
             ViewLostError: If they do not, or if the run was told in the other mode.
         """
         if not state:
-            self._remove(run)
+            self.remove(run, state)
             state.update(mode=self.mode, rows=0)
             self._opened(run, state)
         elif state["mode"] != self.mode:
@@ -110,6 +110,26 @@ class WandbTracker(Tracker):
         opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
         opened.tags = (result.status,)
         self._close(run, 0 if result.status in ("completed", "pruned") else 1)
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
+        """Yields the history of the offline files.
+
+        Raises:
+            TrackerError: If the run was told online; W&B's server is not asked.
+        """
+        if self.mode == "online":
+            raise TrackerError("What W&B's server holds is not compared; offline files are.")
+        for folder in _folders(run):
+            for record in read_offline(folder):
+                if record["type"] == "history":
+                    row = record["history"]["item"]
+                    yield from _points(row)
+
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Closes the run and removes its offline files."""
+        self._close(run, 0)
+        for folder in _folders(run):
+            shutil.rmtree(folder)
 
     def _opened(self, run: RunDir, state: State) -> wandb.Run:
         """W&B's run, opened if it is not."""
@@ -144,11 +164,6 @@ class WandbTracker(Tracker):
     def _close(self, run: RunDir, code: int) -> None:
         if opened := self._open.pop(run.info().id, None):
             opened.finish(exit_code=code)
-
-    def _remove(self, run: RunDir) -> None:
-        self._close(run, 0)
-        for folder in _folders(run):
-            shutil.rmtree(folder)
 
     def _require(self, run: RunDir, state: State) -> None:
         self._close(run, 0)
@@ -222,6 +237,13 @@ def _media(run: RunDir, media: Media) -> Any:
     if media["kind"] == "table":
         return wandb.Table(columns=media["columns"], data=media["rows"])
     return wandb.Table(columns=["text"], data=[[media["text"]]])
+
+
+def _points(row: dict[str, Any]) -> Iterator[Point]:
+    """The numbers of a row; those that are no number in JSON are words there."""
+    for name, value in row.items():
+        if isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity"):
+            yield row["step"], name, float(value)
 
 
 def _folders(run: RunDir) -> list[Path]:

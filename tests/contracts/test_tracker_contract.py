@@ -87,7 +87,7 @@ class MLflow:
         with sqlite3.connect(self.database) as connection:
             trials = connection.execute(
                 "SELECT r.name, r.run_uuid FROM runs r JOIN tags t USING (run_uuid)"
-                " WHERE t.key = 'mlflow.parentRunId'"
+                " WHERE t.key = 'mlflow.parentRunId' AND r.lifecycle_stage = 'active'"
             ).fetchall()
             rows = {
                 name: connection.execute(
@@ -351,3 +351,33 @@ def test_a_view_that_was_deleted_is_rebuilt(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(OWN_TRACKERS), os.getcwd()])}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     _assert_each_once(tracker, study)
+
+
+def test_what_differs_is_found_and_mended(
+    tracker: Kind, study: Path, make_run: Callable[..., RunDir]
+) -> None:
+    if isinstance(tracker, Lines):
+        pytest.skip("a tracker need not be readable")
+    more, less, same = _trials(make_run, 3)
+    for run in (more, less, same):
+        _train(run, records=4)
+    mirror.sync(study)
+    assert list(mirror.differences(study)) == []
+    _edit_as_if_told(more, lambda lines: [*lines, lines[0].replace('"step": 0', '"step": 9')])
+    _edit_as_if_told(less, lambda lines: lines[:3])
+    for repair in (False, True):
+        found = list(mirror.differences(study, repair=repair))
+        assert [line.partition(",")[0] for line in found] == [
+            "0000 in kind: 2 of 10 values are missing",
+            "0001 in kind: 2 of 6 values are not in the folder",
+        ]
+    assert list(mirror.differences(study)) == []
+    _assert_each_once(tracker, study)
+
+
+def _edit_as_if_told(run: RunDir, edit: Callable[[list[str]], list[str]]) -> None:
+    """Changes the truth behind the mirror's back."""
+    run.records_file.write_text("".join(edit(run.records_file.read_text().splitlines(True))))
+    position = json.loads(run.mirror_file("kind").read_text())
+    position["offset"] = run.records_file.stat().st_size
+    run.mirror_file("kind").write_text(json.dumps(position))
