@@ -114,6 +114,7 @@ class Sweep:
         self._record_study()
         self._count_earlier()
         if self._open or self._wants_more():
+            self.driver.start_mirror()  # it imports its trackers while the trials' parent imports
             self._preflight()
             self.study.begin()
             with self.view:
@@ -277,6 +278,7 @@ class Sweep:
             "storage": settings.storage,
             "objective": settings.objective,
             "directions": settings.directions,
+            "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
             "n_trials": self.settings.n_trials,
             "command": ["python", *self.app.command],

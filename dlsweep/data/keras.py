@@ -140,26 +140,28 @@ class KerasData:
     Attributes:
         train: In another order each epoch.
         validation: In the same order each epoch.
+        test: Likewise, if it was set apart.
         record: What the run notes down about it, as plain JSON values.
     """
 
     train: Batches
     validation: Batches
+    test: Batches | None
     record: dict[str, Any]
 
     def one_batch(self) -> KerasData:
         """The first training batch alone, as training and as validation data."""
         inputs, targets = keras.tree.map_structure(np.asarray, next(iter(self.train)))
         only = ArrayBatches(inputs, targets, len(targets))
-        return KerasData(only, only, self.record)
+        return KerasData(only, only, None, self.record)
 
 
 def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORKERS) -> KerasData:
     """Makes batches of whatever ``data._target_`` returned.
 
     Args:
-        found: A :class:`dlsweep.data.Data`, or a dict with ``train`` and ``validation``, each of
-            them a pair of arrays (inputs, targets), or a ``tf.data.Dataset`` or ``PyDataset`` of
+        found: A :class:`dlsweep.data.Data`, or a dict with ``train`` and ``validation`` (and
+            maybe ``test``), each of them a pair of arrays (inputs, targets), or a ``tf.data.Dataset`` or ``PyDataset`` of
             batches. A ``PyDataset`` has workers of its own.
         batch_size: The examples of a batch; what yields batches has its own.
         seed: Of the order of the training examples.
@@ -172,7 +174,7 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
     data = as_data(found)
     if data:
         check_batch(batch_size, len(data.train))
-        parts: Mapping[str, object] = {"train": data.train, "validation": data.validation}
+        parts: Mapping[str, object] = vars(data)
         record = {**data.record, **data.facts()}
     elif isinstance(found, Mapping) and {"train", "validation"} <= found.keys():
         parts, record = found, {}
@@ -203,8 +205,11 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
         )
 
     train, validation = batches("train"), batches("validation")
+    test = None if parts.get("test") is None else batches("test")
     examples = {"train": train.examples, "validation": validation.examples}
-    return KerasData(train, validation, {"examples": examples, **record})
+    if test:
+        examples["test"] = test.examples
+    return KerasData(train, validation, test, {"examples": examples, **record})
 
 
 def _typed(targets: Array) -> Array:

@@ -22,7 +22,7 @@ from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built, fit_model_to_data
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
-from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights
+from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights, shortest
 
 _ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
@@ -110,7 +110,8 @@ class KerasTrainer(EpochTrainer):
         """Trains, from the latest checkpoint if there is one, and saves as it goes.
 
         Returns:
-            The metrics of the best epoch.
+            The metrics of the best epoch; with test data, also how the model that is in memory at
+            the end, see :class:`EarlyStopping`, does on that.
 
         Raises:
             ConfigError: If the config cannot work on this machine, or with this data.
@@ -141,11 +142,25 @@ class KerasTrainer(EpochTrainer):
         epochs = Epochs(run, self, state)
         ours.begin(run, model)
         self.train(model, data, epochs)
+        metrics = epochs.progress.best
+        if run.stop_reason is None:
+            metrics = metrics | self._finish(run, model, data, epochs.progress.epoch)
+        ours.on_train_end(metrics)
+        return metrics
+
+    def _finish(
+        self, run: Run, model: keras.Model, data: KerasData, epoch: int
+    ) -> dict[str, float]:
+        """Has the model end as asked; returns how it does on the test data, if there is some."""
         best = run.checkpoints.best()
         if best and self.early_stopping.restore_best_weights:
             load_weights(model, best.path)
-        ours.on_train_end(epochs.progress.best)
-        return epochs.progress.best
+        if data.test is None:
+            return {}
+        measured = model.evaluate(data.test.source, verbose=0, return_dict=True)
+        tested = {f"test/{name}": shortest(value) for name, value in measured.items()}
+        run.log(tested, step=epoch)
+        return tested
 
     def _compile(self, model: keras.Model) -> None:
         options: dict[str, Any] = {}
