@@ -161,8 +161,8 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
 
     Args:
         found: A :class:`dlsweep.data.Data`, or a dict with ``train`` and ``validation`` (and
-            maybe ``test``), each of them a pair of arrays (inputs, targets), or a ``tf.data.Dataset`` or ``PyDataset`` of
-            batches. A ``PyDataset`` has workers of its own.
+            maybe ``test``), each of them a pair of arrays (inputs, targets), or a
+            ``tf.data.Dataset`` or ``PyDataset`` of batches. A ``PyDataset`` has its own workers.
         batch_size: The examples of a batch; what yields batches has its own.
         seed: Of the order of the training examples.
         loader: How far to read ahead.
@@ -209,7 +209,9 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
     examples = {"train": train.examples, "validation": validation.examples}
     if test:
         examples["test"] = test.examples
-    return KerasData(train, validation, test, {"examples": examples, **record})
+    shape = keras.tree.map_structure(lambda each: list(each.shape[1:]), train.spec()[0])
+    record = {"examples": examples, "input_shape": shape, **record}
+    return KerasData(train, validation, test, record)
 
 
 def _typed(targets: Array) -> Array:

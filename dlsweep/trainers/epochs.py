@@ -112,7 +112,7 @@ class EpochTrainer(Trainer):
         self.monitor = monitor
         self.mode: Mode = mode
         self.early_stopping = early_stopping
-        self.callbacks = checked_callbacks(callbacks, *self.callback_kinds)
+        self.callbacks: list[Any] = checked_callbacks(callbacks, *self.callback_kinds)
         self.profiler = profiler
         self.overfit_batch = overfit_batch
         self.checkpoint_every = checkpoint_every

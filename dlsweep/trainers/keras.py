@@ -132,6 +132,20 @@ class KerasTrainer(EpochTrainer):
             self._compile(model)
             return self._fit(run, model, data)
 
+    def load_model(self, run: Run) -> keras.Model:
+        """The trained model of a run, with its best checkpoint's weights."""
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(_POLICIES[self.precision])
+        try:
+            model = self.build_model(run)
+        finally:
+            keras.config.set_dtype_policy(before)
+        if not model.built:
+            record = json.loads((run.dir.path / "data.json").read_text())
+            model(_symbolic(record["input_shape"]))
+        load_weights(model, run.checkpoints.need_best().path)
+        return model
+
     def _fit(self, run: Run, model: keras.Model, data: KerasData) -> dict[str, float]:
         callbacks = list(self.callbacks)
         if self.profiler is not None:
@@ -243,3 +257,10 @@ def _build(model: keras.Model, data: KerasData, loss: object) -> None:
 def _shapes(tensors: Any) -> Any:
     """The shape of each example, without the batch."""
     return keras.tree.map_structure(lambda tensor: list(tensor.shape[1:]), tensors)
+
+
+def _symbolic(shape: Any) -> Any:
+    """Tensors of a shape, or of several by name, for any batch."""
+    if isinstance(shape, dict):
+        return {name: _symbolic(each) for name, each in shape.items()}
+    return keras.KerasTensor((None, *shape))

@@ -40,7 +40,7 @@ from dlsweep.trainers.config import (
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import State, moving_average
+from dlsweep.trainers.torch_state import State, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Measures = Mapping[str, Tensor]
@@ -180,6 +180,12 @@ class TorchTrainer(Trainer):
             What :func:`dlsweep.data.torch.prepare` takes.
         """
         return built(run, "data", object)
+
+    def load_model(self, run: Run) -> nn.Module:
+        """The trained model of a run on the CPU, in evaluation mode, with its best weights."""
+        model = self.build_model(run)
+        load_weights(model, run.checkpoints.need_best())
+        return model.eval()
 
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
         """Measures the model on a batch.
