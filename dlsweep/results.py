@@ -21,7 +21,8 @@ from dlsweep.rundir import StudyDir, write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-_STATES = {
+#: A trial's states in our words, those of run folders where there is one.
+STATES = {
     TrialState.COMPLETE: "completed",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
@@ -87,7 +88,7 @@ class Finished:
         seconds = trial.duration.total_seconds() if trial.duration else None
         return {
             "number": trial.number,
-            "state": _STATES[trial.state],
+            "state": STATES[trial.state],
             **dict(zip(self.objective, values, strict=False)),
             **point_of(trial),
             "start": trial.datetime_start,

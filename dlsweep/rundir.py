@@ -6,6 +6,7 @@ A run folder is the truth about a run, and everything else is a view of it::
     .hydra/           config.yaml (composed, unresolved) and overrides.yaml
     records.jsonl     one line a record: {"step": 3, "time": 1.5e9, "metrics": {...}}
     checkpoints/      see dlsweep.checkpoint
+    media/            images, as PNG files that records name
     log.txt           what the run printed
     result.json       how it ended; absent while it runs
     stop              asks the run to stop; holds the reason
@@ -26,12 +27,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
+from urllib.parse import quote
 
 from dlsweep.errors import StudyError
 
 Status = Literal[
     "completed", "pruned", "interrupted", "failed", "killed", "out_of_memory", "diverged"
 ]
+#: What is logged beside numbers: its ``kind``, and what belongs to it. An ``image`` names its
+#: ``file`` in the run folder; a ``histogram`` has ``counts``, ``edges``, ``sum`` and
+#: ``sum_squares``; a ``text`` its ``text``; a ``table`` its ``columns`` and ``rows``.
+Media = dict[str, Any]
 #: An interrupted run goes on where it stopped; all others are over.
 FAILURES: frozenset[Status] = frozenset({"failed", "killed", "out_of_memory", "diverged"})
 
@@ -54,11 +60,12 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """One logged moment: metrics by name at a step, with the wall time in seconds."""
+    """One logged moment: metrics and media by name at a step, with the wall time in seconds."""
 
     step: int
     time: float
     metrics: dict[str, float]
+    media: dict[str, Media] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,10 @@ class RunDir:
         self.stop_file = self.path / "stop"
         self.lock_file = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
+
+    def media_file(self, name: str, step: int) -> Path:
+        """Where an image is kept."""
+        return self.path / "media" / f"{quote(name, safe='')}-{step:08d}.png"
 
     def mirror_file(self, tracker: str) -> Path:
         """Where the mirror keeps its position for one tracker."""
@@ -204,6 +215,10 @@ class StudyDir:
     def mirror_file(self, tracker: str) -> Path:
         """Where the mirror keeps the tracker's parent run of this study."""
         return self.path / "mirror" / f"{tracker}.json"
+
+    def info(self) -> dict[str, Any]:
+        """What the study is, as its driver has written it."""
+        return dict(json.loads(self.info_file.read_text()))
 
     def create(self) -> None:
         """Makes the folder.

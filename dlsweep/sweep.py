@@ -278,6 +278,7 @@ class Sweep:
             "storage": settings.storage,
             "objective": settings.objective,
             "directions": settings.directions,
+            "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
             "n_trials": self.settings.n_trials,
             "command": ["python", *self.app.command],

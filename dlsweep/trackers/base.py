@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from dlsweep.errors import TrackerError
 from dlsweep.rundir import Record, Result, RunDir, StudyDir
 
 State = dict[str, Any]
+#: The step, the name and the value of a metric.
+Point = tuple[int, str, float]
 
 
 class ViewLostError(TrackerError):
@@ -64,3 +66,18 @@ class Tracker:
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Closes the tracker's run with how it ended; an interrupted run is not closed."""
+
+
+class Readable(Tracker):
+    """A tracker whose view can be read back, and so be compared with the run folder."""
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:
+        """Yields every value that the view holds of a run's metrics, in any order.
+
+        Values of metrics that the run has not logged may be among them.
+        """
+        raise NotImplementedError
+
+    def remove(self, run: RunDir, state: State) -> None:
+        """Removes the view of a run, which is then told from its start."""
+        raise NotImplementedError

@@ -21,7 +21,8 @@ from urllib.parse import quote, urlsplit
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import Lock, Record, Result, RunDir, Status, StudyDir
-from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _CONNECT_SECONDS = 3.0
 _CREATE_SECONDS = 60.0
 
 
-class MLflowTracker(Tracker):
+class MLflowTracker(Readable):
     """One MLflow experiment a study, a parent run for the study, a child run for each trial.
 
     A run that is no trial stands alone in the experiment. A metric point that is sent again is
@@ -146,8 +147,8 @@ class MLflowTracker(Tracker):
             self._client.log_batch(state["run_id"], params=_params(batch))
         self._client.log_artifact(state["run_id"], str(run.config_file))
 
-    def log(self, run: RunDir, records: list[Record], state: State) -> None:  # noqa: ARG002
-        """Adds every metric of the records as a point with step and wall time."""
+    def log(self, run: RunDir, records: list[Record], state: State) -> None:
+        """Adds every metric of the records as a point with step and wall time, and the media."""
         if state.pop("closed", False):
             self._client.update_run(state["run_id"], "RUNNING")
         points = (
@@ -157,6 +158,8 @@ class MLflowTracker(Tracker):
         )
         while batch := list(islice(points, _METRICS_A_CALL)):
             self._client.log_batch(state["run_id"], metrics=_metrics(batch))
+        for record in records:
+            send_media(self._client, state["run_id"], run, record)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Adds what training returned, the log and the best checkpoint; closes the run."""
@@ -171,6 +174,17 @@ class MLflowTracker(Tracker):
         status = _STATUS.get(result.status, "FAILED")
         self._client.set_terminated(run_id, status, _ms(result.ended))
         state["closed"] = True
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:
+        """Yields the history of every metric that the run has logged."""
+        names = {name for record, _ in run.records() for name in record.metrics}
+        for name in names:
+            for point in self._client.get_metric_history(state["run_id"], _key(name)):
+                yield point.step, name, point.value
+
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Deletes the run, as MLflow does it: it can be restored there."""
+        self._client.delete_run(state["run_id"])
 
     @cached_property
     def _client(self) -> MlflowClient:

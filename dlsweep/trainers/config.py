@@ -33,18 +33,19 @@ def check_least(name: str, value: int, least: int) -> None:
         raise ConfigError(f"training.{name}: Received {value}. Expected {least} or more.")
 
 
-def checked_callbacks(callbacks: Sequence[object], kind: type[T]) -> list[T]:
-    """The callbacks as a list, each of them of its kind.
+def checked_callbacks(callbacks: Sequence[object], *kinds: type[T]) -> list[T]:
+    """The callbacks as a list, each of them of one of the kinds.
 
     Raises:
         ConfigError: If one is something else.
     """
     for number, each in enumerate(callbacks):
-        if not isinstance(each, kind):
+        if not isinstance(each, kinds):
+            expected = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
             raise ConfigError(
                 f"training.callbacks[{number}]: Received {type(each).__module__}."
-                f"{type(each).__qualname__}. Expected a subclass of "
-                f"{kind.__module__}.{kind.__qualname__}, named by its _target_."
+                f"{type(each).__qualname__}. Expected a subclass of {expected}, "
+                "named by its _target_."
             )
     return cast(list[T], list(callbacks))
 

@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -39,7 +40,7 @@ from dlsweep.trainers.config import (
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import State, moving_average
+from dlsweep.trainers.torch_state import State, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Measures = Mapping[str, Tensor]
@@ -179,6 +180,12 @@ class TorchTrainer(Trainer):
             What :func:`dlsweep.data.torch.prepare` takes.
         """
         return built(run, "data", object)
+
+    def load_model(self, run: Run) -> nn.Module:
+        """The trained model of a run on the CPU, in evaluation mode, with its best weights."""
+        model = self.build_model(run)
+        load_weights(model, run.checkpoints.need_best())
+        return model.eval()
 
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
         """Measures the model on a batch.
@@ -325,7 +332,7 @@ class TorchTrainer(Trainer):
         return progress.epoch >= self.epochs or progress.waited >= (patience or math.inf)
 
     def _device(self) -> torch.device:
-        has_gpu = self.device != "cpu" and torch.cuda.is_available()
+        has_gpu = use_gpu(self.device != "cpu")
         if self.device == "gpu" and not has_gpu:
             raise ConfigError(
                 "training.device: Received 'gpu', and PyTorch sees none here.\n"
@@ -419,3 +426,13 @@ def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
             f"{list(targets.shape)}. Expected equal shapes for 'mse'."
         )
     return functional.mse_loss(outputs, targets)
+
+
+def use_gpu(wanted: bool) -> bool:
+    """Whether there is a GPU to use."""
+    return wanted and torch.cuda.is_available()
+
+
+def profiler(folder: Path, first: int, last: int) -> Callback:  # noqa: ARG001 - Keras's TensorFlow needs it
+    """Traces batches; see :class:`Profiler`."""
+    return Profiler(first, last)
