@@ -33,6 +33,15 @@ def check_least(name: str, value: int, least: int) -> None:
         raise ConfigError(f"training.{name}: Received {value}. Expected {least} or more.")
 
 
+def check_trace(batches: Sequence[int] | None) -> None:
+    """Raises ConfigError if ``training.profiler`` is not a first and a last batch."""
+    if batches is not None and not (len(batches) == 2 and 1 <= batches[0] <= batches[1]):
+        raise ConfigError(
+            f"training.profiler: Received {list(batches)}. Expected the first and the last batch "
+            "to trace, counted from 1.\nType, for instance,  training.profiler=[10,20]"
+        )
+
+
 def checked_callbacks(callbacks: Sequence[object], *kinds: type[T]) -> list[T]:
     """The callbacks as a list, each of them of one of the kinds.
 

@@ -17,7 +17,7 @@ from dlsweep.errors import ConfigError, Diverged
 from dlsweep.run import Run
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import check_least, check_one_of, checked_callbacks
+from dlsweep.trainers.config import check_least, check_one_of, check_trace, checked_callbacks
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
 
 _LOADER = Loader()
@@ -96,6 +96,7 @@ class EpochTrainer(Trainer):
             raise ConfigError(
                 f"training.ema_decay: Received {ema_decay}. Expected between 0 and 1, as 0.999."
             )
+        check_trace(profiler)
         if not callable(loss):
             check_one_of("loss", loss, ("cross_entropy", "mse"))
         self.optimizer = optimizer

@@ -12,41 +12,32 @@ import json
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dlsweep.data.loader import Loader
 from dlsweep.data.torch import Batches, prepare, size_of
 from dlsweep.errors import ConfigError, DataError, Diverged
 from dlsweep.run import Run
 from dlsweep.rundir import write_atomically
-from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import (
-    built,
-    check_least,
-    check_one_of,
-    checked_callbacks,
-    fit_model_to_data,
-)
-from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
+from dlsweep.trainers.config import built, fit_model_to_data
+from dlsweep.trainers.early_stopping import Progress
+from dlsweep.trainers.epochs import Epochs, EpochTrainer
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import State, load_weights, moving_average
+from dlsweep.trainers.torch_state import TorchState, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Measures = Mapping[str, Tensor]
 
-_LOADER = Loader()
-_NO_EARLY_STOPPING = EarlyStopping()
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: After how many batches their measures are read; on a GPU, reading waits for them.
 _READ_EVERY = 50
@@ -80,94 +71,17 @@ def setup(
     torch.autograd.set_detect_anomaly(debug)
 
 
-class TorchTrainer(Trainer):
+class TorchTrainer(EpochTrainer):
     """Trains the config's model on the config's data.
 
-    Args:
-        optimizer: Makes the optimizer from the model's parameters.
-        scheduler: Makes the learning rate's schedule, which takes a step at each epoch's end.
-        epochs: Passes over the training data.
-        batch_size: Examples of a batch.
-        loader: How a Dataset is read; data in memory lies on the device as a whole.
-        loss: Of (outputs, targets), averaged over the batch. With ``cross_entropy``, the accuracy
-            is measured as well.
-        device: ``auto`` takes a GPU if there is one.
-        precision: Of the forward pass; ``fp16`` comes with loss scaling.
-        accumulate: Batches whose gradients make one step; as if they were one batch.
-        clip_norm: The largest norm of all gradients together.
-        ema_decay: Of an exponential moving average of the weights, which follows each step; it is
-            what is evaluated and kept, in place of the weights themselves.
-        monitor: The metric that tells which epoch is best.
-        mode: Whether more (``max``) or less (``min``) of it is better.
-        early_stopping: When to give up.
-        callbacks: A user's own, called at the moments of the training.
-        profiler: The first and the last batch to trace; see
-            :class:`dlsweep.trainers.torch_profiler.Profiler`.
-        overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
-            that cannot learn it has an error.
-        checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
-        seed: Of the order of the training examples.
-
-    Raises:
-        ConfigError: If an argument is out of its range.
+    The arguments are those of :class:`EpochTrainer`; ``loss`` may be any callable of outputs and
+    targets that averages over the batch.
     """
 
-    def __init__(
-        self,
-        optimizer: Callable[[Iterator[nn.Parameter]], Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
-        epochs: int = 5,
-        batch_size: int = 128,
-        loader: Loader = _LOADER,
-        loss: Literal["cross_entropy", "mse"] | Loss = "cross_entropy",
-        device: Literal["auto", "cpu", "gpu"] = "auto",
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-        accumulate: int = 1,
-        clip_norm: float | None = None,
-        ema_decay: float | None = None,
-        monitor: str = "val/accuracy",
-        mode: Mode = "max",
-        early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
-        callbacks: Sequence[Callback] = (),
-        profiler: Sequence[int] | None = None,
-        overfit_batch: bool = False,
-        checkpoint_every: int = 1,
-        seed: int = 0,
-    ) -> None:
-        check_one_of("device", device, ("auto", "cpu", "gpu"))
-        check_one_of("precision", precision, tuple(_DTYPES))
-        check_one_of("mode", mode, ("min", "max"))
-        check_least("epochs", epochs, 1)
-        check_least("batch_size", batch_size, 1)
-        check_least("accumulate", accumulate, 1)
-        check_least("checkpoint_every", checkpoint_every, 1)
-        check_least("seed", seed, 0)
-        if clip_norm is not None and not 0 < clip_norm < math.inf:
-            raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
-        if ema_decay is not None and not 0 < ema_decay < 1:
-            raise ConfigError(
-                f"training.ema_decay: Received {ema_decay}. Expected between 0 and 1, as 0.999."
-            )
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.loader = loader
-        self.loss = _named_loss(loss)
-        self.device = device
-        self.precision = precision
-        self.accumulate = accumulate
-        self.clip_norm = clip_norm
-        self.ema_decay = ema_decay
-        self.monitor = monitor
-        self.mode: Mode = mode
-        self.early_stopping = early_stopping
-        self.callbacks = checked_callbacks(callbacks, Callback)
-        if profiler is not None:
-            self.callbacks.append(Profiler(*profiler))
-        self.overfit_batch = overfit_batch
-        self.checkpoint_every = checkpoint_every
-        self.seed = seed
+    @cached_property
+    def criterion(self) -> Loss:
+        """The loss as a callable."""
+        return _LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
 
     def build_model(self, run: Run) -> nn.Module:
         """The model to train; by default what ``model`` in the config names."""
@@ -201,10 +115,10 @@ class TorchTrainer(Trainer):
         inputs, targets = batch
         outputs = model(inputs)
         try:
-            measures = {"loss": self.loss(outputs, targets)}
+            measures = {"loss": self.criterion(outputs, targets)}
         except IndexError as error:  # by cross entropy
             raise DataError(f"targets: {error} The model has {outputs.shape[1]} classes.") from None
-        if self.loss is functional.cross_entropy:
+        if self.criterion is functional.cross_entropy:
             measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
         return measures
 
@@ -229,8 +143,8 @@ class TorchTrainer(Trainer):
             Diverged: If a loss or the monitored metric becomes NaN or infinite.
         """
         device = self._device()
-        if isinstance(self.loss, nn.Module):
-            self.loss.to(device)
+        if isinstance(self.criterion, nn.Module):
+            self.criterion.to(device)
         found = self.build_data(run)
         fit_model_to_data(run.config, found)
         model = self.build_model(run).to(device)
@@ -239,97 +153,65 @@ class TorchTrainer(Trainer):
             data = data.one_batch()
         write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         state = self._start(model, device)
-        if checkpoint := run.checkpoints.latest():
-            state.restore(checkpoint)
-
+        epochs = Epochs(run, self, state)
         state.callbacks.begin(run, model)
-        saved = True
-        while not (self._is_over(state.progress) or run.should_stop):
-            epoch = state.progress.epoch + 1
-            state.callbacks.on_epoch_begin(epoch)
-            metrics = {"epoch": float(epoch), "lr": state.learning_rate}
-            metrics |= self._train(state, data.train, epoch)
-            metrics |= self._measure(state.kept, state, data.validation, "val")
-            run.log(metrics, step=epoch)
-            is_best = self._end_epoch(state, metrics)
-            saved = is_best or epoch % self.checkpoint_every == 0
-            if saved:
-                state.save(run, metrics)
-        if not saved:
-            state.save(run, metrics)
-        return self._finish(run, state, data.test)
+        for epoch in epochs:
+            metrics = self._train(state, epochs.progress, data.train, epoch)
+            metrics |= self._measure(state.kept, state, epochs.progress, data.validation, "val")
+            epochs.end(metrics)
+        return self._finish(run, epochs, data.test)
 
-    def _train(self, state: State, batches: Batches, epoch: int) -> dict[str, float]:
+    def _train(
+        self, state: TorchState, progress: Progress, batches: Batches, epoch: int
+    ) -> dict[str, float]:
         means = _Means("train")
         state.model.train()
         for group in _groups(batches.epoch(epoch), self.accumulate):
             sizes = [size_of(batch) for batch in group]
             for position, batch in enumerate(group, 1):
-                state.progress.batches += 1
-                state.callbacks.on_train_batch_begin(state.progress.batches)
+                progress.batches += 1
+                state.callbacks.on_train_batch_begin(progress.batches)
                 with state.autocast:
                     measures = _checked(self.training_step(state.model, batch))
                 loss = measures["loss"]
                 if len(group) > 1:
                     loss = loss * (sizes[position - 1] / sum(sizes))
                 state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                means.add(measures, sizes[position - 1], state.progress.batches)
+                means.add(measures, sizes[position - 1], progress.batches)
                 if position == len(group):
                     state.step(self.clip_norm)
-                state.callbacks.on_train_batch_end(state.progress.batches)
+                state.callbacks.on_train_batch_end(progress.batches)
         return means.read()
 
     def _measure(
-        self, model: nn.Module, state: State, batches: Batches, part: str
+        self, model: nn.Module, state: TorchState, progress: Progress, batches: Batches, part: str
     ) -> dict[str, float]:
         means = _Means(part)
         model.eval()
         with torch.no_grad():
-            for batch in batches.epoch(state.progress.epoch + 1):
+            for batch in batches.epoch(progress.epoch + 1):
                 with state.autocast:
                     measures = _checked(self.validation_step(model, batch))
-                means.add(measures, size_of(batch), state.progress.batches)
+                means.add(measures, size_of(batch), progress.batches)
         return means.read()
 
-    def _finish(self, run: Run, state: State, test: Batches | None) -> dict[str, float]:
+    def _finish(
+        self, run: Run, epochs: Epochs[TorchState], test: Batches | None
+    ) -> dict[str, float]:
         """Has the model end as asked, and tests it unless the run goes on another time."""
-        metrics = state.progress.best
+        state, progress = epochs.state, epochs.progress
+        metrics = progress.best
         if run.stop_reason is None:
-            best = run.checkpoints.best()
-            last = state.kept
+            best, last = run.checkpoints.best(), state.kept
             if best and self.early_stopping.restore_best_weights:
-                state.restore_weights(best)
                 last = state.model
+                load_weights(last, best)
             if test:
-                tested = self._measure(last, state, test, "test")
-                run.log(tested, step=state.progress.epoch)
+                tested = self._measure(last, state, progress, test, "test")
+                run.log(tested, step=progress.epoch)
                 metrics = {**metrics, **tested}
         state.callbacks.on_train_end(metrics)
         return metrics
-
-    def _end_epoch(self, state: State, metrics: Mapping[str, float]) -> bool:
-        """Takes the scheduler's step, notes the epoch; returns whether it is the best."""
-        if self.monitor not in metrics:
-            raise ConfigError(
-                f"training.monitor: Received {self.monitor!r}, which is not measured.\n"
-                f"Expected one of {', '.join(sorted(metrics))}.\n"
-                "Type, for instance,  training.monitor=val/loss training.mode=min"
-            )
-        if not math.isfinite(metrics[self.monitor]):
-            raise Diverged(self.monitor, metrics[self.monitor], state.progress.batches)
-        if isinstance(state.scheduler, ReduceLROnPlateau):
-            state.scheduler.step(metrics[self.monitor])
-        elif state.scheduler:
-            state.scheduler.step()
-        is_best = state.progress.end_epoch(
-            metrics, self.monitor, self.mode, self.early_stopping.min_delta
-        )
-        state.callbacks.on_epoch_end(state.progress.epoch, metrics)
-        return is_best
-
-    def _is_over(self, progress: Progress) -> bool:
-        patience = self.early_stopping.patience
-        return progress.epoch >= self.epochs or progress.waited >= (patience or math.inf)
 
     def _device(self) -> torch.device:
         has_gpu = use_gpu(self.device != "cpu")
@@ -345,7 +227,7 @@ class TorchTrainer(Trainer):
             )
         return torch.device("cuda" if has_gpu else "cpu")
 
-    def _start(self, model: nn.Module, device: torch.device) -> State:
+    def _start(self, model: nn.Module, device: torch.device) -> TorchState:
         optimizer = self.optimizer(model.parameters())
         scheduler = self.scheduler(optimizer) if self.scheduler else None
         if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != self.mode:
@@ -354,7 +236,8 @@ class TorchTrainer(Trainer):
                 f"as training.mode says, since it follows {self.monitor}."
             )
         dtype = _DTYPES[self.precision]
-        return State(
+        traced = [Profiler(*self.profiler)] if self.profiler else []
+        return TorchState(
             device=device,
             model=model,
             optimizer=optimizer,
@@ -362,7 +245,7 @@ class TorchTrainer(Trainer):
             scaler=torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
             autocast=torch.autocast(device.type, dtype) if dtype else nullcontext(),
             average=moving_average(model, self.ema_decay) if self.ema_decay else None,
-            callbacks=Callbacks(self.callbacks),
+            callbacks=Callbacks([*self.callbacks, *traced]),
         )
 
 
@@ -412,13 +295,6 @@ def _checked(measures: object) -> Measures:
     )
 
 
-def _named_loss(loss: str | Loss) -> Loss:
-    if callable(loss):
-        return loss
-    check_one_of("loss", loss, ("cross_entropy", "mse"))
-    return functional.cross_entropy if loss == "cross_entropy" else _mean_squared_error
-
-
 def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.shape != targets.shape:
         raise DataError(
@@ -426,6 +302,12 @@ def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
             f"{list(targets.shape)}. Expected equal shapes for 'mse'."
         )
     return functional.mse_loss(outputs, targets)
+
+
+_LOSSES: dict[str, Loss] = {
+    "cross_entropy": functional.cross_entropy,
+    "mse": _mean_squared_error,
+}
 
 
 def use_gpu(wanted: bool) -> bool:

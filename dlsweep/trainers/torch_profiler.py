@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from dlsweep.errors import ConfigError
 from dlsweep.trainers.callbacks import Callback
 
 
@@ -17,17 +16,9 @@ class Profiler(Callback):
     Args:
         first: The first batch to trace; they count from 1 and on through all epochs.
         last: The last.
-
-    Raises:
-        ConfigError: If these are no batches.
     """
 
     def __init__(self, first: int, last: int) -> None:
-        if not 1 <= first <= last:
-            raise ConfigError(
-                f"training.profiler: Received [{first}, {last}]. Expected the first and the last "
-                "batch to trace, counted from 1.\nType, for instance,  training.profiler=[10,20]"
-            )
         self.first = first
         self.last = last
         self._profile: profile | None = None

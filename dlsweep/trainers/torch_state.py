@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
 from typing import Any
@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dlsweep.checkpoint import Checkpoint
 from dlsweep.errors import CheckpointError
-from dlsweep.run import Run
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.early_stopping import Progress
+from dlsweep.trainers.epochs import State
 
 _STATE = "state.pt"
 
 
 @dataclass
-class State:
-    """All that changes in training, and nothing else is needed to go on.
+class TorchState(State):
+    """All that changes in training but its progress, and nothing else is needed to go on.
 
     Attributes:
         device: Where the model is.
@@ -38,7 +38,6 @@ class State:
         scaler: Scales the loss; does nothing unless the precision is fp16.
         autocast: The precision of the forward pass.
         average: The moving average of the model's weights, if one is kept.
-        progress: How far the training is.
         callbacks: A user's own, with what they remember.
     """
 
@@ -48,9 +47,8 @@ class State:
     scheduler: LRScheduler | None
     scaler: torch.amp.GradScaler
     autocast: AbstractContextManager[Any]
-    average: AveragedModel | None = None
-    progress: Progress = field(default_factory=Progress)
-    callbacks: Callbacks = field(default_factory=Callbacks)
+    average: AveragedModel | None
+    callbacks: Callbacks
 
     @property
     def learning_rate(self) -> float:
@@ -77,47 +75,50 @@ class State:
         if self.average:
             self.average.update_parameters(self.model)
 
-    def save(self, run: Run, metrics: dict[str, float]) -> None:
-        """Publishes a checkpoint of the epoch just done."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Does nothing: the global random numbers go on as the checkpoint has them."""
+
+    def step_scheduler(self, monitored: float) -> None:
+        """Takes the scheduler's step at an epoch's end."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(monitored)
+        elif self.scheduler:
+            self.scheduler.step()
+
+    def save(self, folder: Path, progress: Progress) -> None:
+        """Fills a checkpoint's empty folder."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
         if self.average:
             state["averaged"] = {"n_averaged": self.average.n_averaged}
+        state["progress"] = progress.state_dict()
         state["random"] = _random_state(self.device)
+        torch.save(state, folder / _STATE)
 
-        def write(folder: Path) -> None:
-            torch.save(state, folder / _STATE)
-
-        run.checkpoints.save(self.progress.epoch, write, metrics)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, folder: Path, progress: Progress) -> None:
         """Goes back to a checkpoint, random numbers included.
 
         Raises:
             CheckpointError: If it is not one of this model and optimizer.
         """
         try:
-            state = _load(checkpoint)
+            state = _load(folder)
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
             if self.average:
                 self.average.load_state_dict(state["averaged"], strict=False)
+            progress.load_state_dict(state["progress"])
             _restore_random_state(state["random"], self.device)
         except (OSError, KeyError, ValueError, RuntimeError, UnpicklingError) as error:
             raise CheckpointError(
-                f"{checkpoint.path} does not fit this model and optimizer: {error}\n"
+                f"{folder} does not fit this model and optimizer: {error}\n"
                 "Train with those it was saved from, or in a new run folder."
             ) from None
-
-    def restore_weights(self, checkpoint: Checkpoint) -> None:
-        """Takes over the weights that a checkpoint kept, and nothing else."""
-        load_weights(self.model, checkpoint)
 
     def _parts(self) -> dict[str, Any]:
         parts = {
             "model": self.kept,
             "optimizer": self.optimizer,
             "scaler": self.scaler,
-            "progress": self.progress,
             "callbacks": self.callbacks,
         }
         if self.average:
@@ -143,15 +144,13 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
         CheckpointError: If they are those of another model.
     """
     try:
-        model.load_state_dict(_load(checkpoint)["model"])
+        model.load_state_dict(_load(checkpoint.path)["model"])
     except (OSError, KeyError, RuntimeError, UnpicklingError) as error:
         raise CheckpointError(f"{checkpoint.path} does not fit this model: {error}") from None
 
 
-def _load(checkpoint: Checkpoint) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(
-        checkpoint.path / _STATE, map_location="cpu", weights_only=True
-    )
+def _load(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
     return state
 
 
