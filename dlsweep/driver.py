@@ -144,6 +144,7 @@ class Driver:
         self._read(active)
         records, active.unjudged = active.unjudged, []
         if active.judge(records):
+            folder.request_stop("pruned")  # kept, as a pruner may judge otherwise when asked again
             return "pruned"
         return "interrupted" if self.stopping else None
 

@@ -156,6 +156,13 @@ class RunDir:
         """Asks the run to save and stop; works across machines that share the folder."""
         write_atomically(self.stop_file, reason)
 
+    def stop_reason(self) -> str | None:
+        """Why the run was asked to stop, or None if it was not."""
+        try:
+            return self.stop_file.read_text() or "interrupted"
+        except FileNotFoundError:
+            return None
+
     def records(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
         """Yields whole records from a byte offset on, each with the offset behind it.
 

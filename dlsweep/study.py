@@ -103,20 +103,29 @@ class Study:
         trials = self._study.get_trials(deepcopy=False)
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._finished = sum(trial.state.is_finished() for trial in trials)
+        self._waiting = [t.system_attrs["fixed_params"] for t in trials if _waits(t)]
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        self._enqueue = [] if trials else [self._checked_point(p) for p in settings.enqueue]
+        # Without a trial that has begun, an earlier driver may have stored only some of them.
+        points = [] if self._begun else [self._checked_point(p) for p in settings.enqueue]
+        self._enqueue = points[len(self._waiting) :]
 
     def begin(self) -> None:
         """Stores what the study is and its first points, once all has been checked."""
         self._study.set_user_attr(IDENTITY, self.settings.identity)
         for point in self._enqueue:
             self._study.enqueue_trial(point)
+        self._waiting += self._enqueue
         self._enqueue = []
 
     @property
     def finished(self) -> int:
         """How many trials are over, however they ended."""
         return self._finished
+
+    @property
+    def waiting(self) -> list[dict[str, Scalar]]:
+        """The points that are stored and not begun; they are asked for first."""
+        return self._waiting
 
     def open_trials(self) -> list[Trial]:
         """Trials that an earlier driver began and that are not over, by number."""
@@ -129,11 +138,12 @@ class Study:
         Args:
             point: The parameters, where the sweep itself knows them (a grid).
         """
-        if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
-            self._study.sampler = self._build_sampler(self._begun)
+        self._seed(self._begun)
         self._begun += 1
         if point is not None:
             self._study.enqueue_trial(point)
+        elif self._waiting:
+            self._waiting = self._waiting[1:]
         return self._complete(self._study.ask())
 
     def judge(self, trial: Trial, records: Sequence[Record]) -> bool:
@@ -209,12 +219,18 @@ class Study:
         return Trial(trial.number, params, overrides, trial)
 
     def _reopen(self, frozen: FrozenTrial) -> Trial:
+        self._seed(frozen.number)
         trial = optuna.Trial(self._study, frozen._trial_id)
         point = frozen.user_attrs.get(POINT)
         if point is None:
             return self._complete(trial)  # killed between asking and storing: ask for the rest
         reported = max(frozen.intermediate_values, default=-1)
         return Trial(frozen.number, point["params"], point["overrides"], trial, reported)
+
+    def _seed(self, number: int) -> None:
+        """Has the sampler draw what it draws for this trial, also after a resume."""
+        if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
+            self._study.sampler = self._build_sampler(number)
 
     def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         config = dict(self.settings.sampler)
@@ -258,6 +274,10 @@ class Study:
         stored = self._study.user_attrs.get(IDENTITY)
         if stored not in (None, self.settings.identity):
             raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
+
+
+def _waits(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.WAITING
 
 
 def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:

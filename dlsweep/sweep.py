@@ -142,11 +142,7 @@ class Sweep:
             if not self.driver.running:
                 return
             for folder, result in self.driver.turn():
-                trial = self._trials.pop(folder.path)
-                result = self._checked(folder, result)
-                self.study.tell(trial, result)
-                self.view.ended(folder, result, self._best_so_far())
-                self._count_failure(result)
+                self._end(self._trials.pop(folder.path), folder, result)
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The time is up: the running trials save and end.")
                 self.driver.stop("timeout")
@@ -160,7 +156,7 @@ class Sweep:
             return self._open.pop(0)
         if not self._wants_more():
             return None
-        if self.settings.grid:
+        if self.settings.grid and not self.study.waiting:
             point = next(self._points, None)
             return self.study.ask(point) if point is not None else None
         return self.study.ask()
@@ -178,16 +174,39 @@ class Sweep:
             self._wait_for_orphan(folder)
         else:
             self._create(folder, trial, overrides)
-        self._trials[folder.path] = trial
         self.view.started(folder, trial.overrides, again)
-        result = folder.result()
-        if result is None or result.status == "interrupted":
-            folder.clear()
+        if again and (result := self._untold(folder, trial)):
+            self._end(trial, folder, result)
+            return
+        folder.clear()
+        self._trials[folder.path] = trial
         self.driver.launch(
             self.app.argv(overrides, folder.path),
             folder,
             judge=lambda records: self.study.judge(trial, records),
         )
+
+    def _untold(self, folder: RunDir, trial: Trial) -> Result | None:
+        """How a trial ended, if it did and its driver was killed before the study knew."""
+        result = folder.result()
+        records = [record for record, _ in folder.records()]
+        pruned = self.study.judge(trial, records) or folder.stop_reason() == "pruned"
+        if result is not None and result.status != "interrupted":
+            return result
+        if not pruned:
+            return None
+        result = Result("pruned", metrics=records[-1].metrics, ended=time.time())
+        folder.write_result(result)
+        return result
+
+    def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Tells the study and the person; a trial that stopped by itself goes on later."""
+        result = self._checked(folder, result)
+        self.study.tell(trial, result)
+        self.view.ended(folder, result, self._best_so_far())
+        self._count_failure(result)
+        if result.status == "interrupted":
+            self._open.append(trial)
 
     def _create(self, folder: RunDir, trial: Trial, overrides: list[str]) -> None:
         config = self.composer.config(trial.overrides)
