@@ -108,6 +108,7 @@ def _run_hydra() -> None:
 def _run_once(config: DictConfig, node: HydraConf) -> None:
     from dlsweep.single import run_once
 
+    os.environ.update(node.job.env_set)
     folder = Path(node.runtime.output_dir)
     run_once(config, node.sweeper, list(node.overrides.task), folder)
 

@@ -102,9 +102,9 @@ def point_of(trial: FrozenTrial) -> dict[str, Any]:
     return dict(trial.user_attrs.get("point", {}).get("params", trial.params))
 
 
-def write_tables(folder: StudyDir) -> None:
+def write_tables(study: Finished) -> None:
     """Writes ``trials.csv``, ``trials.parquet`` and, once a trial has completed, ``best.yaml``."""
-    study = Finished(folder)
+    folder = study.folder
     table = study.table()
     write_atomically(folder.csv, table.to_csv(index=False))
     aside = folder.parquet.with_suffix(".tmp")
@@ -124,9 +124,9 @@ def write_tables(folder: StudyDir) -> None:
     write_atomically(folder.best, OmegaConf.to_yaml(OmegaConf.create(record)))
 
 
-def show(folder: StudyDir, console: Console, rows: int = 10) -> None:
+def show(study: Finished, console: Console, rows: int = 10) -> None:
     """Prints the leaderboard and how to train its first again."""
-    study = Finished(folder)
+    folder = study.folder
     best = study.best()
     states = study.table()["state"].value_counts()
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
@@ -172,4 +172,4 @@ def _uniform(table: pd.DataFrame) -> pd.DataFrame:
 
 def main(folder: Path) -> None:
     """Prints the leaderboard of a study again."""
-    show(StudyDir(folder), make_console())
+    show(Finished(StudyDir(folder)), make_console())

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -23,14 +23,13 @@ from optuna.trial import FrozenTrial, TrialState
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
 from dlsweep.rundir import FAILURES, Record, Result
 from dlsweep.search_space import Scalar, SearchSpace
+from dlsweep.study_storage import Direction, OneWriterStorage
 
 IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
 #: Samplers that draw from one sequence: a new seed each time would break it.
 _SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
-
-Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True)
@@ -98,34 +97,34 @@ class Study:
                 "A sweep with several objectives cannot prune: there is no one value to judge by.\n"
                 "Type  hydra/sweeper/pruner=none"
             )
-        self._study = _open(settings, self._build_sampler(0), pruner)
+        self._storage = _open(settings)
+        self._study = optuna.load_study(
+            study_name=settings.name,
+            storage=self._storage,
+            sampler=self._build_sampler(0),
+            pruner=pruner,
+        )
         self._check_identity()
         trials = self._study.get_trials(deepcopy=False)
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._finished = sum(trial.state.is_finished() for trial in trials)
-        self._waiting = [t.system_attrs["fixed_params"] for t in trials if _waits(t)]
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        # Without a trial that has begun, an earlier driver may have stored only some of them.
+        # Before the first trial has begun, a killed driver may have stored some of them.
         points = [] if self._begun else [self._checked_point(p) for p in settings.enqueue]
-        self._enqueue = points[len(self._waiting) :]
+        self._enqueue = points[len(trials) :]
 
     def begin(self) -> None:
         """Stores what the study is and its first points, once all has been checked."""
         self._study.set_user_attr(IDENTITY, self.settings.identity)
         for point in self._enqueue:
             self._study.enqueue_trial(point)
-        self._waiting += self._enqueue
+        self._storage.flush()
         self._enqueue = []
 
     @property
     def finished(self) -> int:
         """How many trials are over, however they ended."""
         return self._finished
-
-    @property
-    def waiting(self) -> list[dict[str, Scalar]]:
-        """The points that are stored and not begun; they are asked for first."""
-        return self._waiting
 
     def open_trials(self) -> list[Trial]:
         """Trials that an earlier driver began and that are not over, by number."""
@@ -138,12 +137,11 @@ class Study:
         Args:
             point: The parameters, where the sweep itself knows them (a grid).
         """
-        self._seed(self._begun)
+        if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
+            self._study.sampler = _heir(self._build_sampler(self._begun), self._study.sampler)
         self._begun += 1
         if point is not None:
             self._study.enqueue_trial(point)
-        elif self._waiting:
-            self._waiting = self._waiting[1:]
         return self._complete(self._study.ask())
 
     def judge(self, trial: Trial, records: Sequence[Record]) -> bool:
@@ -216,21 +214,16 @@ class Study:
         params = self.space.suggest(trial)
         overrides = self.space.overrides(params)
         trial.set_user_attr(POINT, {"params": params, "overrides": overrides})
+        self._storage.flush()
         return Trial(trial.number, params, overrides, trial)
 
     def _reopen(self, frozen: FrozenTrial) -> Trial:
-        self._seed(frozen.number)
         trial = optuna.Trial(self._study, frozen._trial_id)
         point = frozen.user_attrs.get(POINT)
         if point is None:
             return self._complete(trial)  # killed between asking and storing: ask for the rest
         reported = max(frozen.intermediate_values, default=-1)
         return Trial(frozen.number, point["params"], point["overrides"], trial, reported)
-
-    def _seed(self, number: int) -> None:
-        """Has the sampler draw what it draws for this trial, also after a resume."""
-        if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
-            self._study.sampler = self._build_sampler(number)
 
     def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         config = dict(self.settings.sampler)
@@ -276,10 +269,6 @@ class Study:
             raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
 
 
-def _waits(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.WAITING
-
-
 def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:
     lines = [f"The study {name!r} exists and was made with another space or other fixed values:"]
     for key in sorted(stored.keys() | wanted.keys()):
@@ -292,6 +281,16 @@ def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> st
         "To begin it anew:               remove its folder",
     ]
     return "\n".join(lines)
+
+
+def _heir(
+    sampler: optuna.samplers.BaseSampler, earlier: optuna.samplers.BaseSampler
+) -> optuna.samplers.BaseSampler:
+    """Hands on what an earlier sampler knows of all trials, which is slow to find out anew."""
+    for name, known in vars(earlier).items():
+        if isinstance(known, optuna.search_space.IntersectionSearchSpace):
+            setattr(sampler, name, known)
+    return sampler
 
 
 def _build(role: str, config: dict[str, Any]) -> Any:
@@ -317,22 +316,12 @@ def _build(role: str, config: dict[str, Any]) -> Any:
         ) from None
 
 
-def _open(
-    settings: StudySettings,
-    sampler: optuna.samplers.BaseSampler,
-    pruner: optuna.pruners.BasePruner,
-) -> optuna.Study:
+def _open(settings: StudySettings) -> OneWriterStorage:
     try:
         if (settings.storage or "").startswith("sqlite:///"):
             _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
-        return optuna.create_study(
-            study_name=settings.name,
-            storage=settings.storage,
-            directions=settings.directions,
-            sampler=sampler,
-            pruner=pruner,
-            load_if_exists=True,
-        )
+        disk = optuna.storages.get_storage(settings.storage)
+        return OneWriterStorage(disk, settings.name, settings.directions)
     except Exception as error:
         raise StudyError(
             f"The study's storage {settings.storage} cannot be opened: {error}"

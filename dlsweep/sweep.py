@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 import uuid
@@ -64,6 +65,8 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
         asked, space, settings = _ask(app, options, arguments, folder)
         show_plan(asked, space, settings.n_trials, settings.grid)
         return
+    if app.is_own:
+        os.environ.update(app.config.hydra.job.env_set)  # others' trials do so themselves
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
     view = make_view([], Counts(slots=launcher.free_slots))
@@ -123,7 +126,7 @@ class Sweep:
         Raises:
             StudyError: If the sweep stopped because too many trials failed.
         """
-        results.show(self.folder, self.view.console)
+        results.show(self.finished, self.view.console)
         self.view.say_dashboards()
         missing = (self.settings.n_trials or 0) - self.study.finished
         if missing > 0:
@@ -156,7 +159,7 @@ class Sweep:
             return self._open.pop(0)
         if not self._wants_more():
             return None
-        if self.settings.grid and not self.study.waiting:
+        if self.settings.grid:
             point = next(self._points, None)
             return self.study.ask(point) if point is not None else None
         return self.study.ask()
@@ -313,7 +316,8 @@ class Sweep:
         if total is not None and self.study.finished >= total:
             self._record_study(finished=time.time(), best=self._best_record())
         self.driver.drain()
-        results.write_tables(self.folder)
+        self.finished = results.Finished(self.folder)
+        results.write_tables(self.finished)
 
     def _best_record(self) -> dict[str, Any] | None:
         for number, values in sorted(self.study.best.items()):

@@ -14,7 +14,8 @@ from dlsweep.compose import Composer, leaves
 from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.rundir import StudyDir
 from dlsweep.search_space import Dimension, Scalar, SearchSpace, dimension_of
-from dlsweep.study import Direction, StudySettings, identity_text
+from dlsweep.study import StudySettings, identity_text
+from dlsweep.study_storage import Direction
 
 #: What may differ between two calls of the same study: it changes no result.
 _CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload")

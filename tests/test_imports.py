@@ -19,7 +19,7 @@ OWNERS = {
     "torch": {"trainers/torch.py", "data/torch.py", "models/torch.py"},
     "mlflow": {"trackers/mlflow.py"},
     "tensorboard": {"trackers/tensorboard.py"},
-    "optuna": {"study.py", "search_space.py", "results.py"},
+    "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py"},
 }
 #: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
 FLOORS = [

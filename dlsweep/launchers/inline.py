@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from dlsweep.channel import CHANNEL_VARIABLE, RUN_VARIABLE, Channel, DriverEnd
 from dlsweep.errors import ConfigError
@@ -32,13 +33,19 @@ class InlineJob(Job):
 
 
 class InlineLauncher(Launcher):
-    """One slot, which is this process; the run's output goes to the terminal."""
+    """One slot, which is this process; the run's output goes to the terminal.
 
-    def __init__(self) -> None:
+    Args:
+        env: Environment variables, set before anything is imported.
+    """
+
+    def __init__(self, env: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._env = {name: str(value) for name, value in env.items()}
         self._judge: Judge = lambda _: None
 
     def start(self, judge: Judge) -> None:
         """Makes ready."""
+        os.environ.update(self._env)
         self._judge = judge
 
     @property

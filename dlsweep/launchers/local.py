@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from dlsweep.channel import RUN_VARIABLE, DriverEnd
@@ -64,6 +65,7 @@ class LocalLauncher(Launcher):
         cpus_per_trial: Cores a trial.
         gpus_per_trial: GPUs a trial; a fraction lets several share one.
         preload: Modules that the warm parent imports.
+        env: Environment variables of every trial, set before anything is imported.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LocalLauncher(Launcher):
         cpus_per_trial: Share = "auto",
         gpus_per_trial: Share = "auto",
         preload: Sequence[str] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         if start not in ("warm", "fresh"):
             raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
@@ -79,6 +82,7 @@ class LocalLauncher(Launcher):
             if importlib.util.find_spec(name.partition(".")[0]) is None:
                 raise MissingExtraError(name.partition(".")[0], "launcher.preload")
         self._preload = ["dlsweep.task", *preload] if start == "warm" else []
+        self._env = {name: str(value) for name, value in env.items()}
         self._free = deque(cut_slots(cpus_per_trial, gpus_per_trial))
         self._jobs: dict[int, LocalJob] = {}
         self._starting: deque[LocalJob] = deque()
@@ -92,7 +96,7 @@ class LocalLauncher(Launcher):
             [sys.executable, "-m", "dlsweep.launchers.warm", str(child.fileno()), *self._preload],
             pass_fds=[child.fileno()],
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **_IMPORT_ONLY},
+            env={**os.environ, **_IMPORT_ONLY, **self._env},
         )
         child.close()
 

@@ -72,7 +72,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, space: SearchSpace) -> Study
         (ADAM, ended("interrupted")),
     ]
     folder = make_study(tmp_path_factory.mktemp("results") / "mine", space, ends)
-    results.write_tables(folder)
+    results.write_tables(results.Finished(folder))
     return folder
 
 
@@ -105,7 +105,7 @@ def test_the_best_trial_is_written_with_the_command_that_trains_it(study: StudyD
 
 def test_the_leaderboard_has_the_best_first_and_no_control_codes(study: StudyDir) -> None:
     file = io.StringIO()
-    results.show(study, Console(file=file, width=200))
+    results.show(results.Finished(study), Console(file=file, width=200))
     shown = file.getvalue()
     assert "mine: 5 trials (2 completed, 1 pruned, 1 failed, 1 open)" in shown
     rows = [line.split()[:2] for line in shown.splitlines() if line.startswith(" 000")]
@@ -117,7 +117,7 @@ def test_the_leaderboard_has_the_best_first_and_no_control_codes(study: StudyDir
 def test_the_direction_decides_what_is_best(tmp_path: Path, space: SearchSpace) -> None:
     ends = [(ADAM, ended("completed", loss=value)) for value in (0.5, 2.0, 1.0)]
     folder = make_study(tmp_path / "mine", space, ends, direction="maximize")
-    results.write_tables(folder)
+    results.write_tables(results.Finished(folder))
     best = OmegaConf.load(folder.best)
     assert (best.number, best["values"]["loss"], best.params) == (1, 2.0, ADAM)
 
@@ -139,7 +139,7 @@ def test_without_a_completed_trial_there_is_no_best(
     tmp_path: Path, space: SearchSpace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_study(tmp_path / "mine", space, [(ADAM, ended("pruned"))])
-    results.write_tables(folder)
+    results.write_tables(results.Finished(folder))
     assert not folder.best.exists()
     results.main(folder.path)
     assert "No trial has completed." in capsys.readouterr().out

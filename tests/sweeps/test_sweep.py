@@ -204,6 +204,23 @@ def test_inline_trials_run_in_the_drivers_process(project) -> None:
     assert set(project.table("quadratic")["val/loss"]) == {driver.pid}
 
 
+@pytest.mark.parametrize("launcher", ["local", "inline"])
+@pytest.mark.parametrize("mode", [(), ("training.y=1,2", "-m")], ids=["single", "sweep"])
+def test_trials_have_the_environment_that_the_config_sets(project, launcher, mode) -> None:
+    text = (
+        "import os\ndef train(run, cfg):\n    return {'val/loss': os.environ[cfg.training.key]}\n"
+    )
+    project.module("named", text)
+    arguments = (*QUADRATIC, "training._target_=named.train", f"launcher={launcher}", *mode)
+    project.run("+framework.env.BY_FRAMEWORK=2", "+training.key=BY_FRAMEWORK", *arguments)
+    project.run(
+        "+hydra.job.env_set.BY_HYDRA=3",
+        "+training.key=BY_HYDRA",
+        "hydra.sweeper.study_name=other",
+        *arguments,
+    )
+
+
 def test_a_second_driver_is_refused_by_name(project) -> None:
     arguments = (*QUADRATIC, "training.seconds=0.5", "training.steps=200", "training.x=1,2", "-m")
     first = project.start(*arguments)

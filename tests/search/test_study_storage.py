@@ -1,0 +1,68 @@
+"""The study in memory and the study on disk are one and the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from dlsweep.study_storage import OneWriterStorage
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> optuna.storages.BaseStorage:
+    return optuna.storages.get_storage(f"sqlite:///{tmp_path}/study.db")
+
+
+def opened(disk: optuna.storages.BaseStorage) -> tuple[OneWriterStorage, optuna.Study]:
+    storage = OneWriterStorage(disk, "study", ["minimize"])
+    pruner = optuna.pruners.HyperbandPruner(max_resource=9)
+    return storage, optuna.load_study(study_name="study", storage=storage, pruner=pruner)
+
+
+def plain(trial: FrozenTrial) -> dict[str, Any]:
+    """All but the ids, which differ, and the moments, which both note down on their own."""
+    fields = {name.lstrip("_"): value for name, value in vars(trial).items()}
+    return {k: v for k, v in fields.items() if k != "trial_id" and "datetime" not in k}
+
+
+def test_what_is_written_is_in_memory_and_on_disk(disk) -> None:
+    storage, study = opened(disk)
+    study.set_user_attr("identity", {"a": "1"})
+    study.enqueue_trial({"x": 3.0})
+    storage.flush()
+    for value in (1.0, 2.0, 3.0):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 10)
+        trial.suggest_categorical("c", ["a", "b"])
+        trial.set_user_attr("point", {"x": value})
+        storage.flush()
+        for step in range(1, 6):
+            trial.report(value * step, step)
+            trial.should_prune()
+        study.tell(trial, value)
+    study.tell(study.ask(), state=TrialState.FAIL)
+    storage.flush()
+    stored = optuna.load_study(study_name="study", storage=disk)
+    assert [plain(t) for t in stored.trials] == [plain(t) for t in study.trials]
+    assert stored.user_attrs == study.user_attrs
+    assert any(key.startswith("completed_rung") for key in stored.trials[1].system_attrs)
+    again = opened(disk)[1]
+    assert [plain(t) for t in again.trials] == [plain(t) for t in study.trials]
+    assert again.best_trial.number == study.best_trial.number
+
+
+def test_a_trial_is_on_disk_whole_or_not_at_all(disk) -> None:
+    storage, study = opened(disk)
+    trial = study.ask()
+    trial.suggest_float("x", 0, 10)
+    assert disk.get_all_trials(1) == []
+    storage.flush()
+    (stored,) = disk.get_all_trials(1)
+    assert stored.params == trial.params
+    assert stored.state is TrialState.RUNNING
+    storage.flush()
+    assert len(disk.get_all_trials(1)) == 1
