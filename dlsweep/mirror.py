@@ -28,7 +28,7 @@ from dlsweep.errors import (
     TrackerError,
     did_you_mean,
 )
-from dlsweep.rundir import Lock, Result, RunDir, StudyDir
+from dlsweep.rundir import UNFINISHED, Lock, Result, RunDir, StudyDir
 from dlsweep.trackers.base import State
 from dlsweep.trackers.link import Announce, Link, Options
 from dlsweep.trackers.views import RunView, StudyView
@@ -147,7 +147,7 @@ class _Watched:
         if stamp == self._seen:
             return False
         result = self._run.result()
-        end = result if result and result.status != "interrupted" else None
+        end = result if result and result.status not in UNFINISHED else None
         told = [self._tell(link, parents[link], end, verify) for link in parents]
         complete = all(told) and not owing
         self._seen = stamp if complete else None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _STATES = {
     TrialState.COMPLETE: "completed",
     TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
+    TrialState.FAIL: "crashed",
     TrialState.RUNNING: "open",
     TrialState.WAITING: "waiting",
 }
@@ -87,7 +87,7 @@ class Finished:
         seconds = trial.duration.total_seconds() if trial.duration else None
         return {
             "number": trial.number,
-            "state": _STATES[trial.state],
+            "state": state_of(trial),
             **dict(zip(self.objective, values, strict=False)),
             **point_of(trial),
             "start": trial.datetime_start,
@@ -95,6 +95,11 @@ class Finished:
             "folder": str(self.folder.trial(trial.number).path.relative_to(self.folder.path)),
             "reason": trial.user_attrs.get("reason", ""),
         }
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """How a trial ended, by its name, or that it has not."""
+    return str(trial.user_attrs.get("status", _STATES[trial.state]))
 
 
 def point_of(trial: FrozenTrial) -> dict[str, Any]:

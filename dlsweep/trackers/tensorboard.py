@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from dlsweep.errors import MissingExtraError
-from dlsweep.rundir import Record, Result, RunDir
+from dlsweep.rundir import FAILURES, Record, Result, RunDir
 from dlsweep.trackers.base import State, Tracker, ViewLostError
 
 
@@ -120,7 +120,7 @@ def _session_start(time: float, name: str, params: dict[str, Any]) -> Any:
 
 def _session_end(result: Result) -> Any:
     tb = _tensorboard()
-    good = result.status in ("completed", "pruned")
+    good = result.status not in FAILURES
     status = tb.api_pb2.STATUS_SUCCESS if good else tb.api_pb2.STATUS_FAILURE
     end = tb.SessionEndInfo(status=status, end_time_secs=result.ended)
     data = tb.HParamsPluginData(session_end_info=end)

@@ -12,7 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +46,7 @@ class Sweeps:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.dice = random.Random(5)
+        self.drivers: list[subprocess.Popen[str]] = []
         for module in HERE.glob("trainings/*.py"):
             (path / module.name).write_text(module.read_text())
 
@@ -53,7 +54,7 @@ class Sweeps:
         self, *arguments: str, under: Sequence[str] = (), **env: str
     ) -> subprocess.Popen[str]:
         """Starts a sweep, under a program such as strace if one is given."""
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             [*under, sys.executable, "-m", "dlsweep", "+experiment=quadratic", *arguments],
             cwd=self.path,
             env={**os.environ, **env},
@@ -62,14 +63,22 @@ class Sweeps:
             text=True,
             start_new_session=True,
         )
+        self.drivers.append(driver)
+        return driver
+
+    def end(self) -> None:
+        """Ends what a failed test has left."""
+        for driver in self.drivers:
+            kill([*descendants(driver.pid), driver.pid])
+            driver.communicate()
 
     def run(self, *arguments: str, code: int = 0, under: Sequence[str] = (), **env: str) -> str:
         driver = self.start(*arguments, under=under, **env)
         try:
             output, _ = driver.communicate(timeout=120)
         except subprocess.TimeoutExpired:
-            kill([*descendants(driver.pid), driver.pid])
-            raise AssertionError(driver.communicate()[0]) from None
+            self.end()
+            raise
         assert driver.returncode == code, output
         return output
 
@@ -112,12 +121,24 @@ class Sweeps:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         for trial in trials:
             assert_no_gap(trial)
-        assert not training_in(self.study(name))
+        assert not self.training_in(name)
+
+    def training_in(self, name: str) -> list[int]:
+        """The processes that hold the lock of a trial."""
+        found = set()
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):
+                file = descriptor.readlink()
+                if file.name == "lock" and self.study(name) / "trials" in file.parents:
+                    found.add(int(descriptor.parts[2]))
+        return sorted(found)
 
 
 @pytest.fixture
-def sweeps(tmp_path: Path) -> Sweeps:
-    return Sweeps(tmp_path)
+def sweeps(tmp_path: Path) -> Iterator[Sweeps]:
+    project = Sweeps(tmp_path)
+    yield project
+    project.end()
 
 
 @pytest.fixture
@@ -164,16 +185,6 @@ def descendants(pid: int) -> list[int]:
         return found + [one for child in found for one in below(child)]
 
     return below(pid)
-
-
-def training_in(study: Path) -> list[int]:
-    """The processes that train in a study's folder."""
-    found = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if f"DLSWEEP_RUN={study}/".encode() in environ.read_bytes():
-                found.append(int(environ.parent.name))
-    return found
 
 
 def kill(pids: list[int]) -> None:

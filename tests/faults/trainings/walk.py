@@ -17,9 +17,9 @@ def train(run, cfg):
         loss = (options.x - 2) ** 2 + (options.y + 1) ** 2 + noise + 10 / step
         state = {"step": step, "noise": noise, "best": min(loss, state["best"])}
         run.log({"val/loss": loss, "noise": noise}, step)
+        work.write(f"{step}\n")
         text = json.dumps(state)
         run.checkpoints.save(step, lambda folder, text=text: save(folder, text), {"val/loss": loss})
-        work.write(f"{step}\n")
         if run.should_stop:
             break
     return {"val/loss": state["best"]}
