@@ -51,6 +51,7 @@ class Run:
             monitor=objective,
             mode="max" if self.info.directions[:1] == ["maximize"] else "min",
             position=self._position,
+            run=self.info.id,
         )
 
     @classmethod

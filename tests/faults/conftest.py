@@ -24,7 +24,10 @@ COUNTS = {
     "kills of the driver": (4, 60),
     "kills of the driver and the parent of trials": (2, 20),
     "kills of the driver and all trials": (2, 20),
-    "kills of the driver at its writes": (6, 1000),
+    "kills of the driver at its writes": (4, 1000),
+    "signal=KILL at the calls of a save": (20, 1000),
+    "error=ENOSPC at the calls of a save": (12, 1000),
+    "error=EIO at the calls of a save": (12, 1000),
 }
 
 
