@@ -148,6 +148,16 @@ def _sync(arguments: Sequence[str]) -> int:
     return mirror.main(options.folder, options.trackers, options.follow)
 
 
+def _devices(arguments: Sequence[str]) -> int:
+    _parser("devices", "print what each framework sees, and what a sweep would use").parse_args(
+        arguments
+    )
+    from dlsweep import inventory
+
+    inventory.main()
+    return 0
+
+
 def _check(arguments: Sequence[str]) -> int:
     from dlsweep.preflight import check
 
@@ -159,6 +169,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "resume": _resume,
     "report": _report,
     "sync": _sync,
+    "devices": _devices,
     "check": _check,  # the driver's own, see dlsweep.preflight
 }
 
