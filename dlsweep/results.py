@@ -21,11 +21,11 @@ from dlsweep.rundir import StudyDir, write_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A trial's states in our words, those of run folders where there is one.
-STATES = {
+#: A trial's states in our words, those of run folders where there is one
+_STATES = {
     TrialState.COMPLETE: "completed",
     TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
+    TrialState.FAIL: "crashed",
     TrialState.RUNNING: "open",
     TrialState.WAITING: "waiting",
 }
@@ -88,7 +88,7 @@ class Finished:
         seconds = trial.duration.total_seconds() if trial.duration else None
         return {
             "number": trial.number,
-            "state": STATES[trial.state],
+            "state": state_of(trial),
             **dict(zip(self.objective, values, strict=False)),
             **point_of(trial),
             "start": trial.datetime_start,
@@ -96,6 +96,11 @@ class Finished:
             "folder": str(self.folder.trial(trial.number).path.relative_to(self.folder.path)),
             "reason": trial.user_attrs.get("reason", ""),
         }
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """How a trial ended, by its name, or that it has not."""
+    return str(trial.user_attrs.get("status", _STATES[trial.state]))
 
 
 def point_of(trial: FrozenTrial) -> dict[str, Any]:

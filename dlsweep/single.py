@@ -16,7 +16,7 @@ from dlsweep.driver import Driver, check_trackers, recorded_tracking
 from dlsweep.errors import DlsweepError
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_console, make_view
-from dlsweep.rundir import FAILURES, Result, RunDir, RunInfo
+from dlsweep.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
 from dlsweep.signature import build
 
 _COMMAND = ("-m", "dlsweep")
@@ -69,7 +69,7 @@ def resume(path: Path) -> None:
     folder = RunDir(path)
     info = folder.info()
     result = folder.result()
-    if result is not None and result.status in ("completed", "pruned"):
+    if result is not None and result.status in COMPLETED | {"pruned"}:
         make_console().print(f"{path} has {result.status} already; nothing is left to do.")
         return
     config = OmegaConf.load(folder.config_file)
@@ -102,7 +102,7 @@ def _say(folder: RunDir, result: Result) -> None:
     for name, value in sorted(result.metrics.items()):
         console.print(f"  {name:<16} {value:.6g}")
     shown = os.path.relpath(folder.path)
-    if result.status == "interrupted":
+    if result.status in UNFINISHED:
         console.print(f"Go on with:  python -m dlsweep resume {shown}")
     elif result.status in FAILURES:
         raise DlsweepError(f"The run {result.status}: {result.reason}\nIts log: {folder.log_file}")

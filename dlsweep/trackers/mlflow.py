@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import Lock, Record, Result, RunDir, Status, StudyDir
+from dlsweep.rundir import COMPLETED, Lock, Record, Result, RunDir, Status, StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _STATUS: dict[Status, str] = {
     "completed": "FINISHED",
+    "stopped_early": "FINISHED",
     "pruned": "FINISHED",
     "killed": "KILLED",
 }
@@ -169,7 +170,7 @@ class MLflowTracker(Readable):
         self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
         if run.log_file.exists():
             self._client.log_artifact(run_id, str(run.log_file))
-        if self._checkpoint and result.status == "completed":
+        if self._checkpoint and result.status in COMPLETED:
             self._send_checkpoint(run, run_id)
         status = _STATUS.get(result.status, "FAILED")
         self._client.set_terminated(run_id, status, _ms(result.ended))

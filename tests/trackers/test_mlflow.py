@@ -133,7 +133,7 @@ def test_a_name_that_mlflow_refuses_is_mended(tracker, client, make_run, name, k
         ("completed", "FINISHED"),
         ("pruned", "FINISHED"),
         ("killed", "KILLED"),
-        ("failed", "FAILED"),
+        ("crashed", "FAILED"),
         ("out_of_memory", "FAILED"),
         ("diverged", "FAILED"),
     ],
