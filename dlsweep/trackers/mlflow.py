@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import posixpath
@@ -67,8 +68,6 @@ class MLflowTracker(Readable):
         ConfigError: If the URI is of another kind.
     """
 
-    preload = ("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store")
-
     def __init__(self, tracking_uri: str, checkpoint: bool = True) -> None:
         self.database: Path | None = None
         if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
@@ -100,6 +99,14 @@ class MLflowTracker(Readable):
             _check_writable(self.database)
         else:
             _check_answers(self.uri)
+
+    def preload(self) -> None:
+        """Imports MLflow, and what it needs for a file."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        importlib.import_module("mlflow.tracking")
+        if self.database:
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
         """Creates the study's parent run, and closes it with the best trial when it is over."""
@@ -189,8 +196,7 @@ class MLflowTracker(Readable):
 
     @cached_property
     def _client(self) -> MlflowClient:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        self.preload()
         from mlflow.tracking import MlflowClient
 
         return MlflowClient(self.uri)
