@@ -122,10 +122,6 @@ class Checkpointer:
         """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
         return self._best([found for found in self._newest_first() if self._is_sound(found)])
 
-    def discard(self) -> None:
-        """Removes every checkpoint."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
         monitor = self.monitor
         rated = [one for one in found if math.isfinite(one.metrics.get(monitor or "", math.nan))]

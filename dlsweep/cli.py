@@ -186,6 +186,16 @@ def _ui(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _devices(arguments: Sequence[str]) -> int:
+    _parser("devices", "print what each framework sees, and what a sweep would use").parse_args(
+        arguments
+    )
+    from dlsweep import inventory
+
+    inventory.main()
+    return 0
+
+
 def _check(arguments: Sequence[str]) -> int:
     from dlsweep.preflight import check
 
@@ -199,6 +209,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "sync": _sync,
     "verify": _verify,
     "ui": _ui,
+    "devices": _devices,
     "check": _check,  # the driver's own, see dlsweep.preflight
 }
 

@@ -57,8 +57,6 @@ class Composer:
         values = [o for o in parsed if not self.is_group(o.key_or_group)]
         config = copy.deepcopy(self._base(tuple(o.input_line or "" for o in groups)))
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        with read_write(config), open_dict(config):
-            config.pop("hydra", None)
         return config
 
     def has_key(self, choices: Sequence[str], key: str) -> bool:
@@ -67,13 +65,14 @@ class Composer:
 
     def keys(self, choices: Sequence[str]) -> list[str]:
         """Every key of that config, dotted."""
-        found = leaves(self._base(tuple(choices)))
-        return [key for key, _ in found if key.partition(".")[0] != "hydra"]
+        return [key for key, _ in leaves(self._base(tuple(choices)))]
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._bases:
-            overrides = [*self.fixed, *choices]
-            self._bases[choices] = self._loader.load_sweep_config(self._master, overrides)
+            base = self._loader.load_sweep_config(self._master, [*self.fixed, *choices])
+            with read_write(base), open_dict(base):
+                base.pop("hydra")  # three quarters of the keys, and no part of a run's config
+            self._bases[choices] = base
         return self._bases[choices]
 
 

@@ -89,6 +89,11 @@ class Driver:
         """How many runs are under way."""
         return len(self._active)
 
+    def start_mirror(self) -> None:
+        """Starts the mirror, unless it has been; it waits for the first run."""
+        if self._mirror:
+            self._mirror.start()
+
     def launch(
         self,
         argv: Sequence[str],
@@ -105,8 +110,7 @@ class Driver:
         active = Active(folder, judge)
         self._active[folder.path] = active
         active.job = self.launcher.submit(argv, folder)
-        if self._mirror:
-            self._mirror.start()
+        self.start_mirror()
 
     def turn(self) -> Iterator[tuple[RunDir, Result]]:
         """Waits a moment, then yields each run that has ended with its result."""
@@ -205,7 +209,7 @@ class Mirror:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it, unless it has been; not sooner than a run, whose start it would slow down."""
+        """Starts it, unless it has been."""
         if self._process:
             return
         self._process = subprocess.Popen(  # noqa: S603

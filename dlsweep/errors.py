@@ -21,8 +21,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-#: Packages that are an extra of dlsweep of the same name.
-EXTRAS = ("torch", "tensorflow", "mlflow", "tensorboard", "wandb")
+#: Packages that an extra of dlsweep brings, by its name.
+EXTRAS = {
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "pillow": "images",
+    "mlflow": "mlflow",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+}
 
 
 class DlsweepError(Exception):
@@ -41,7 +48,7 @@ class MissingExtraError(ConfigError):
     """A package that the config asks for is not installed."""
 
     def __init__(self, package: str, wanted_by: str) -> None:
-        wanted = f"'dlsweep[{package}]'" if package in EXTRAS else package
+        wanted = f"'dlsweep[{EXTRAS[package]}]'" if package in EXTRAS else package
         super().__init__(
             f"{wanted_by} needs the package {package!r}, which is not installed.\n"
             f"Install it:  pip install {wanted}"

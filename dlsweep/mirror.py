@@ -36,6 +36,8 @@ from dlsweep.trackers.views import RunView, StudyView
 
 #: Seconds between two looks at the folders.
 _LOOK_EVERY = 2.0
+#: The same before the first run is there.
+_FIRST_LOOK_EVERY = 0.2
 #: Seconds to wait for another mirror of the same folder.
 _LOCK_PATIENCE = 15.0
 _NICENESS = 10
@@ -122,6 +124,11 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
         for place in places:
             place.hold(holds)
         holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
+        for link in _links(places):
+            link.prepare()
+        while not any(place.has_run() for place in places):
+            if not _input_stays_open(_FIRST_LOOK_EVERY):
+                return True  # no run was started, so there is nothing to tell
         following = True
         while following:
             for place in places:
@@ -246,6 +253,10 @@ class _Place:
             self.links.append(links.setdefault(key, new))
         if self._study:
             self._study_views = [StudyView(self._study, link) for link in self.links]
+
+    def has_run(self) -> bool:
+        """Whether any of its runs has been started."""
+        return any(_Watched(self._path / name).exists() for name in self._names())
 
     def hold(self, holds: ExitStack) -> None:
         """Keeps other mirrors away.

@@ -16,10 +16,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 import hydra.utils
 from hydra._internal.utils import _locate  # get_object would log what we say better
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
 from dlsweep.trainers.base import Trainer
+from dlsweep.trainers.config import FACTS, fit_model_to_data
 
 _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -89,21 +90,24 @@ def _refusals(config: DictConfig) -> list[str]:
     found = []
     training = config.get("training")
     if training and is_trainer(locate("training", training["_target_"])):
-        found += _refusal("training", training)
+        found += _refusal(lambda: build("training", training))
     if "_target_" in (config.get("data") or {}):
-        found += _refusal("data", config.data)
+        found += _refusal(lambda: fit_model_to_data(config, build("data", config.data)))
     return found
 
 
-def _refusal(key: str, node: DictConfig) -> list[str]:
+def _refusal(attempt: Callable[[], object]) -> list[str]:
     try:
-        build(key, node)
+        attempt()
     except DlsweepError as error:
         return [str(error)]
     return []
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
+    if isinstance(node, ListConfig):
+        for number, each in enumerate(node):
+            yield from _targets(each, f"{prefix[:-1]}[{number}].")
     if not isinstance(node, DictConfig) or prefix in ("launcher.", "tracking."):
         return
     if "_target_" in node:
@@ -122,13 +126,13 @@ def _mismatches(key: str, target: Callable[..., Any], node: DictConfig) -> Itera
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in map(str, node):
         value = node[name]
-        if name in _RESERVED:
+        if name in _RESERVED or (key == "model" and name in FACTS and value is None):
             continue
         if name not in parameters:
             if not open_ended:
                 hint = did_you_mean(name, parameters)
                 yield f"{key}.{name}: {node['_target_']} takes no {name!r}.{hint}"
-        elif not isinstance(value, DictConfig) or "_target_" not in value:
+        else:
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             hint_type = hints.get(name, Any)
             if not conforms(plain, hint_type):
@@ -157,6 +161,8 @@ def conforms(value: Any, hint: Any) -> bool:
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, typing.TypeVar):
         return True
+    if isinstance(value, Mapping) and "_target_" in value:
+        return True  # what it makes is known once it is made
     if origin in (Union, types.UnionType):
         return any(conforms(value, one) for one in args)
     if origin is Literal:

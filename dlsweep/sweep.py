@@ -114,6 +114,7 @@ class Sweep:
         self._record_study()
         self._count_earlier()
         if self._open or self._wants_more():
+            self.driver.start_mirror()  # it imports its trackers while the trials' parent imports
             self._preflight()
             self.study.begin()
             with self.view:

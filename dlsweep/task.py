@@ -104,17 +104,20 @@ def _as_metrics(run: Run, returned: Any) -> dict[str, float]:
 
 
 def _seed(config: DictConfig) -> None:
+    """Seeds this process: by the framework's setup, or, without one, Python and NumPy alone."""
     seed = config.get("seed", 0)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
     setup = OmegaConf.select(config, "framework.setup")
-    if setup:
-        threads = os.environ.get(THREADS_VARIABLE)
-        locate("framework.setup", setup)(
-            seed=seed,
-            deterministic=config.get("deterministic", False),
-            threads=int(threads) if threads else None,
-        )
+    if not setup:
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        return
+    threads = os.environ.get(THREADS_VARIABLE)
+    locate("framework.setup", setup)(
+        seed=seed,
+        deterministic=config.get("deterministic", False),
+        threads=int(threads) if threads else None,
+        debug=config.get("debug", False),
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -146,13 +146,6 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
     assert on_disk(checkpoints) == [1, 3]
 
 
-def test_discard_leaves_none(tmp_path: Path) -> None:
-    checkpoints = Checkpointer(tmp_path / "all")
-    save(checkpoints, 1)
-    checkpoints.discard()
-    assert checkpoints.latest() is None
-
-
 _SAVES = """
 import itertools, sys
 from pathlib import Path

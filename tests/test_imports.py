@@ -16,7 +16,14 @@ import dlsweep
 ROOT = Path(dlsweep.__file__).parent
 HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
-    "torch": {"trainers/torch.py", "data/torch.py", "models/torch.py"},
+    "torch": {
+        "trainers/torch.py",
+        "trainers/torch_profiler.py",
+        "trainers/torch_state.py",
+        "data/torch.py",
+        "data/torch_loader.py",
+        "models/torch.py",
+    },
     "mlflow": {"trackers/mlflow.py", "trackers/mlflow_media.py"},
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},

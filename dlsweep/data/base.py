@@ -1,14 +1,19 @@
-"""What a data set is: splits of arrays, and how their inputs are normalised."""
+"""What a data set is: splits of arrays, and what is done to their inputs.
+
+Images have the shape [channels, height, width] or [height, width], in every framework.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from dlsweep.data.augmentation import Augmentation
 from dlsweep.errors import ConfigError, DataError
 
 Array: TypeAlias = NDArray[Any]
@@ -48,33 +53,112 @@ class Data:
         train: What the model learns from.
         validation: What it is judged by while it trains.
         test: What it is judged by at the very end, if that was set apart.
-        mean: The mean of the training inputs; of uint8 inputs, after scaling them to 0..1.
-        std: Their standard deviation.
+        mean: The mean of the training inputs; of uint8 inputs, after scaling them to 0..1. A
+            number, or what broadcasts to one input: [channels, 1, 1] or [columns].
+        std: Their standard deviation, likewise.
+        classes: How many classes there are; None finds it in the targets.
+        augmentation: Of the training inputs.
         record: What a run notes down about its data, as plain JSON values.
+
+    Raises:
+        DataError: If mean or deviation do not fit the inputs, a target is none of the classes, or
+            the inputs are no images and are to be augmented.
     """
 
     train: Split
     validation: Split
     test: Split | None = None
-    mean: float = 0.0
-    std: float = 1.0
+    mean: ArrayLike = 0.0
+    std: ArrayLike = 1.0
+    classes: int | None = None
+    augmentation: Augmentation = field(default_factory=Augmentation)
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.std > 0:
-            raise DataError(f"std: Received {self.std}. Expected a number above 0.")
+        if not np.all(np.asarray(self.std) > 0):
+            raise DataError(f"std: Received {self.std}. Expected numbers above 0.")
+        shape = self.train.inputs.shape[1:]
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if np.ndim(value) and np.broadcast_shapes(np.shape(value), shape) != shape:
+                raise DataError(
+                    f"{name}: Received the shape {list(np.shape(value))}. "
+                    f"Expected one that broadcasts to an input of {list(shape)}."
+                )
+        self.augmentation.check(shape)
+        _check_labels(self._targets(), self.classes)
 
     def normalise(self, inputs: Array) -> Array:
         """Inputs as a model takes them; see :func:`normalised`."""
         return normalised(inputs, self.mean, self.std)
 
+    def facts(self) -> dict[str, Any]:
+        """What a model must fit and an export must carry along, as plain JSON values.
 
-def normalised(inputs: Array, mean: float = 0.0, std: float = 1.0) -> Array:
+        Returns:
+            ``input_shape``, ``classes`` (of float targets: how many values one has), ``mean`` and
+            ``std``.
+        """
+        targets = self.train.targets
+        found = math.prod(targets.shape[1:])
+        if targets.dtype.kind in "iub":
+            found = self.classes or 1 + max(int(each.max()) for each in self._targets())
+        return {
+            "input_shape": list(self.train.inputs.shape[1:]),
+            "classes": found,
+            "mean": np.asarray(self.mean).tolist(),
+            "std": np.asarray(self.std).tolist(),
+        }
+
+    def _targets(self) -> list[Array]:
+        splits = (self.train, self.validation, self.test)
+        return [split.targets for split in splits if split is not None]
+
+
+def as_data(found: object) -> Data | None:
+    """What ``data._target_`` returned as Data, where it is in memory; else None.
+
+    Args:
+        found: A :class:`Data`, or a dict with ``train`` and ``validation`` (and maybe ``test``),
+            each a pair of arrays (inputs, targets).
+    """
+    if isinstance(found, Data):
+        return found
+    if not isinstance(found, Mapping) or not {"train", "validation"} <= found.keys():
+        return None
+    parts = [found[name] for name in ("train", "validation", "test") if name in found]
+    if not all(isinstance(part, tuple) and len(part) == 2 for part in parts):
+        return None
+    splits = [Split(np.asarray(inputs), np.asarray(targets)) for inputs, targets in parts]
+    return Data(splits[0], splits[1], splits[2] if len(splits) > 2 else None)
+
+
+def check_batch(batch_size: int, examples: int) -> None:
+    """Raises ConfigError if a batch is larger than the training data."""
+    if batch_size > examples:
+        raise ConfigError(
+            f"training.batch_size: Received {batch_size}, and there are {examples} examples to "
+            f"train on.\nType  training.batch_size={examples}  or less."
+        )
+
+
+def _check_labels(parts: list[Array], classes: int | None) -> None:
+    for labels in parts:
+        if labels.dtype.kind not in "iub":
+            continue
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or (classes is not None and high >= classes):
+            raise DataError(
+                f"targets: Received labels from {low} to {high}. "
+                f"Expected 0 to {'the number of classes' if classes is None else classes} - 1."
+            )
+
+
+def normalised(inputs: Array, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> Array:
     """A copy in a type that models take.
 
     Args:
         inputs: uint8 pixels, floats, or integers such as token ids.
-        mean: Of floats, and of pixels scaled to 0..1.
+        mean: Of floats, and of pixels scaled to 0..1; broadcasts to one input.
         std: Likewise.
 
     Returns:
@@ -86,8 +170,8 @@ def normalised(inputs: Array, mean: float = 0.0, std: float = 1.0) -> Array:
     if inputs.dtype == np.uint8 or inputs.dtype.kind == "f":
         scale = 255.0 if inputs.dtype == np.uint8 else 1.0
         values = inputs.astype(np.float32)
-        values -= np.float32(mean * scale)
-        values /= np.float32(std * scale)
+        values -= np.asarray(np.multiply(mean, scale), np.float32)
+        values /= np.asarray(np.multiply(std, scale), np.float32)
         return values
     if inputs.dtype.kind in "iu":
         return inputs.astype(np.int64)
@@ -122,3 +206,15 @@ def split_by_class(targets: Array, share: float, seed: int) -> tuple[Array, Arra
             )
         held_out[members[:count]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def split_at_random(targets: Array, share: float, seed: int) -> tuple[Array, Array]:
+    """Holds out a share of all examples; see :func:`split_by_class`."""
+    count = round(share * len(targets))
+    if not 0 < count < len(targets):
+        raise ConfigError(
+            f"data.validation: Received {share}, which takes {count} of {len(targets)} examples."
+            "\nExpected a share that leaves some on both sides."
+        )
+    order = np.random.default_rng(seed).permutation(len(targets))
+    return np.sort(order[count:]), np.sort(order[:count])

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dlsweep.data.augmentation import Augmentation
 from dlsweep.data.base import Array, Data, Split, split_by_class
 from dlsweep.data.cache import cache_folder, decoded_once, sha256
 from dlsweep.data.download import download
@@ -81,6 +82,7 @@ def mnist(
     seed: int = 0,
     input_shape: Sequence[int] = (1, _SIDE, _SIDE),
     classes: int = _CLASSES,
+    augmentation: Augmentation | None = None,
 ) -> Data:
     """Handwritten digits (LeCun, Cortes and Burges, 1998).
 
@@ -92,6 +94,7 @@ def mnist(
         seed: Of that choice.
         input_shape: The shape of one input.
         classes: How many classes there are; a fact that the model's config refers to.
+        augmentation: Of the training images.
 
     Raises:
         ConfigError: If an argument does not fit the data.
@@ -101,7 +104,7 @@ def mnist(
         raise ConfigError(f"data.source: Received {source!r}. Expected 'embedded' or 'full'.")
     _check_facts(input_shape, classes)
     arrays, record = _embedded() if source == "embedded" else _published(MNIST, folder)
-    return _assemble(MNIST, arrays, record, validation, seed, input_shape)
+    return _assemble(MNIST, arrays, record, validation, seed, input_shape, augmentation)
 
 
 def fashion_mnist(
@@ -110,6 +113,7 @@ def fashion_mnist(
     seed: int = 0,
     input_shape: Sequence[int] = (1, _SIDE, _SIDE),
     classes: int = _CLASSES,
+    augmentation: Augmentation | None = None,
 ) -> Data:
     """Photographs of clothing (Xiao, Rasul and Vollgraf, 2017).
 
@@ -119,6 +123,7 @@ def fashion_mnist(
         seed: Of that choice.
         input_shape: The shape of one input.
         classes: How many classes there are; a fact that the model's config refers to.
+        augmentation: Of the training images.
 
     Raises:
         ConfigError: If an argument does not fit the data.
@@ -126,7 +131,7 @@ def fashion_mnist(
     """
     _check_facts(input_shape, classes)
     arrays, record = _published(FASHION_MNIST, folder)
-    return _assemble(FASHION_MNIST, arrays, record, validation, seed, input_shape)
+    return _assemble(FASHION_MNIST, arrays, record, validation, seed, input_shape, augmentation)
 
 
 def _check_facts(input_shape: Sequence[int], classes: int) -> None:
@@ -202,6 +207,7 @@ def _assemble(
     validation: float,
     seed: int,
     input_shape: Sequence[int],
+    augmentation: Augmentation | None,
 ) -> Data:
     inputs = arrays["train_images"].reshape(-1, *input_shape)
     targets = arrays["train_labels"]
@@ -218,5 +224,7 @@ def _assemble(
         **splits,
         mean=publication.mean,
         std=publication.std,
+        classes=_CLASSES,
+        augmentation=augmentation or Augmentation(),
         record={**record, "examples": counts},
     )

@@ -6,17 +6,22 @@ on in another process sees what it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
-from dlsweep.data.base import Array, Data, Split, normalised
+from dlsweep.data.augmentation import Augmentation
+from dlsweep.data.base import Array, Data, Split, as_data, check_batch, normalised
+from dlsweep.data.loader import Loader
+from dlsweep.data.torch_loader import SeededBatches, generator, seeded_loader
 from dlsweep.errors import DataError
+
+_NO_WORKERS = Loader()
 
 
 class Batches(Protocol):
@@ -39,15 +44,24 @@ class ArrayBatches:
         inputs: Shape [examples, ...].
         targets: Shape [examples, ...].
         size: The examples of a batch.
-        seed: Of the order; None keeps the order that is.
+        seed: Of the order and the augmentation; None keeps the order that is.
+        augmentation: Of the inputs; nothing is done unless there is a seed.
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, size: int, seed: int | None) -> None:
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        size: int,
+        seed: int | None,
+        augmentation: Augmentation,
+    ) -> None:
         self.examples: int | None = len(inputs)
         self._inputs = inputs
         self._targets = targets
         self._size = size
         self._seed = seed
+        self._augmentation = augmentation
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (inputs, targets)."""
@@ -55,18 +69,29 @@ class ArrayBatches:
             inputs, targets = (torch.split(t, self._size) for t in (self._inputs, self._targets))
             yield from zip(inputs, targets, strict=True)
             return
-        order = torch.randperm(len(self._inputs), generator=_generator(self._seed, number))
-        for positions in torch.split(order.to(self._inputs.device), self._size):
-            yield self._inputs.index_select(0, positions), self._targets.index_select(0, positions)
+        order = torch.randperm(len(self._inputs), generator=generator(self._seed, number))
+        moves = None
+        if self._augmentation:
+            moves = self._augmentation.draw(self._seed, number, self._inputs.shape)
+        for rows in torch.split(order, self._size):
+            here = rows.to(self._inputs.device)
+            batch = self._inputs.index_select(0, here)
+            if moves:
+                batch = _moved_pixels(batch, moves.origins(rows.numpy()))
+            yield batch, self._targets.index_select(0, here)
 
 
 class LoaderBatches:
     """Batches of a DataLoader, moved to the device.
 
+    A DataLoader of a user's own gets its generator, and that of its sampler, from seed and epoch.
+    With ``persistent_workers``, what its workers draw still depends on the epochs before: give the
+    Dataset instead, so that ``training.loader`` reads it.
+
     Args:
         loader: Yields tensors, or tuples, lists or dicts of them.
         device: Where they go.
-        seed: Of the loader's and its sampler's generator in each epoch, in place of their own.
+        seed: Of each epoch.
     """
 
     def __init__(self, loader: DataLoader[Any], device: torch.device, seed: int) -> None:
@@ -77,12 +102,26 @@ class LoaderBatches:
 
     def epoch(self, number: int) -> Iterator[Any]:
         """Yields what the loader yields."""
-        generator = _generator(self._seed, number)
-        self._loader.generator = generator
-        if hasattr(self._loader.sampler, "generator"):
-            self._loader.sampler.generator = generator
+        random = generator(self._seed, number)
+        self._loader.generator = random
+        if isinstance(self._loader.batch_sampler, SeededBatches):
+            self._loader.batch_sampler.epoch = number
+        elif hasattr(self._loader.sampler, "generator"):
+            self._loader.sampler.generator = random
         for batch in self._loader:
             yield _moved(batch, self._device)
+
+
+class OneBatch:
+    """The first batch of the first epoch, in every epoch."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batch = next(batches.epoch(1))
+        self.examples: int | None = size_of(self._batch)
+
+    def epoch(self, number: int) -> Iterator[Any]:  # noqa: ARG002
+        """Yields that batch."""
+        yield self._batch
 
 
 @dataclass(frozen=True)
@@ -99,8 +138,19 @@ class TorchData:
     validation: Batches
     record: dict[str, Any]
 
+    def one_batch(self) -> TorchData:
+        """The first training batch alone, as training and as validation data."""
+        only = OneBatch(self.train)
+        return TorchData(only, only, self.record)
 
-def prepare(found: object, batch_size: int, seed: int, device: torch.device) -> TorchData:
+
+def prepare(
+    found: object,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    loader: Loader = _NO_WORKERS,
+) -> TorchData:
     """Makes batches of whatever ``data._target_`` returned.
 
     Args:
@@ -109,51 +159,55 @@ def prepare(found: object, batch_size: int, seed: int, device: torch.device) -> 
         batch_size: The examples of a batch; a DataLoader has its own.
         seed: Of the order of the training examples.
         device: Where the batches go.
+        loader: How a Dataset is read.
 
     Raises:
+        ConfigError: If a batch is larger than the training data.
         DataError: If it is something else.
     """
-    if isinstance(found, Data):
-        parts: Mapping[str, object] = {"train": found.train, "validation": found.validation}
-        normalise, record = found.normalise, found.record
+    if data := as_data(found):
+        check_batch(batch_size, len(data.train))
+        parts: Mapping[str, object] = {"train": data.train, "validation": data.validation}
+        record = {**data.record, **data.facts()}
     elif isinstance(found, Mapping) and {"train", "validation"} <= found.keys():
-        parts, normalise, record = found, normalised, {}
+        parts, record = found, {}
     else:
         raise DataError(
             f"data: Received {_described(found)}.\n"
             "Expected a dlsweep.data.Data, or a dict with 'train' and 'validation'."
         )
-    batches = {
-        name: _batches(name, parts[name], normalise, batch_size, seed, device)
-        for name in ("train", "validation")
-    }
-    examples = {name: each.examples for name, each in batches.items()}
-    return TorchData(**batches, record={"examples": examples, **record})
+
+    def batches(name: str) -> Batches:
+        part, shuffle = parts[name], name == "train"
+        if isinstance(part, tuple) and len(part) == 2:
+            part = Split(np.asarray(part[0]), np.asarray(part[1]))
+        if isinstance(part, Split):
+            return _on_device(part, data, batch_size, seed if shuffle else None, device)
+        if isinstance(part, Dataset):
+            pinned = device.type == "cuda"
+            part = seeded_loader(part, batch_size, seed, shuffle, loader, pinned)
+        if isinstance(part, DataLoader):
+            return LoaderBatches(part, device, seed)
+        raise DataError(
+            f"data[{name!r}]: Received {_described(part)}.\n"
+            "Expected a pair of arrays (inputs, targets), a Dataset or a DataLoader."
+        )
+
+    train, validation = batches("train"), batches("validation")
+    examples = {"train": train.examples, "validation": validation.examples}
+    return TorchData(train, validation, {"examples": examples, **record})
 
 
-def _batches(
-    name: str,
-    part: object,
-    normalise: Callable[[Array], Array],
-    batch_size: int,
-    seed: int,
-    device: torch.device,
-) -> Batches:
-    shuffle = name == "train"
-    if isinstance(part, tuple) and len(part) == 2:
-        part = Split(np.asarray(part[0]), np.asarray(part[1]))
-    if isinstance(part, Split):
-        inputs = torch.from_numpy(normalise(part.inputs)).to(device)
-        targets = torch.from_numpy(_typed(part.targets)).to(device)
-        return ArrayBatches(inputs, targets, batch_size, seed if shuffle else None)
-    if isinstance(part, Dataset):
-        shuffle = shuffle and not isinstance(part, IterableDataset)
-        part = DataLoader(part, batch_size, shuffle=shuffle)
-    if isinstance(part, DataLoader):
-        return LoaderBatches(part, device, seed)
-    raise DataError(
-        f"data[{name!r}]: Received {_described(part)}.\n"
-        "Expected a pair of arrays (inputs, targets), a Dataset or a DataLoader."
+def _on_device(
+    split: Split, data: Data | None, batch_size: int, seed: int | None, device: torch.device
+) -> ArrayBatches:
+    inputs = data.normalise(split.inputs) if data else normalised(split.inputs)
+    return ArrayBatches(
+        torch.from_numpy(inputs).to(device),
+        torch.from_numpy(_typed(split.targets)).to(device),
+        batch_size,
+        seed,
+        data.augmentation if data else Augmentation(),
     )
 
 
@@ -198,6 +252,6 @@ def _moved(batch: Any, device: torch.device) -> Any:
     return batch
 
 
-def _generator(seed: int, epoch: int) -> torch.Generator:
-    mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(mixed[0]))
+def _moved_pixels(images: Tensor, origins: tuple[Array, Array]) -> Tensor:
+    y, x = (torch.from_numpy(each).to(images.device, non_blocking=True) for each in origins)
+    return images.take_along_dim(y, -2).take_along_dim(x, -1)

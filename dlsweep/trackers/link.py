@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import shlex
 import sys
 import time
@@ -55,6 +57,12 @@ class Link:
     def try_now(self) -> None:
         """Ends the wait after a failure."""
         self._wait, self._retry_at = _FIRST_WAIT, 0.0
+
+    def prepare(self) -> None:
+        """Imports what the tracker needs; what fails here fails again, and is said, at a call."""
+        with contextlib.suppress(DlsweepError, ImportError):
+            for name in make_tracker(self.name, self.options).preload:
+                importlib.import_module(name)
 
     def call(self, action: Callable[[Tracker], None]) -> bool:
         """Calls the tracker; False if that failed, or if it failed too short a while ago."""

@@ -26,6 +26,7 @@ from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
 
 if TYPE_CHECKING:
+    from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
 _STATUS: dict[Status, str] = {
@@ -64,6 +65,8 @@ class MLflowTracker(Readable):
     Raises:
         ConfigError: If the URI is of another kind.
     """
+
+    preload = ("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store")
 
     def __init__(self, tracking_uri: str, checkpoint: bool = True) -> None:
         self.database: Path | None = None
@@ -112,10 +115,9 @@ class MLflowTracker(Readable):
         if best := info.get("best"):
             tags |= self._best_trial(study, experiment, best)
             name = f"best/{info['objective'][0]}"
-            self._send_metrics(
-                [(name, best["value"], info["finished"], best["number"])], state["run_id"]
-            )
-        self._send(state["run_id"], tags=tags)
+            point = (name, best["value"], info["finished"], best["number"])
+            self._client.log_batch(state["run_id"], metrics=_metrics([point]))
+        self._client.log_batch(state["run_id"], tags=_tags(tags))
         if "finished" in info:
             self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
         else:
@@ -140,7 +142,9 @@ class MLflowTracker(Readable):
         if parent:
             tags["mlflow.parentRunId"] = parent["run_id"]
         self._open(self._experiment(info.study), info.name, info.created, tags, state)
-        self._send_params(params_of(run), state["run_id"])
+        params = iter(params_of(run).items())
+        while batch := list(islice(params, _PARAMS_A_CALL)):
+            self._client.log_batch(state["run_id"], params=_params(batch))
         self._client.log_artifact(state["run_id"], str(run.config_file))
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
@@ -152,16 +156,17 @@ class MLflowTracker(Readable):
             for record in records
             for name, value in record.metrics.items()
         )
-        self._send_metrics(points, state["run_id"])
+        while batch := list(islice(points, _METRICS_A_CALL)):
+            self._client.log_batch(state["run_id"], metrics=_metrics(batch))
         for record in records:
             send_media(self._client, state["run_id"], run, record)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Adds what training returned, the log and the best checkpoint; closes the run."""
         run_id = state["run_id"]
-        returned = ((f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items())
-        self._send_metrics(returned, run_id)
-        self._send(run_id, tags={"dlsweep.status": result.status, "dlsweep.reason": result.reason})
+        returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
+        tags = {"dlsweep.status": result.status, "dlsweep.reason": result.reason}
+        self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
         if run.log_file.exists():
             self._client.log_artifact(run_id, str(run.log_file))
         if self._checkpoint and result.status == "completed":
@@ -252,29 +257,6 @@ class MLflowTracker(Readable):
         run_id = self._find(experiment, trial.info().id) if trial.info_file.exists() else None
         return {**tags, "dlsweep.best_run_id": run_id} if run_id else tags
 
-    def _send_metrics(self, points: Iterable[tuple[str, float, float, int]], run_id: str) -> None:
-        """Sends points of name, value, wall time in seconds and step."""
-        from mlflow.entities import Metric
-
-        metrics = (Metric(_key(name), value, _ms(time), step) for name, value, time, step in points)
-        while batch := list(islice(metrics, _METRICS_A_CALL)):
-            self._client.log_batch(run_id, metrics=batch)
-
-    def _send_params(self, params: Mapping[str, Any], run_id: str) -> None:
-        from mlflow.entities import Param
-
-        entities = (
-            Param(_key(name), _text(value)[:_LONGEST_PARAM]) for name, value in params.items()
-        )
-        while batch := list(islice(entities, _PARAMS_A_CALL)):
-            self._client.log_batch(run_id, params=batch)
-
-    def _send(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        entities = [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
-        self._client.log_batch(run_id, tags=entities)
-
     def _send_checkpoint(self, run: RunDir, run_id: str) -> None:
         info = run.info()
         best = Checkpointer(
@@ -325,6 +307,25 @@ def _check_answers(uri: str) -> None:
             f"The MLflow server {parts.hostname}:{port} does not answer: {error}.\n"
             "Start it, or give another with  tracking.mlflow.tracking_uri=…"
         ) from None
+
+
+def _metrics(points: Iterable[tuple[str, float, float, int]]) -> list[Metric]:
+    """Points of name, value, wall time in seconds and step, as MLflow's."""
+    from mlflow.entities import Metric
+
+    return [Metric(_key(name), value, _ms(time), step) for name, value, time, step in points]
+
+
+def _params(params: Iterable[tuple[str, Any]]) -> list[Param]:
+    from mlflow.entities import Param
+
+    return [Param(_key(name), _text(value)[:_LONGEST_PARAM]) for name, value in params]
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
 
 
 def _key(name: str) -> str:

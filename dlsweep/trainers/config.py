@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from dlsweep.errors import ConfigError, DlsweepError
+from dlsweep.data.base import as_data
+from dlsweep.errors import ConfigError, DataError, DlsweepError
 from dlsweep.run import Run
 
 T = TypeVar("T")
+
+#: What a model's config may leave to the data, as null.
+FACTS = ("input_shape", "classes")
 
 
 def check_one_of(name: str, value: object, valid: tuple[str, ...]) -> None:
@@ -26,6 +31,22 @@ def check_least(name: str, value: int, least: int) -> None:
     """Raises ConfigError if ``training.<name>`` is too small."""
     if value < least:
         raise ConfigError(f"training.{name}: Received {value}. Expected {least} or more.")
+
+
+def checked_callbacks(callbacks: Sequence[object], kind: type[T]) -> list[T]:
+    """The callbacks as a list, each of them of its kind.
+
+    Raises:
+        ConfigError: If one is something else.
+    """
+    for number, each in enumerate(callbacks):
+        if not isinstance(each, kind):
+            raise ConfigError(
+                f"training.callbacks[{number}]: Received {type(each).__module__}."
+                f"{type(each).__qualname__}. Expected a subclass of "
+                f"{kind.__module__}.{kind.__qualname__}, named by its _target_."
+            )
+    return cast(list[T], list(callbacks))
 
 
 def built(run: Run, key: str, kind: type[T]) -> T:
@@ -59,3 +80,43 @@ def built(run: Run, key: str, kind: type[T]) -> T:
             f"{node.get('_target_')}. Expected {kind.__module__}.{kind.__qualname__}."
         )
     return made
+
+
+def fit_model_to_data(config: DictConfig, found: object) -> None:
+    """Fills in what the model's config leaves to the data, and checks what it states.
+
+    Args:
+        config: Of the run; ``model.input_shape`` and ``model.classes`` may be null.
+        found: What ``data`` makes.
+
+    Raises:
+        ConfigError: If they are of another shape than the data, or null and data that is not in
+            memory does not tell.
+        DataError: If there are more classes in the data.
+    """
+    data = as_data(found)
+    facts = data.facts() if data else {}
+    for name in FACTS:
+        key = f"model.{name}"
+        stated = OmegaConf.select(config, key)
+        if stated is not None:
+            _check_fact(key, stated, facts.get(name))
+        elif name in (config.get("model") or {}):
+            if name not in facts:
+                raise ConfigError(
+                    f"{key}: a value is needed: data that is not in memory does not tell.\n"
+                    f"Type  {key}=<value>"
+                )
+            OmegaConf.update(config, key, facts[name])
+
+
+def _check_fact(key: str, stated: Any, found: Any) -> None:
+    if OmegaConf.is_list(stated) and found is not None and list(stated) != found:
+        raise ConfigError(
+            f"{key}: Received {list(stated)}. Expected {found}, the shape of the data's inputs."
+        )
+    if isinstance(stated, int) and found is not None and found > stated:
+        raise DataError(
+            f"data: Received labels up to {found - 1}. The model has {stated} classes, 0 to "
+            f"{stated - 1}.\nType  {key}={found}"
+        )

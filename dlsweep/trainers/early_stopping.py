@@ -19,6 +19,9 @@ class EarlyStopping:
     Attributes:
         patience: How many epochs in a row may pass without improvement; None for any number.
         min_delta: What an improvement must exceed to count as one.
+        restore_best_weights: Whether the model in memory ends with the weights of the best epoch,
+            for callbacks and for a trainer's subclass. The run's result and its best checkpoint
+            are those of the best epoch either way.
 
     Raises:
         ConfigError: If the patience is below 1, or the delta negative.
@@ -26,6 +29,7 @@ class EarlyStopping:
 
     patience: int | None = None
     min_delta: float = 0.0
+    restore_best_weights: bool = True
 
     def __post_init__(self) -> None:
         if self.patience is not None and self.patience < 1:

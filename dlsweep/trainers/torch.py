@@ -12,11 +12,8 @@ import json
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -26,26 +23,37 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from dlsweep.checkpoint import Checkpoint
+from dlsweep.data.loader import Loader
 from dlsweep.data.torch import Batches, prepare, size_of
-from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
+from dlsweep.errors import ConfigError, DataError, Diverged
 from dlsweep.run import Run
 from dlsweep.rundir import write_atomically
 from dlsweep.trainers.base import Trainer
-from dlsweep.trainers.config import built, check_least, check_one_of
+from dlsweep.trainers.callbacks import Callback, Callbacks
+from dlsweep.trainers.config import (
+    built,
+    check_least,
+    check_one_of,
+    checked_callbacks,
+    fit_model_to_data,
+)
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
+from dlsweep.trainers.torch_profiler import Profiler
+from dlsweep.trainers.torch_state import State, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Measures = Mapping[str, Tensor]
 
-_STATE = "state.pt"
+_LOADER = Loader()
 _NO_EARLY_STOPPING = EarlyStopping()
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: After how many batches their measures are read; on a GPU, reading waits for them.
 _READ_EVERY = 50
 
 
-def setup(seed: int, deterministic: bool = False, threads: int | None = None) -> None:
+def setup(
+    seed: int, deterministic: bool = False, threads: int | None = None, debug: bool = False
+) -> None:
     """Prepares a trial's process, before anything is built in it.
 
     Args:
@@ -53,6 +61,7 @@ def setup(seed: int, deterministic: bool = False, threads: int | None = None) ->
         deterministic: Whether to use only kernels that give the same bits twice; an operation
             that has none raises an error.
         threads: How many CPU threads an operation may use; None leaves that to PyTorch.
+        debug: Whether a gradient that is NaN is an error, which names the operation it came from.
 
     Raises:
         ConfigError: If the seed is not one that all three take.
@@ -67,6 +76,7 @@ def setup(seed: int, deterministic: bool = False, threads: int | None = None) ->
     if deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
         torch.use_deterministic_algorithms(True)
+    torch.autograd.set_detect_anomaly(debug)
 
 
 class TorchTrainer(Trainer):
@@ -77,15 +87,23 @@ class TorchTrainer(Trainer):
         scheduler: Makes the learning rate's schedule, which takes a step at each epoch's end.
         epochs: Passes over the training data.
         batch_size: Examples of a batch.
+        loader: How a Dataset is read; data in memory lies on the device as a whole.
         loss: Of (outputs, targets), averaged over the batch. With ``cross_entropy``, the accuracy
             is measured as well.
         device: ``auto`` takes a GPU if there is one.
         precision: Of the forward pass; ``fp16`` comes with loss scaling.
         accumulate: Batches whose gradients make one step; as if they were one batch.
         clip_norm: The largest norm of all gradients together.
+        ema_decay: Of an exponential moving average of the weights, which follows each step; it is
+            what is evaluated and kept, in place of the weights themselves.
         monitor: The metric that tells which epoch is best.
         mode: Whether more (``max``) or less (``min``) of it is better.
         early_stopping: When to give up.
+        callbacks: A user's own, called at the moments of the training.
+        profiler: The first and the last batch to trace; see
+            :class:`dlsweep.trainers.torch_profiler.Profiler`.
+        overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
+            that cannot learn it has an error.
         checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
         seed: Of the order of the training examples.
 
@@ -99,14 +117,19 @@ class TorchTrainer(Trainer):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         epochs: int = 5,
         batch_size: int = 128,
+        loader: Loader = _LOADER,
         loss: Literal["cross_entropy", "mse"] | Loss = "cross_entropy",
         device: Literal["auto", "cpu", "gpu"] = "auto",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         accumulate: int = 1,
         clip_norm: float | None = None,
+        ema_decay: float | None = None,
         monitor: str = "val/accuracy",
         mode: Mode = "max",
         early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
+        callbacks: Sequence[Callback] = (),
+        profiler: Sequence[int] | None = None,
+        overfit_batch: bool = False,
         checkpoint_every: int = 1,
         seed: int = 0,
     ) -> None:
@@ -120,18 +143,28 @@ class TorchTrainer(Trainer):
         check_least("seed", seed, 0)
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise ConfigError(
+                f"training.ema_decay: Received {ema_decay}. Expected between 0 and 1, as 0.999."
+            )
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.epochs = epochs
         self.batch_size = batch_size
+        self.loader = loader
         self.loss = _named_loss(loss)
         self.device = device
         self.precision = precision
         self.accumulate = accumulate
         self.clip_norm = clip_norm
+        self.ema_decay = ema_decay
         self.monitor = monitor
         self.mode: Mode = mode
         self.early_stopping = early_stopping
+        self.callbacks = checked_callbacks(callbacks, Callback)
+        if profiler is not None:
+            self.callbacks.append(Profiler(*profiler))
+        self.overfit_batch = overfit_batch
         self.checkpoint_every = checkpoint_every
         self.seed = seed
 
@@ -160,7 +193,10 @@ class TorchTrainer(Trainer):
         """
         inputs, targets = batch
         outputs = model(inputs)
-        measures = {"loss": self.loss(outputs, targets)}
+        try:
+            measures = {"loss": self.loss(outputs, targets)}
+        except IndexError as error:  # by cross entropy
+            raise DataError(f"targets: {error} The model has {outputs.shape[1]} classes.") from None
         if self.loss is functional.cross_entropy:
             measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
         return measures
@@ -184,16 +220,22 @@ class TorchTrainer(Trainer):
         device = self._device()
         if isinstance(self.loss, nn.Module):
             self.loss.to(device)
+        found = self.build_data(run)
+        fit_model_to_data(run.config, found)
         model = self.build_model(run).to(device)
-        data = prepare(self.build_data(run), self.batch_size, self.seed, device)
+        data = prepare(found, self.batch_size, self.seed, device, self.loader)
+        if self.overfit_batch:
+            data = data.one_batch()
         write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         state = self._start(model, device)
         if checkpoint := run.checkpoints.latest():
             state.restore(checkpoint)
 
+        state.callbacks.begin(run, model)
         saved = True
         while not (self._is_over(state.progress) or run.should_stop):
             epoch = state.progress.epoch + 1
+            state.callbacks.on_epoch_begin(epoch)
             metrics = {"epoch": float(epoch), "lr": state.learning_rate}
             metrics |= self._train(state, data.train, epoch)
             metrics |= self._validate(state, data.validation, epoch)
@@ -204,42 +246,44 @@ class TorchTrainer(Trainer):
                 state.save(run, metrics)
         if not saved:
             state.save(run, metrics)
+        best = run.checkpoints.best()
+        if best and self.early_stopping.restore_best_weights:
+            state.restore_weights(best)
+        state.callbacks.on_train_end(state.progress.best)
         return state.progress.best
 
-    def _train(self, state: _State, batches: Batches, epoch: int) -> dict[str, float]:
+    def _train(self, state: State, batches: Batches, epoch: int) -> dict[str, float]:
         means = _Means("train")
         state.model.train()
         for group in _groups(batches.epoch(epoch), self.accumulate):
             sizes = [size_of(batch) for batch in group]
-            for batch, size in zip(group, sizes, strict=True):
+            for position, batch in enumerate(group, 1):
+                state.progress.batches += 1
+                state.callbacks.on_train_batch_begin(state.progress.batches)
                 with state.autocast:
                     measures = _checked(self.training_step(state.model, batch))
                 loss = measures["loss"]
                 if len(group) > 1:
-                    loss = loss * (size / sum(sizes))
+                    loss = loss * (sizes[position - 1] / sum(sizes))
                 state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                state.progress.batches += 1
-                means.add(measures, size, state.progress.batches)
-            if self.clip_norm is not None:
-                state.scaler.unscale_(state.optimizer)
-                nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_norm)
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-            state.optimizer.zero_grad()
+                means.add(measures, sizes[position - 1], state.progress.batches)
+                if position == len(group):
+                    state.step(self.clip_norm)
+                state.callbacks.on_train_batch_end(state.progress.batches)
         return means.read()
 
-    def _validate(self, state: _State, batches: Batches, epoch: int) -> dict[str, float]:
+    def _validate(self, state: State, batches: Batches, epoch: int) -> dict[str, float]:
         means = _Means("val")
-        state.model.eval()
+        state.kept.eval()
         with torch.no_grad():
             for batch in batches.epoch(epoch):
                 with state.autocast:
-                    measures = _checked(self.validation_step(state.model, batch))
+                    measures = _checked(self.validation_step(state.kept, batch))
                 means.add(measures, size_of(batch), state.progress.batches)
         return means.read()
 
-    def _end_epoch(self, state: _State, metrics: Mapping[str, float]) -> bool:
-        """Takes the scheduler's step and notes the epoch; returns whether it is the best."""
+    def _end_epoch(self, state: State, metrics: Mapping[str, float]) -> bool:
+        """Takes the scheduler's step, notes the epoch; returns whether it is the best."""
         if self.monitor not in metrics:
             raise ConfigError(
                 f"training.monitor: Received {self.monitor!r}, which is not measured.\n"
@@ -252,9 +296,11 @@ class TorchTrainer(Trainer):
             state.scheduler.step(metrics[self.monitor])
         elif state.scheduler:
             state.scheduler.step()
-        return state.progress.end_epoch(
+        is_best = state.progress.end_epoch(
             metrics, self.monitor, self.mode, self.early_stopping.min_delta
         )
+        state.callbacks.on_epoch_end(state.progress.epoch, metrics)
+        return is_best
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.early_stopping.patience
@@ -274,7 +320,7 @@ class TorchTrainer(Trainer):
             )
         return torch.device("cuda" if has_gpu else "cpu")
 
-    def _start(self, model: nn.Module, device: torch.device) -> _State:
+    def _start(self, model: nn.Module, device: torch.device) -> State:
         optimizer = self.optimizer(model.parameters())
         scheduler = self.scheduler(optimizer) if self.scheduler else None
         if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != self.mode:
@@ -283,62 +329,16 @@ class TorchTrainer(Trainer):
                 f"as training.mode says, since it follows {self.monitor}."
             )
         dtype = _DTYPES[self.precision]
-        return _State(
+        return State(
             device=device,
             model=model,
             optimizer=optimizer,
             scheduler=scheduler,
             scaler=torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
             autocast=torch.autocast(device.type, dtype) if dtype else nullcontext(),
-            progress=Progress(),
+            average=moving_average(model, self.ema_decay) if self.ema_decay else None,
+            callbacks=Callbacks(self.callbacks),
         )
-
-
-@dataclass
-class _State:
-    """All that changes in training, and nothing else is needed to go on."""
-
-    device: torch.device
-    model: nn.Module
-    optimizer: Optimizer
-    scheduler: LRScheduler | None
-    scaler: torch.amp.GradScaler
-    autocast: AbstractContextManager[Any]
-    progress: Progress
-
-    @property
-    def learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def save(self, run: Run, metrics: dict[str, float]) -> None:
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        state["random"] = _random_state(self.device)
-
-        def write(folder: Path) -> None:
-            torch.save(state, folder / _STATE)
-
-        run.checkpoints.save(self.progress.epoch, write, metrics)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        try:
-            state = torch.load(checkpoint.path / _STATE, map_location="cpu", weights_only=True)
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            _restore_random_state(state["random"], self.device)
-        except (OSError, KeyError, ValueError, RuntimeError, UnpicklingError) as error:
-            raise CheckpointError(
-                f"{checkpoint.path} does not fit this model and optimizer: {error}\n"
-                "Train with those it was saved from, or in a new run folder."
-            ) from None
-
-    def _parts(self) -> dict[str, Any]:
-        parts = {
-            "model": self.model,
-            "optimizer": self.optimizer,
-            "scaler": self.scaler,
-            "progress": self.progress,
-        }
-        return {**parts, "scheduler": self.scheduler} if self.scheduler else parts
 
 
 class _Means:
@@ -401,25 +401,3 @@ def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
             f"{list(targets.shape)}. Expected equal shapes for 'mse'."
         )
     return functional.mse_loss(outputs, targets)
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    """The state of every global generator, in types that are safe and quick to load."""
-    version, words, gauss = random.getstate()
-    kind, keys, *rest = np.random.get_state()
-    return {
-        "python": (version, torch.tensor(words), gauss),
-        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-
-
-def _restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy(), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)

@@ -163,6 +163,8 @@ def test_every_key_of_the_config_is_an_argument_with_the_same_default(name: str,
         key: list(p.default) if isinstance(p.default, tuple) else p.default
         for key, p in parameters.items()
     }
+    for augmentation in (config.pop("augmentation"), defaults.pop("augmentation")):
+        assert not instantiate(augmentation), "none unless asked for"
     assert config == defaults
 
 

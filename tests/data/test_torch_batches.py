@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
-from dlsweep.data import Data, Split
+from dlsweep.data import Augmentation, Data, Loader, Split
 from dlsweep.data.torch import prepare, size_of
 from dlsweep.errors import DataError
 
@@ -86,7 +94,13 @@ def test_validation_keeps_its_order(source):
 @sources
 def test_the_record_counts_the_examples(source):
     data = prepare(source(), batch_size=4, seed=0, device=CPU)
-    assert data.record == {"examples": {"train": 10, "validation": 10}}
+    assert data.record["examples"] == {"train": 10, "validation": 10}
+
+
+def test_the_record_of_arrays_says_what_a_model_and_an_export_need():
+    facts = {"input_shape": [1], "classes": 10, "mean": 0.0, "std": 1.0}
+    record = prepare(SOURCES["arrays"](), batch_size=4, seed=0, device=CPU).record
+    assert record == {"examples": {"train": 10, "validation": 10}, **facts}
 
 
 def test_a_samplers_own_generator_gives_way_to_seed_and_epoch():
@@ -98,6 +112,53 @@ def test_a_samplers_own_generator_gives_way_to_seed_and_epoch():
     orders = [order(straight.train, epoch) for epoch in (1, 2)]
     resumed = prepare(make(), 4, seed=0, device=CPU)
     assert order(resumed.train, 2) == orders[1] != orders[0]
+
+
+def seen(batches, epoch: int) -> list[torch.Tensor]:
+    return [inputs for inputs, _ in batches.epoch(epoch)]
+
+
+def test_training_images_are_augmented_from_epoch_to_epoch_and_others_never():
+    images = np.arange(10 * 36, dtype=np.float32).reshape(10, 1, 6, 6)
+    split = Split(images, Y)
+    data = prepare(Data(split, split, augmentation=Augmentation(0.5, shift=0.3)), 4, 0, CPU)
+    plain = prepare(Data(split, split), 4, 0, CPU)
+    assert order(data.train, 1) == order(plain.train, 1), "the order is the same"
+    first, again, second = (torch.cat(seen(data.train, epoch)) for epoch in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, torch.cat(seen(plain.train, 1)))
+    moves = Augmentation(0.5, shift=0.3).draw(0, 2, images.shape)
+    rows = np.array(order(data.train, 2))
+    y, x = moves.origins(rows)
+    by_hand = np.take_along_axis(np.take_along_axis(images[rows], y, -2), x, -1)
+    assert torch.equal(second, torch.from_numpy(by_hand))
+    assert torch.equal(torch.cat(seen(data.validation, 1)), torch.from_numpy(images))
+
+
+class Noise(Dataset):
+    """Draws from all three libraries, wherever it is read."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int):
+        noise = random.random() + np.random.rand() + torch.rand(()).item()
+        return torch.tensor([index, noise], dtype=torch.float64), index
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_what_a_dataset_draws_depends_on_seed_and_epoch_alone(persistent: bool):
+    def drawn(workers: int, epochs: tuple[int, ...], seed: int = 3) -> list[torch.Tensor]:
+        options = Loader(workers, persistent_workers=persistent)
+        data = prepare({"train": Noise(), "validation": Noise()}, 4, seed, CPU, options)
+        return [torch.cat(seen(data.train, epoch)) for epoch in epochs]
+
+    first, second = drawn(0, (1, 2))
+    assert torch.equal(drawn(2, (2,))[0], second)
+    assert torch.equal(drawn(1, (1, 2))[1], second)
+    assert not torch.equal(first, second)
+    assert not torch.equal(drawn(0, (1,), seed=4)[0], first)
+    assert len({noise for _, noise in second.tolist()}) == 10
 
 
 def test_a_stream_keeps_its_order_and_has_no_count():
@@ -136,6 +197,7 @@ def test_a_batch_without_tensors_has_no_size():
         ({}, "data: Received a dict with nothing in it"),
         ({"train": (X, Y), "validation": X}, r"data\['validation'\]: Received numpy\.ndarray"),
         ({"train": (X, Y[:9]), "validation": (X, Y)}, "Received 10 inputs and 9 targets"),
+        ({"train": (X, Y - 1), "validation": (X, Y)}, "targets: Received labels from -1 to 8"),
         ({"train": (X, Y.astype(str)), "validation": (X, Y)}, "targets: Received the type <U"),
     ],
 )

@@ -157,9 +157,9 @@ def test_two_mirrors_of_a_study_do_not_meet(study, lines, monkeypatch):
 def test_another_tracker_can_be_told_while_a_mirror_is_at_work(
     study, options, make_run, train, told, follow, tmp_path
 ):
+    train(make_run(), range(3), "completed")
     process = follow(study)
     process.news()
-    train(make_run(), range(3), "completed")
     (tmp_path / "more").mkdir()
     more = {**options, "folder": str(tmp_path / "more")}
     assert mirror.sync(study, ["more"], added={"more": more}) == {"more": 3}
@@ -188,7 +188,16 @@ def test_a_failing_tracker_does_not_hold_up_another(
     assert mirror.sync(study) == {"broken": 3, "lines": 0}
 
 
-def test_following_says_that_a_tracker_works_and_how_to_view_it(study, follow):
+def test_a_tracker_is_told_nothing_before_a_run_has_started(study, lines, follow):
+    process = follow(study)
+    time.sleep(1.5)
+    assert process.close() == (0, "")
+    assert list(lines.iterdir()) == []
+    assert not (study / "mirror" / "lines.json").exists()
+
+
+def test_following_says_that_a_tracker_works_and_how_to_view_it(study, make_run, follow):
+    make_run()
     news = follow(study).news()
     assert news == {"tracker": "lines", "ready": True, "view": f"cat {study}"}
 
@@ -206,8 +215,8 @@ def test_following_finds_new_runs_and_ends_when_input_closes(
     study, make_run, train, told, follow, until
 ):
     process = follow(study)
-    process.news()
     run = train(make_run(name="0000"), range(2))
+    process.news()
     until(lambda: told("0000") == [0, 1])
     train(run, range(2, 3), "completed")
     train(make_run(name="0001"), range(4), "failed")
@@ -218,11 +227,12 @@ def test_following_finds_new_runs_and_ends_when_input_closes(
 
 
 def test_following_is_unmoved_by_ctrl_c(study, make_run, train, told, follow):
+    run = make_run()
     process = follow(study)
     process.news()
     process.process.send_signal(signal.SIGINT)
     time.sleep(0.2)
-    train(make_run(), range(2), "completed")
+    train(run, range(2), "completed")
     assert process.close() == (0, "")
     assert told("0000") == [0, 1]
 
@@ -244,8 +254,8 @@ def test_a_tracker_that_fails_later_is_said_once_and_catches_up(
     study, lines, make_run, train, told, follow, until
 ):
     process = follow(study)
-    process.news()
     run = train(make_run(), range(2))
+    process.news()
     until(lambda: told("0000") == [0, 1])
     (lines / "down").touch()
     train(run, range(2, 5))
@@ -262,9 +272,9 @@ def test_a_run_that_a_tracker_refuses_does_not_hold_up_the_others(
 ):
     (lines / "refused").write_text("0000")
     process = follow(study)
-    process.news()
     for name in ("0000", "0001", "0002"):
         train(make_run(name=name), range(2), "completed")
+    process.news()
     until(lambda: (told("0001"), told("0002")) == ([0, 1], [0, 1]))
     code, said = process.close()
     assert (code, said.count("will be tried again. OSError: 0000 is refused")) == (1, 1)

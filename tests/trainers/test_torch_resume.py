@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from dlsweep.data import Data, Split
+from dlsweep.data import Augmentation, Data, Loader, Split
 from dlsweep.models.torch import CNN
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir
@@ -41,16 +41,23 @@ class CrashError(Exception):
 
 
 class Trained(TorchTrainer):
-    """Dropout, batch norm, momentum, a schedule, clipping and accumulation, all on."""
+    """Dropout, batch norm, momentum, a schedule, clipping, accumulation and an average, all on."""
 
-    def __init__(self, data: object, before_batch: Callable[[int, Run], None] | None = None):
+    def __init__(
+        self,
+        data: object,
+        before_batch: Callable[[int, Run], None] | None = None,
+        workers: int = 0,
+    ):
         super().__init__(
             functools.partial(torch.optim.SGD, lr=0.05, momentum=0.9),
             functools.partial(torch.optim.lr_scheduler.StepLR, step_size=3, gamma=0.5),
             epochs=EPOCHS,
             batch_size=16,
+            loader=Loader(workers=workers),
             accumulate=2,
             clip_norm=1.0,
+            ema_decay=0.9,
         )
         self.data, self.before_batch, self.batches = data, before_batch, 0
 
@@ -69,7 +76,9 @@ class Trained(TorchTrainer):
 
 
 def arrays() -> object:
-    return Data(Split(IMAGES, LABELS), Split(IMAGES[:20], LABELS[:20]))
+    augmentation = Augmentation(horizontal_flip=0.5, shift=0.2)
+    train, validation = Split(IMAGES, LABELS), Split(IMAGES[:20], LABELS[:20])
+    return Data(train, validation, augmentation=augmentation)
 
 
 def dataset() -> object:
@@ -128,6 +137,15 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(make_run, data, break_off):
     metrics = [[record.metrics for record, _ in folder.records()] for folder in (broken, straight)]
     assert metrics[0] == metrics[1]
     assert len(metrics[0]) == EPOCHS
+
+
+def test_workers_read_the_same_and_a_run_can_go_on_with_others(make_run):
+    straight, broken = make_run(name="0000"), make_run(name="0001")
+    expected = attempt(straight, 1, Trained(dataset()))
+    attempt(broken, 1, Trained(dataset(), stop, workers=2))
+    assert len(list(broken.records())) == 2
+    assert attempt(broken, 99, Trained(dataset(), workers=1)) == expected
+    assert_same(state(broken), state(straight))
 
 
 def test_another_seed_gives_another_run(make_run):

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 CONF = Path(__file__).parents[2] / "conf"
 SGD = functools.partial(torch.optim.SGD, lr=0.1)
 FROZEN = functools.partial(torch.optim.SGD, lr=0.0)
+DIGITS = {"_target_": "dlsweep.data.mnist"}
 MakeRun = Callable[..., RunDir]
 
 
@@ -42,6 +43,13 @@ def blobs(count: int = 90) -> Split:
 class Blobs(TorchTrainer):
     """The shipped trainer with a model and data of its own."""
 
+    examples = 90
+
+    def __init__(self, *args, **kwargs) -> None:
+        if len(args) < 4:
+            kwargs.setdefault("batch_size", self.examples)
+        super().__init__(*args, **kwargs)
+
     def build_model(self, run: Run) -> nn.Module:
         return MLP([2], 3, hidden=8)
 
@@ -49,10 +57,10 @@ class Blobs(TorchTrainer):
         return Data(blobs(90), blobs(30), record={"name": "blobs"})
 
 
-class Line(TorchTrainer):
+class Line(Blobs):
     """A regression; targets of shape [examples, width]."""
 
-    width = 1
+    examples, width = 40, 1
 
     def build_model(self, run: Run) -> nn.Module:
         return nn.Linear(1, 1)
@@ -123,7 +131,7 @@ def test_the_keys_of_the_config_are_the_arguments():
     keys = set(config) - {"defaults", "_target_"} | chosen_in_defaults
     parameters = inspect.signature(TorchTrainer).parameters
     assert keys == set(parameters)
-    plain = keys - chosen_in_defaults - {"early_stopping", "seed"}
+    plain = keys - chosen_in_defaults - {"early_stopping", "callbacks", "loader", "seed"}
     assert {key: config[key] for key in plain} == {key: parameters[key].default for key in plain}
 
 
@@ -131,6 +139,7 @@ def test_the_keys_of_the_config_are_the_arguments():
     ("name", "rates"),
     [
         ("cosine", [1e-3, 7.5e-4, 2.5e-4]),
+        ("warmup_cosine", [5e-4, 1e-3, 5e-4]),
         ("step", [1e-3, 1e-3, 5e-4]),
         ("plateau", [1e-3, 1e-3, 1e-3]),
     ],
@@ -250,7 +259,7 @@ def test_dropout_is_on_in_training_and_off_in_validation(fit):
             modes.append((model.training, torch.is_grad_enabled()))
             return super().training_step(model, batch)
 
-    fit(Watched(SGD, epochs=1, batch_size=90))
+    fit(Watched(SGD, epochs=1))
     assert modes == [(True, True), (False, False)]
 
 
@@ -422,7 +431,14 @@ def test_a_checkpoint_of_another_model_is_refused(fit):
 def test_the_datas_record_lies_in_the_run_folder(fit):
     _, folder = fit(Blobs(SGD, epochs=1))
     record = json.loads((folder.path / "data.json").read_text())
-    assert record == {"name": "blobs", "examples": {"train": 90, "validation": 30}}
+    assert record == {
+        "name": "blobs",
+        "examples": {"train": 90, "validation": 30},
+        "input_shape": [2],
+        "classes": 3,
+        "mean": 0.0,
+        "std": 1.0,
+    }
 
 
 # What it refuses
@@ -438,6 +454,9 @@ def test_the_datas_record_lies_in_the_run_folder(fit):
         ({"seed": -1}, r"training\.seed: Received -1\. Expected 0 or more"),
         ({"clip_norm": 0.0}, r"training\.clip_norm: Received 0\.0"),
         ({"clip_norm": math.nan}, r"training\.clip_norm: Received nan"),
+        ({"ema_decay": 1.0}, r"training\.ema_decay: Received 1\.0"),
+        ({"profiler": [0, 2]}, r"training\.profiler: Received \[0, 2\]"),
+        ({"callbacks": [print]}, r"callbacks\[0\]: Received builtins\.builtin_function"),
         ({"device": "tpu"}, r"training\.device: Received 'tpu'\. Expected one of auto, cpu, gpu"),
         ({"precision": "int8"}, r"training\.precision: Received 'int8'"),
         ({"mode": "most"}, r"training\.mode: Received 'most'"),
@@ -475,6 +494,20 @@ def test_a_training_step_without_a_loss_is_refused(fit, answer):
         fit(Broken(SGD))
 
 
+def test_labels_outside_the_classes_are_refused(fit):
+    class Fewer(Blobs):
+        def build_model(self, run: Run) -> nn.Module:
+            return MLP([2], 2, hidden=8)
+
+    with pytest.raises(DataError, match=r"targets: Target 2 .*\. The model has 2 classes"):
+        fit(Fewer(SGD))
+
+
+def test_a_batch_larger_than_the_data_is_refused(fit):
+    with pytest.raises(ConfigError, match=r"training\.batch_size: Received 91, and there are 90"):
+        fit(Blobs(SGD, batch_size=91))
+
+
 def test_data_without_a_batch_is_refused(fit):
     class Empty(Blobs):
         def build_data(self, run: Run) -> object:
@@ -488,9 +521,23 @@ def test_data_without_a_batch_is_refused(fit):
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
-        ({}, ConfigError, "model: Received nothing"),
-        ({"model": {"_target_": "builtins.dict"}}, ConfigError, r"model: Received builtins\.dict"),
-        ({"model": {"_target_": "torch.nn.Identity"}}, ConfigError, "data: Received nothing"),
+        ({}, ConfigError, "data: Received nothing"),
+        ({"data": DIGITS}, ConfigError, "model: Received nothing"),
+        (
+            {"data": DIGITS, "model": {"_target_": "builtins.dict"}},
+            ConfigError,
+            r"model: Received builtins\.dict",
+        ),
+        (
+            {"data": DIGITS, "model": {"_target_": "torch.nn.Identity", "input_shape": [3, 8, 8]}},
+            ConfigError,
+            r"model\.input_shape: Received \[3, 8, 8\]\. Expected \[1, 28, 28\]",
+        ),
+        (
+            {"data": DIGITS, "model": {"_target_": "torch.nn.Identity", "classes": 9}},
+            DataError,
+            r"Received labels up to 9\. The model has 9 classes[\s\S]*model\.classes=10",
+        ),
         (
             {
                 "model": {"_target_": "torch.nn.Identity"},

@@ -1,0 +1,156 @@
+"""Images in a folder for each class, decoded once on a machine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from dlsweep.data.augmentation import Augmentation
+from dlsweep.data.base import Array, Data, Split, split_by_class
+from dlsweep.data.cache import decoded_once
+from dlsweep.devices import cpu_count
+from dlsweep.errors import ConfigError, DataError, MissingExtraError
+
+#: Pillow's names of the pixels, by how many channels they have.
+_MODES = {1: "L", 3: "RGB"}
+
+
+def image_folder(
+    folder: str,
+    image_size: int | Sequence[int],
+    channels: int = 3,
+    validation: float = 0.2,
+    seed: int = 0,
+    augmentation: Augmentation | None = None,
+    input_shape: Sequence[int] | None = None,
+    classes: int | None = None,
+) -> Data:
+    """The images under a folder that has a folder for each class, in any format Pillow reads.
+
+    Args:
+        folder: Its folders' names, sorted, are the classes 0, 1, and so on.
+        image_size: [height, width] in pixels to which images are resized, or one number for both.
+        channels: 3 for colour, 1 for grey.
+        validation: The share of the images held out, equal for each class.
+        seed: Of that choice.
+        augmentation: Of the training images.
+        input_shape: None, or [channels, height, width] to be checked against.
+        classes: None, or how many classes are expected.
+
+    Raises:
+        ConfigError: If an argument is out of its range, or the folder is not as expected.
+        DataError: If a folder or an image cannot be used; names it.
+        MissingExtraError: If Pillow is not installed.
+    """
+    height, width = [image_size] * 2 if isinstance(image_size, int) else image_size
+    if min(height, width) < 1 or channels not in _MODES:
+        raise ConfigError(
+            f"data.image_size, data.channels: Received {image_size} and {channels}. "
+            "Expected sizes above 0, and 1 or 3 channels."
+        )
+    root = Path(folder).expanduser().absolute()
+    files = _files(root)
+    _check("input_shape", input_shape, [channels, height, width])
+    _check("classes", classes, len(files))
+    paths = [path for members in files.values() for path in members]
+    targets = np.repeat(np.arange(len(files)), [len(members) for members in files.values()])
+    digest = _digest(root, paths, height, width, channels)
+    arrays = decoded_once("image_folder", digest, lambda: _decode(paths, height, width, channels))
+    train, held_out = split_by_class(targets, validation, seed)
+    mean, std = _statistics(arrays["moments"][train])
+    return Data(
+        Split(arrays["images"][train], targets[train]),
+        Split(arrays["images"][held_out], targets[held_out]),
+        mean=mean.reshape(channels, 1, 1),
+        std=std.reshape(channels, 1, 1),
+        classes=len(files),
+        augmentation=augmentation or Augmentation(),
+        record={
+            "name": "image_folder",
+            "source": str(root),
+            "sha256": digest,
+            "class_names": list(files),
+            "examples": {"train": len(train), "validation": len(held_out)},
+        },
+    )
+
+
+def _files(root: Path) -> dict[str, list[Path]]:
+    """The images of each class, hidden files left out."""
+    if not root.is_dir():
+        raise DataError(f"data.folder: {root} is not a folder.\nType  data.folder=<folder>")
+    folders = sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] != ".")
+    if not folders:
+        raise DataError(
+            f"data.folder: {root} has no folders in it.\n"
+            "Expected one for each class, with its images, such as cat/1.jpg and dog/1.jpg."
+        )
+    found = {each.name: sorted(_visible(each)) for each in folders}
+    for name, paths in found.items():
+        if not paths:
+            raise DataError(
+                f"data.folder: the class folder {root / name} is empty.\n"
+                "Put images of that class there, or remove it."
+            )
+    return found
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file() and path.name[0] != "."]
+
+
+def _check(name: str, received: object, found: object) -> None:
+    if received is not None and received != found:
+        raise ConfigError(f"data.{name}: Received {received}. Expected {found}, as in the folder.")
+
+
+def _digest(root: Path, paths: list[Path], *options: int) -> str:
+    """Of names, sizes and times of change: to read every byte would take as long as to decode."""
+    digest = hashlib.sha256(repr((str(root), options)).encode())
+    for path in paths:
+        stat = path.stat()
+        digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
+
+
+def _decode(paths: list[Path], height: int, width: int, channels: int) -> dict[str, Array]:
+    """All images, and of each the mean and the mean square of its channels, scaled to 0..1."""
+    images = np.empty((len(paths), channels, height, width), np.uint8)
+    moments = np.empty((len(paths), 2, channels))
+
+    def fill(position: int) -> None:
+        images[position] = _image(paths[position], height, width, channels)
+        pixels = images[position].reshape(channels, -1) / 255.0
+        moments[position] = pixels.mean(1), np.square(pixels).mean(1)
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        for _ in pool.map(fill, range(len(paths))):
+            pass  # reading the results raises what a thread raised
+    return {"images": images, "moments": moments}
+
+
+def _image(path: Path, height: int, width: int, channels: int) -> Array:
+    try:
+        from PIL import Image, ImageOps
+    except ModuleNotFoundError:
+        raise MissingExtraError("pillow", "data=image_folder") from None
+    try:
+        with Image.open(path) as file:
+            upright = ImageOps.exif_transpose(file).convert(_MODES[channels])
+        pixels = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(
+            f"{path} cannot be read as an image: {error}.\nRepair it, or remove it."
+        ) from None
+    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _statistics(moments: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each channel; of one that never changes, a deviation of 1."""
+    mean, square = moments.mean(axis=0)
+    std = np.sqrt(np.maximum(square - np.square(mean), 0.0))
+    return mean, np.where(std > 1e-6, std, 1.0)

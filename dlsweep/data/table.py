@@ -1,0 +1,182 @@
+"""Tables from CSV or Parquet files: numbers as they are, words as one column for each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlsweep.data.base import Array, Data, Split, split_at_random, split_by_class
+from dlsweep.data.cache import decoded_once, sha256
+from dlsweep.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+#: A column with more different words than this is a name, not a category.
+_MOST_CATEGORIES = 1000
+
+
+def table(
+    path: str,
+    target: str,
+    columns: Sequence[str] | None = None,
+    validation: float = 0.2,
+    seed: int = 0,
+    input_shape: Sequence[int] | None = None,
+    classes: int | None = None,
+) -> Data:
+    """The rows of a table as examples.
+
+    A column of numbers is one input, brought to mean 0 and deviation 1; a column of words is one
+    input for each word, 1 where it stands. The target's values are classes, sorted, unless they
+    are floats: then they are what is to be predicted.
+
+    Args:
+        path: A ``.csv`` or ``.parquet`` file; its first line, or its schema, names the columns.
+        target: The column to predict.
+        columns: Those to predict it from; None for all others.
+        validation: The share of the rows held out; of classes, equal for each.
+        seed: Of that choice.
+        input_shape: None, or [inputs] to be checked against.
+        classes: None, or how many classes (of floats: 1) are expected.
+
+    Raises:
+        ConfigError: If there is no such column, or the table is not as expected.
+        DataError: If the file cannot be read, or a column cannot be used; names it.
+    """
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise DataError(f"data.path: {file} is not a file.\nType  data.path=<table.csv>")
+    wanted = None if columns is None else list(columns)
+    content = sha256(file)
+    options = hashlib.sha256(repr((content, target, wanted)).encode()).hexdigest()
+    arrays = decoded_once("table", options, lambda: _decode(file, target, wanted))
+    inputs, targets, names = arrays["inputs"], arrays["targets"], arrays["names"].tolist()
+    labels = arrays["labels"].tolist()
+    _check("input_shape", input_shape, [len(names)])
+    _check("classes", classes, len(labels) or 1)
+    split = split_by_class if labels else split_at_random
+    train, held_out = split(targets, validation, seed)
+    mean, std = _statistics(inputs[train], arrays["is_number"])
+    return Data(
+        Split(inputs[train], targets[train]),
+        Split(inputs[held_out], targets[held_out]),
+        mean=mean,
+        std=std,
+        classes=len(labels) or None,
+        record={
+            "name": "table",
+            "source": str(file),
+            "sha256": content,
+            "columns": names,
+            "class_names": labels,
+            "examples": {"train": len(train), "validation": len(held_out)},
+        },
+    )
+
+
+def _decode(file: Path, target: str, wanted: list[str] | None) -> dict[str, Array]:
+    """The table as numbers.
+
+    Returns:
+        ``inputs`` [rows, columns], their ``names`` and whether each ``is_number``; ``targets``
+        [rows] with the ``labels`` of the classes, or [rows, 1] and no labels.
+    """
+    frame = _read(file)
+    chosen = [name for name in frame.columns if name != target] if wanted is None else wanted
+    for key, name in [("target", target), *(("columns", name) for name in chosen)]:
+        if name not in frame.columns:
+            hint = did_you_mean(name, map(str, frame.columns))
+            raise ConfigError(
+                f"data.{key}: {file} has no column {name!r}.{hint}\n"
+                f"Expected one of {', '.join(map(str, frame.columns))}."
+            )
+    if target in chosen or not chosen:
+        raise ConfigError(
+            f"data.columns: Received {chosen} with the target {target!r}. "
+            "Expected one column or more, without the target."
+        )
+    parts = [_encoded(file, frame[name]) for name in chosen]
+    return {
+        "inputs": np.concatenate([values for values, *_ in parts], axis=1, dtype=np.float32),
+        "names": np.array([name for _, names, _ in parts for name in names]),
+        "is_number": np.array([number for _, names, number in parts for _ in names]),
+        **_encoded_target(file, frame[target]),
+    }
+
+
+def _read(file: Path) -> DataFrame:
+    import pandas
+
+    readers: dict[str, Any] = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
+    if file.suffix not in readers:
+        raise ConfigError(f"data.path: Received {file.name}. Expected a .csv or .parquet file.")
+    try:
+        frame: DataFrame = readers[file.suffix](file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"data.path: {file} cannot be read as a table: {error}.") from None
+    if not len(frame):
+        raise DataError(f"data.path: {file} has no rows.")
+    return frame
+
+
+def _encoded(file: Path, column: Series[Any]) -> tuple[Array, list[str], bool]:
+    """A column as inputs [rows, inputs], the name of each, and whether it holds numbers."""
+    _check_complete(file, column)
+    if column.dtype.kind in "iufb":
+        return column.to_numpy(np.float32)[:, None], [str(column.name)], True
+    words, codes = _coded(file, column)
+    if len(words) > _MOST_CATEGORIES:
+        raise DataError(
+            f"{file}: the column {column.name!r} has {len(words)} different words, "
+            f"more than {_MOST_CATEGORIES}.\nName the columns to use:  data.columns=[…]"
+        )
+    names = [f"{column.name}={word}" for word in words]
+    return np.eye(len(words), dtype=np.float32)[codes], names, False
+
+
+def _encoded_target(file: Path, column: Series[Any]) -> dict[str, Array]:
+    _check_complete(file, column)
+    if column.dtype.kind == "f":
+        return {"targets": column.to_numpy(np.float32)[:, None], "labels": np.array([], "U1")}
+    words, codes = _coded(file, column)
+    return {"targets": codes, "labels": np.array([str(word) for word in words])}
+
+
+def _coded(file: Path, column: Series[Any]) -> tuple[list[Any], Array]:
+    """The different values of a column, sorted, and the position of each row's among them."""
+    if column.dtype.kind in "mM":
+        raise DataError(
+            f"{file}: the column {column.name!r} holds times.\n"
+            "Expected numbers or words; convert it, or leave it out with  data.columns=[…]"
+        )
+    values = column if column.dtype.kind in "iub" else column.astype(str)
+    words, codes = np.unique(values.to_numpy(), return_inverse=True)
+    return words.tolist(), codes.astype(np.int64)
+
+
+def _check_complete(file: Path, column: Series[Any]) -> None:
+    values = column.replace([np.inf, -np.inf], np.nan) if column.dtype.kind == "f" else column
+    if missing := int(values.isna().sum()):
+        first = int(values.isna().to_numpy().argmax())
+        raise DataError(
+            f"{file}: the column {column.name!r} has {missing} missing or infinite values, the "
+            f"first in row {first + 1}.\n"
+            "Fill them in, remove the rows, or leave the column out with  data.columns=[…]"
+        )
+
+
+def _check(name: str, received: object, found: object) -> None:
+    if received is not None and received != found:
+        raise ConfigError(f"data.{name}: Received {received}. Expected {found}, as in the table.")
+
+
+def _statistics(inputs: Array, is_number: Array) -> tuple[Array, Array]:
+    """Mean and deviation of each column of numbers; 0 and 1 for words and what never changes."""
+    mean, std = inputs.mean(axis=0, dtype=np.float64), inputs.std(axis=0, dtype=np.float64)
+    varies = is_number & (std > 0)
+    return np.where(is_number, mean, 0.0), np.where(varies, std, 1.0)

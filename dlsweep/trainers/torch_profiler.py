@@ -1,0 +1,62 @@
+"""A trace of what PyTorch does in the batches asked for."""
+
+from __future__ import annotations
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from dlsweep.errors import ConfigError
+from dlsweep.trainers.callbacks import Callback
+
+
+class Profiler(Callback):
+    """Writes ``profile/trace.json`` into the run folder, and a table of operations beside it.
+
+    Open the trace in https://ui.perfetto.dev or chrome://tracing.
+
+    Args:
+        first: The first batch to trace; they count from 1 and on through all epochs.
+        last: The last.
+
+    Raises:
+        ConfigError: If these are no batches.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        if not 1 <= first <= last:
+            raise ConfigError(
+                f"training.profiler: Received [{first}, {last}]. Expected the first and the last "
+                "batch to trace, counted from 1.\nType, for instance,  training.profiler=[10,20]"
+            )
+        self.first = first
+        self.last = last
+        self._profile: profile | None = None
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        """Starts with the first batch."""
+        if batch == self.first:
+            activities = [ProfilerActivity.CPU]
+            if torch.cuda.is_available():
+                activities.append(ProfilerActivity.CUDA)
+            self._profile = profile(activities=activities, record_shapes=True)
+            self._profile.start()
+
+    def on_train_batch_end(self, batch: int) -> None:
+        """Writes behind the last."""
+        if batch == self.last:
+            self._write()
+
+    def on_train_end(self, metrics: object) -> None:  # noqa: ARG002
+        """Writes what there is if the training ends before."""
+        self._write()
+
+    def _write(self) -> None:
+        if self._profile is None:
+            return
+        self._profile.stop()
+        folder = self.run.dir.path / "profile"
+        folder.mkdir(exist_ok=True)
+        self._profile.export_chrome_trace(str(folder / "trace.json"))
+        table = self._profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=50)
+        (folder / "operations.txt").write_text(table)
+        self._profile = None

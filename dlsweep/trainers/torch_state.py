@@ -1,0 +1,165 @@
+"""All that changes while PyTorch trains: what a checkpoint holds, and how it is put back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dlsweep.checkpoint import Checkpoint
+from dlsweep.errors import CheckpointError
+from dlsweep.run import Run
+from dlsweep.trainers.callbacks import Callbacks
+from dlsweep.trainers.early_stopping import Progress
+
+_STATE = "state.pt"
+
+
+@dataclass
+class State:
+    """All that changes in training, and nothing else is needed to go on.
+
+    Attributes:
+        device: Where the model is.
+        model: What the optimizer changes.
+        optimizer: Changes it.
+        scheduler: Changes the learning rate, if it is to change.
+        scaler: Scales the loss; does nothing unless the precision is fp16.
+        autocast: The precision of the forward pass.
+        average: The moving average of the model's weights, if one is kept.
+        progress: How far the training is.
+        callbacks: A user's own, with what they remember.
+    """
+
+    device: torch.device
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    scaler: torch.amp.GradScaler
+    autocast: AbstractContextManager[Any]
+    average: AveragedModel | None = None
+    progress: Progress = field(default_factory=Progress)
+    callbacks: Callbacks = field(default_factory=Callbacks)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the optimizer's first group of parameters."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model that is evaluated and saved as the result: the average, where there is one."""
+        return self.average.module if self.average else self.model
+
+    def step(self, clip_norm: float | None) -> None:
+        """Takes the optimizer's step, and has the average follow.
+
+        Args:
+            clip_norm: The largest norm of all gradients together.
+        """
+        if clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average:
+            self.average.update_parameters(self.model)
+
+    def save(self, run: Run, metrics: dict[str, float]) -> None:
+        """Publishes a checkpoint of the epoch just done."""
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        if self.average:
+            state["averaged"] = {"n_averaged": self.average.n_averaged}
+        state["random"] = _random_state(self.device)
+
+        def write(folder: Path) -> None:
+            torch.save(state, folder / _STATE)
+
+        run.checkpoints.save(self.progress.epoch, write, metrics)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to a checkpoint, random numbers included.
+
+        Raises:
+            CheckpointError: If it is not one of this model and optimizer.
+        """
+        try:
+            state = _load(checkpoint)
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            if self.average:
+                self.average.load_state_dict(state["averaged"], strict=False)
+            _restore_random_state(state["random"], self.device)
+        except (OSError, KeyError, ValueError, RuntimeError, UnpicklingError) as error:
+            raise CheckpointError(
+                f"{checkpoint.path} does not fit this model and optimizer: {error}\n"
+                "Train with those it was saved from, or in a new run folder."
+            ) from None
+
+    def restore_weights(self, checkpoint: Checkpoint) -> None:
+        """Takes over the weights that a checkpoint kept, and nothing else."""
+        self.model.load_state_dict(_load(checkpoint)["model"])
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "model": self.kept,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "progress": self.progress,
+            "callbacks": self.callbacks,
+        }
+        if self.average:
+            parts["trained"] = self.model
+        if self.scheduler:
+            parts["scheduler"] = self.scheduler
+        return parts
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the model that follows it exponentially, batch norm's statistics included.
+
+    Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992.
+    """
+    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+
+
+def _load(checkpoint: Checkpoint) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(
+        checkpoint.path / _STATE, map_location="cpu", weights_only=True
+    )
+    return state
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global generator, in types that are safe and quick to load."""
+    version, words, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": (version, torch.tensor(words), gauss),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy(), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,156 @@
+"""A user's own data and callbacks, named in YAML and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+_EXPERIMENT = """
+# @package _global_
+defaults:
+  - override /data: none
+  - override /tracking: none
+  - override /launcher: inline
+data:
+  _target_: mine.arrays
+model:
+  input_shape: null
+  classes: null
+  hidden: 4
+training:
+  epochs: 2
+  batch_size: 8
+"""
+
+_MINE = """
+import random
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dlsweep.trainers.callbacks import Callback
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(int)
+
+def arrays():
+    return {"train": (X, Y), "validation": (X, Y)}
+
+class Jittered(Dataset):
+    def __len__(self):
+        return len(X)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(X[index]) + random.random() * torch.rand(3), Y[index]
+
+def dataset():
+    return {"train": Jittered(), "validation": DataLoader(Jittered(), 20)}
+
+class Greeter(Callback):
+    def __init__(self, word):
+        self.word = word
+
+    def on_epoch_end(self, epoch, metrics):
+        print(self.word, epoch, flush=True)
+"""
+
+
+def dlsweep(folder: Path, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsweep", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+def runs(project: Path, study: str) -> list[Path]:
+    return sorted((project / "outputs" / study / "runs").iterdir())
+
+
+def weights(run: Path) -> bytes:
+    manifest = json.loads((max(run.glob("checkpoints/step-*")) / "manifest.json").read_text())
+    return manifest["files"]["state.pt"]["sha256"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, text in {"conf/experiment/x.yaml": _EXPERIMENT, "mine.py": _MINE}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_arrays_tell_the_model_its_shapes_and_a_callback_is_called(project: Path) -> None:
+    output = dlsweep(
+        project, "+experiment=x", "training.callbacks=[{_target_:mine.Greeter,word:hello}]"
+    )
+    assert "hello 1" in output
+    assert "hello 2" in output
+    (run,) = runs(project, "x")
+    record = json.loads((run / "data.json").read_text())
+    assert record["input_shape"] == [3]
+    assert record["classes"] == 2
+
+
+def test_a_dataset_read_by_workers_trains_twice_to_the_same_bit(project: Path) -> None:
+    command = ("+experiment=x", "data._target_=mine.dataset", "deterministic=true")
+    shapes = ("model.input_shape=[3]", "model.classes=2", "training.loader.workers=2")
+    for name in ("one", "other"):
+        dlsweep(project, *command, *shapes, f"hydra.run.dir=outputs/x/runs/{name}")
+    one, other = runs(project, "x")
+    assert weights(one) == weights(other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("data._target_=mine.dataset",), "model.input_shape: a value is needed"),
+        (("training.callbacks=[{_target_:mine.Greeter,wort:a}]",), "Did you mean 'word'?"),
+        (("training.batch_size=41",), "training.batch_size: Received 41, and there are 40"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    project: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in dlsweep(project, "+experiment=x", *arguments, code=1)
+
+
+def test_a_folder_of_images_and_a_table_are_trained_on_from_the_command_line(
+    project: Path,
+) -> None:
+    random = np.random.default_rng(0)
+    for name, place in (("cat", 0), ("dog", 1)):
+        (project / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = random.integers(0, 50, (8, 8, 3), dtype=np.uint8)
+            pixels[..., place] += 200
+            Image.fromarray(pixels).save(project / "photos" / name / f"{number}.jpg")
+    labels = np.arange(40) % 2
+    frame = pd.DataFrame({"size": labels + random.normal(size=40) / 9, "kind": labels})
+    frame.to_csv(project / "sizes.csv", index=False)
+    common = ("training.batch_size=4", "training.epochs=6", "tracking=none", "launcher=inline")
+    output = dlsweep(
+        project, "data=image_folder", "data.folder=photos", "data.image_size=8", "model=cnn",
+        "data.augmentation.horizontal_flip=0.5", *common,
+    )  # fmt: skip
+    assert "val/accuracy=1" in output
+    output = dlsweep(project, "data=table", "data.path=sizes.csv", "data.target=kind", *common)
+    assert "val/accuracy=1" in output
