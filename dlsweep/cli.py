@@ -219,5 +219,7 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def _end(message: object) -> None:
-    print(message, file=sys.stderr)
+    from dlsweep.secrets import scrub
+
+    print(scrub(str(message)), file=sys.stderr)
     raise SystemExit(1)

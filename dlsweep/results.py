@@ -17,6 +17,7 @@ from rich.text import Text
 from dlsweep.errors import StudyError
 from dlsweep.progress import make_console
 from dlsweep.rundir import StudyDir, write_atomically
+from dlsweep.secrets import resolved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ class Finished:
         self.record: dict[str, Any] = json.loads(folder.info_file.read_text())
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.load_study(
-            study_name=self.record["name"], storage=self.record["storage"]
+            study_name=self.record["name"], storage=resolved(self.record["storage"])
         )
         self.trials = self._study.get_trials(deepcopy=False)
 

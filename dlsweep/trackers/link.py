@@ -14,6 +14,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError
+from dlsweep.secrets import scrub
 from dlsweep.trackers.base import Tracker
 
 #: Seconds until a tracker that failed is tried again: the first time, and at most.
@@ -96,7 +97,7 @@ class Link:
 
     def _fail(self, error: Exception) -> None:
         known = isinstance(error, DlsweepError)
-        self.failure = str(error) if known else f"{type(error).__name__}: {error}"
+        self.failure = scrub(str(error) if known else f"{type(error).__name__}: {error}")
         self._tracker = None
         self._retry_at = time.monotonic() + self._wait
         self._wait = min(2 * self._wait, _LONGEST_WAIT)

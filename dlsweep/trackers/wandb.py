@@ -51,6 +51,8 @@ class WandbTracker(Readable):
         ConfigError: If the mode is another.
     """
 
+    preload = ("wandb",)
+
     #: W&B's service outlives a tracker that failed, and so do the runs that it has open.
     _open: ClassVar[dict[str, wandb.Run]] = {}
 

@@ -157,9 +157,9 @@ def test_two_mirrors_of_a_study_do_not_meet(study, lines, monkeypatch):
 def test_another_tracker_can_be_told_while_a_mirror_is_at_work(
     study, options, make_run, train, told, follow, tmp_path
 ):
+    train(make_run(), range(3), "completed")
     process = follow(study)
     process.news()
-    train(make_run(), range(3), "completed")
     (tmp_path / "more").mkdir()
     more = {**options, "folder": str(tmp_path / "more")}
     assert mirror.sync(study, ["more"], added={"more": more}) == {"more": 3}
