@@ -52,6 +52,8 @@ FAILURES: frozenset[Status] = frozenset(
 )
 #: The exit code of a run whose process is gone and has left none.
 LOST = 1000
+#: The exit code, and the reason, of a run that had no room to write.
+DISK_FULL_CODE, DISK_FULL = os.EX_IOERR, "the disk is full"
 
 
 @dataclass(frozen=True)
@@ -317,6 +319,8 @@ class Lock:
 def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
     if code == LOST:
         return "node_lost", "what started it and saw to it is gone"
+    if code == DISK_FULL_CODE:
+        return "interrupted", DISK_FULL
     if code >= 0:
         return "crashed", f"its process ended with exit code {code} and no result"
     name = signal.Signals(-code).name
@@ -331,10 +335,14 @@ def write_atomically(path: Path, text: str) -> None:
     """Replaces a file as a whole: a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     aside.replace(path)
 
 
