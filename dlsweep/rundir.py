@@ -138,6 +138,8 @@ class RunDir:
         """
         try:
             return RunInfo(**json.loads(self.info_file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise StudyError(f"{self.info_file} is damaged: {error}") from None
         except FileNotFoundError:
             raise StudyError(
                 f"{self.path} is not a run folder: it has no run.json.\n"
@@ -194,6 +196,8 @@ class RunDir:
         """Removes the marks of an earlier attempt; the driver does so before it starts another."""
         self.stop_file.unlink(missing_ok=True)
         self.result_file.unlink(missing_ok=True)
+        if self.log_file.is_symlink():  # whoever made it, it leads elsewhere
+            self.log_file.unlink()
 
     def request_stop(self, reason: str) -> None:
         """Asks the run to save and stop; works across machines that share the folder."""
@@ -221,7 +225,7 @@ class RunDir:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                yield Record(**json.loads(line)), offset
+                yield _record(line, self.records_file), offset
 
     def log_tail(self, lines: int = 15) -> str:
         """The end of what the run printed."""
@@ -283,7 +287,7 @@ class Lock:
     def acquire(self) -> bool:
         """Takes the hold if it is free; the file then says who has it and since when."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("a+")
+        file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -314,6 +318,15 @@ class Lock:
         if self._file:
             self._file.close()
             self._file = None
+
+
+def _record(line: bytes, file: Path) -> Record:
+    try:
+        fields = json.loads(line)
+        metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
+        return Record(int(fields["step"]), float(fields["time"]), metrics)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
 
 
 def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:

@@ -203,8 +203,7 @@ class Sweep:
         again = folder.info_file.exists()
         if again:
             self._wait_for_orphan(folder)
-        else:
-            self._create(folder, trial, overrides)
+        self._create(folder, trial, overrides)
         self.view.started(folder, trial.overrides, again)
         if again and (result := self._untold(folder, trial)):
             self._end(trial, folder, result)
@@ -253,9 +252,11 @@ class Sweep:
         return postponed
 
     def _create(self, folder: RunDir, trial: Trial, overrides: list[str]) -> None:
+        """Writes what the trial is; of one that goes on, only the id is taken from its folder."""
+        earlier = folder.info() if folder.info_file.exists() else None
         config = self.composer.config(trial.overrides)
         info = RunInfo(
-            id=uuid.uuid4().hex,
+            id=earlier.id if earlier else uuid.uuid4().hex,
             name=folder.path.name,
             study=self.study.settings.name,
             number=trial.number,
@@ -264,7 +265,7 @@ class Sweep:
             overrides=overrides,
             params=trial.params,
             tracking=self.settings.tracking,
-            created=time.time(),
+            created=earlier.created if earlier else time.time(),
         )
         folder.create(info, OmegaConf.to_yaml(config))
 

@@ -89,7 +89,7 @@ def _event_file(run: RunDir) -> Path:
     if info.number is None:
         folder = run.path / "tensorboard"
     else:
-        folder = run.path.parent.parent / "tensorboard" / info.name
+        folder = run.path.parent.parent / "tensorboard" / run.path.name
     return folder / f"events.out.tfevents.{int(info.created)}.dlsweep"
 
 
