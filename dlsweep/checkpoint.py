@@ -76,7 +76,11 @@ class Checkpointer:
         self._problems: dict[Path, str] = {}
 
     def save(
-        self, step: int, write: Callable[[Path], None], metrics: dict[str, float] | None = None
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        metrics: dict[str, float] | None = None,
+        part: int = 0,
     ) -> Checkpoint:
         """Publishes a checkpoint.
 
@@ -84,13 +88,15 @@ class Checkpointer:
             step: Its step; an existing checkpoint of the same step is replaced.
             write: Called with an empty folder to fill.
             metrics: What is known of the model, by name.
+            part: How much of the next step is done as well, in the trainer's own count.
 
         Returns:
             The checkpoint, whole and in place.
         """
         records, seconds = self._position()
-        same = sorted(self.folder.glob(f"step-{step:08d}*"))
-        final = self.folder / f"step-{step:08d}{'+' * len(same)}"
+        name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
+        same = sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
+        final = self.folder / f"{name}{'+' * len(same)}"
         aside = self.folder / f".{final.name}.{os.getpid()}"
         for left in self.folder.glob(".step-*"):  # by a save that was killed
             shutil.rmtree(left, ignore_errors=True)

@@ -26,8 +26,7 @@ from dlsweep.errors import TrackerError
 from dlsweep.launchers.base import Job, Launcher
 from dlsweep.progress import View
 from dlsweep.rundir import Record, Result, RunDir
-from dlsweep.signature import build
-from dlsweep.trackers.base import Tracker
+from dlsweep.trackers.link import make_tracker
 
 #: How often, in seconds, the driver looks around while nothing rings.
 _TURN = 0.25
@@ -263,8 +262,7 @@ def check_trackers(tracking: Mapping[str, Any]) -> None:
         MissingExtraError: If its package is not installed.
     """
     for name, options in tracking.items():
-        tracker: Tracker = build(f"tracking.{name}", options)
-        tracker.check()
+        make_tracker(name, options).check()
 
 
 class Mirror:

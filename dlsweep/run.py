@@ -229,7 +229,7 @@ class Run:
             offset = end
             for name in (*record.metrics, *record.media):
                 self._known[name] = max(record.step, self._known.get(name, record.step))
-        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
         self._file = os.open(self.dir.records_file, flags, 0o644)
         if os.fstat(self._file).st_size > offset:
             os.ftruncate(self._file, offset)

@@ -58,6 +58,8 @@ FAILURES: frozenset[Status] = frozenset(
 )
 #: The exit code of a run whose process is gone and has left none.
 LOST = 1000
+#: The exit code, and the reason, of a run that had no room to write.
+DISK_FULL_CODE, DISK_FULL = os.EX_IOERR, "the disk is full"
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,8 @@ class RunDir:
         """
         try:
             return RunInfo(**json.loads(self.info_file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise StudyError(f"{self.info_file} is damaged: {error}") from None
         except FileNotFoundError:
             raise StudyError(
                 f"{self.path} is not a run folder: it has no run.json.\n"
@@ -203,6 +207,8 @@ class RunDir:
         """Removes the marks of an earlier attempt; the driver does so before it starts another."""
         self.stop_file.unlink(missing_ok=True)
         self.result_file.unlink(missing_ok=True)
+        if self.log_file.is_symlink():  # whoever made it, it leads elsewhere
+            self.log_file.unlink()
 
     def request_stop(self, reason: str) -> None:
         """Asks the run to save and stop; works across machines that share the folder."""
@@ -230,7 +236,7 @@ class RunDir:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                yield Record(**json.loads(line)), offset
+                yield _record(line, self.records_file), offset
 
     def log_tail(self, lines: int = 15) -> str:
         """The end of what the run printed."""
@@ -296,7 +302,7 @@ class Lock:
     def acquire(self) -> bool:
         """Takes the hold if it is free; the file then says who has it and since when."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("a+")
+        file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -329,9 +335,20 @@ class Lock:
             self._file = None
 
 
+def _record(line: bytes, file: Path) -> Record:
+    try:
+        fields = json.loads(line)
+        metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
+        return Record(int(fields["step"]), float(fields["time"]), metrics)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
+
+
 def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
     if code == LOST:
         return "node_lost", "what started it and saw to it is gone"
+    if code == DISK_FULL_CODE:
+        return "interrupted", DISK_FULL
     if code >= 0:
         return "crashed", f"its process ended with exit code {code} and no result"
     name = signal.Signals(-code).name
@@ -346,10 +363,14 @@ def write_atomically(path: Path, text: str) -> None:
     """Replaces a file as a whole: a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     aside.replace(path)
 
 

@@ -22,7 +22,13 @@ from omegaconf import OmegaConf
 from dlsweep import results, secrets
 from dlsweep.app import App
 from dlsweep.driver import Driver, check_trackers, recorded_tracking
-from dlsweep.errors import ConfigError, StudyError, StudyLockedError
+from dlsweep.errors import (
+    ConfigError,
+    DiskFullError,
+    StudyError,
+    StudyLockedError,
+    is_disk_full,
+)
 from dlsweep.failures import Policy
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
@@ -31,6 +37,7 @@ from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_view
 from dlsweep.rundir import (
     COMPLETED,
+    DISK_FULL,
     FAILURES,
     UNFINISHED,
     Lock,
@@ -82,7 +89,8 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
     view = make_view([], Counts(slots=launcher.free_slots))
-    with Driver(launcher, folder.path, view, bool(tracking), read_limits(options)) as driver:
+    driver = Driver(launcher, folder.path, view, bool(tracking), read_limits(options))
+    with _room_to_write(folder), driver:
         # Meanwhile the parent of all trials imports the framework.
         asked, space, settings = _ask(app, options, arguments, folder)
         folder.create()
@@ -201,8 +209,7 @@ class Sweep:
         again = folder.info_file.exists()
         if again:
             self._wait_for_orphan(folder)
-        else:
-            self._create(folder, trial, overrides)
+        self._create(folder, trial, overrides)
         self.view.started(folder, trial.overrides, again)
         if again and (result := self._untold(folder, trial)):
             self._end(trial, folder, result)
@@ -231,6 +238,8 @@ class Sweep:
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
         """Tells the study and the person how a trial ended, unless it is to go on."""
         result = self._checked(folder, result)
+        if result.reason == DISK_FULL:
+            raise DiskFullError(self.folder.path)
         policy = self.settings.failures.get(result.status)
         if policy and policy.allows(folder.note_attempt(result)):
             result = self._postpone(trial, folder, result, policy)
@@ -249,9 +258,11 @@ class Sweep:
         return postponed
 
     def _create(self, folder: RunDir, trial: Trial, overrides: list[str]) -> None:
+        """Writes what the trial is; of one that goes on, only the id is taken from its folder."""
+        earlier = folder.info() if folder.info_file.exists() else None
         config = self.composer.config(trial.overrides)
         info = RunInfo(
-            id=uuid.uuid4().hex,
+            id=earlier.id if earlier else uuid.uuid4().hex,
             name=folder.path.name,
             study=self.study.settings.name,
             number=trial.number,
@@ -260,7 +271,7 @@ class Sweep:
             overrides=overrides,
             params=trial.params,
             tracking=self.settings.tracking,
-            created=time.time(),
+            created=earlier.created if earlier else time.time(),
         )
         folder.create(info, OmegaConf.to_yaml(config))
 
@@ -364,6 +375,17 @@ class Sweep:
             params = self.folder.trial(number).info().params
             return {"number": number, "value": values[0], "params": params}
         return None
+
+
+@contextlib.contextmanager
+def _room_to_write(folder: StudyDir) -> Iterator[None]:
+    """Says in a sentence that the disk is full, wherever that shows."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(folder.path) from None
+        raise
 
 
 @contextlib.contextmanager

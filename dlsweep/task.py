@@ -24,9 +24,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.channel import RUN_VARIABLE, Channel
 from dlsweep.devices import THREADS_VARIABLE
-from dlsweep.errors import ConfigError, Diverged, DlsweepError
+from dlsweep.errors import ConfigError, Diverged, DlsweepError, is_disk_full
 from dlsweep.run import Run
-from dlsweep.rundir import COMPLETED, FAILURES, Result, Status, first_nonfinite
+from dlsweep.rundir import (
+    COMPLETED,
+    DISK_FULL,
+    DISK_FULL_CODE,
+    FAILURES,
+    Result,
+    Status,
+    first_nonfinite,
+)
 from dlsweep.secrets import Scrubbed, scrub
 from dlsweep.signature import build, is_trainer, locate
 from dlsweep.trainers.base import Trainer
@@ -34,8 +42,13 @@ from dlsweep.trainers.base import Trainer
 
 def main() -> int:
     """Trains the run that the environment names; returns the exit code."""
-    with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
-        return execute(run, train)
+    try:
+        with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
+            return execute(run, train)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        return DISK_FULL_CODE
 
 
 def execute(run: Run, work: Callable[[Run], Any]) -> int:
@@ -83,6 +96,8 @@ def _attempt(run: Run, work: Callable[[Run], Any]) -> tuple[Status, str, dict[st
         print(error, file=sys.stderr)
         return "crashed", str(error), {}
     except Exception as error:  # noqa: BLE001 - whatever user code raises is the trial's end
+        if is_disk_full(error):
+            return "interrupted", DISK_FULL, {}
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         return ("out_of_memory" if _is_out_of_memory(error) else "crashed"), reason, {}

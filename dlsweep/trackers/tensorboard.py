@@ -99,7 +99,7 @@ def _event_file(run: RunDir) -> Path:
     info = run.info()
     folder = beside(run, "tensorboard")
     if info.number is not None:
-        folder /= info.name
+        folder /= run.path.name
     return folder / _FILE.format(int(info.created))
 
 

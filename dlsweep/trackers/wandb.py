@@ -51,8 +51,6 @@ class WandbTracker(Readable):
         ConfigError: If the mode is another.
     """
 
-    preload = ("wandb",)
-
     #: W&B's service outlives a tracker that failed, and so do the runs that it has open.
     _open: ClassVar[dict[str, wandb.Run]] = {}
 
@@ -81,6 +79,10 @@ class WandbTracker(Readable):
             raise MissingExtraError("wandb", "tracking=wandb")
         if self.mode == "online":
             self._check_online()
+
+    def preload(self) -> None:
+        """Imports wandb."""
+        import wandb  # noqa: F401
 
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
         """Opens the run, or sees that its files hold what was told.

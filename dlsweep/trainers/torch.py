@@ -39,6 +39,7 @@ from dlsweep.trainers.config import (
     fit_model_to_data,
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
+from dlsweep.trainers.saving import MidEpoch
 from dlsweep.trainers.torch_profiler import Profiler
 from dlsweep.trainers.torch_state import State, load_weights, moving_average
 
@@ -106,6 +107,8 @@ class TorchTrainer(Trainer):
         overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
             that cannot learn it has an error.
         checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
+        checkpoint_steps: Optimizer steps between checkpoints in the middle of an epoch.
+        checkpoint_seconds: Seconds between them, instead or as well.
         seed: Of the order of the training examples.
 
     Raises:
@@ -132,6 +135,8 @@ class TorchTrainer(Trainer):
         profiler: Sequence[int] | None = None,
         overfit_batch: bool = False,
         checkpoint_every: int = 1,
+        checkpoint_steps: int | None = None,
+        checkpoint_seconds: float | None = None,
         seed: int = 0,
     ) -> None:
         check_one_of("device", device, ("auto", "cpu", "gpu"))
@@ -141,6 +146,7 @@ class TorchTrainer(Trainer):
         check_least("batch_size", batch_size, 1)
         check_least("accumulate", accumulate, 1)
         check_least("checkpoint_every", checkpoint_every, 1)
+        check_least("checkpoint_steps", checkpoint_steps or 1, 1)
         check_least("seed", seed, 0)
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
@@ -167,6 +173,8 @@ class TorchTrainer(Trainer):
             self.callbacks.append(Profiler(*profiler))
         self.overfit_batch = overfit_batch
         self.checkpoint_every = checkpoint_every
+        self.checkpoint_steps = checkpoint_steps
+        self.checkpoint_seconds = checkpoint_seconds
         self.seed = seed
 
     def build_model(self, run: Run) -> nn.Module:
@@ -243,12 +251,19 @@ class TorchTrainer(Trainer):
             state.restore(checkpoint)
 
         state.callbacks.begin(run, model)
+        mid_epoch = MidEpoch(run, self.checkpoint_steps, self.checkpoint_seconds)
         saved = True
         while not (self._is_over(state.progress) or run.should_stop):
             epoch = state.progress.epoch + 1
-            state.callbacks.on_epoch_begin(epoch)
             metrics = {"epoch": float(epoch), "lr": state.learning_rate}
-            metrics |= self._train(state, data.train, epoch)
+            means = _Means("train", state.progress)
+            for step in self._train(state, means, data.train, epoch):
+                if mid_epoch.is_due(step):
+                    means.keep(state.progress)
+                    state.save(run, {})
+                    if run.should_stop:
+                        return self._finish(run, state, data.test)
+            metrics |= means.read()
             metrics |= self._measure(state.kept, state, data.validation, "val")
             run.log(metrics, step=epoch)
             is_best = self._end_epoch(state, metrics)
@@ -259,10 +274,14 @@ class TorchTrainer(Trainer):
             state.save(run, metrics)
         return self._finish(run, state, data.test)
 
-    def _train(self, state: State, batches: Batches, epoch: int) -> dict[str, float]:
-        means = _Means("train")
+    def _train(self, state: State, means: _Means, batches: Batches, epoch: int) -> Iterator[int]:
+        """Trains on what is left of an epoch; yields how many steps of it are done after each."""
+        if not state.progress.steps:
+            state.callbacks.on_epoch_begin(epoch)
         state.model.train()
-        for group in _groups(batches.epoch(epoch), self.accumulate):
+        groups = _groups(batches.epoch(epoch), self.accumulate)
+        state.skip_done(groups)
+        for group in groups:
             sizes = [size_of(batch) for batch in group]
             for position, batch in enumerate(group, 1):
                 state.progress.batches += 1
@@ -277,7 +296,8 @@ class TorchTrainer(Trainer):
                 if position == len(group):
                     state.step(self.clip_norm)
                 state.callbacks.on_train_batch_end(state.progress.batches)
-        return means.read()
+            state.progress.steps += 1
+            yield state.progress.steps
 
     def _measure(
         self, model: nn.Module, state: State, batches: Batches, part: str
@@ -304,6 +324,8 @@ class TorchTrainer(Trainer):
                 tested = self._measure(last, state, test, "test")
                 run.log(tested, step=state.progress.epoch)
                 metrics = {**metrics, **tested}
+            if state.progress.waited >= (self.early_stopping.patience or math.inf):
+                run.stop("stopped_early")
         state.callbacks.on_train_end(metrics)
         return metrics
 
@@ -369,17 +391,22 @@ class TorchTrainer(Trainer):
 class _Means:
     """The means of measures over an epoch, each batch weighted by its size."""
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str, begun: Progress | None = None) -> None:
         self._part = part
         self._pending: list[tuple[dict[str, Tensor], int, int]] = []
-        self._sums: dict[str, float] = {}
-        self._examples = 0
+        self._sums = dict(begun.sums) if begun else {}
+        self._examples = begun.examples if begun else 0
 
     def add(self, measures: Measures, size: int, step: int) -> None:
         detached = {name: value.detach() for name, value in measures.items()}
         self._pending.append((detached, size, step))
         if len(self._pending) == _READ_EVERY:
             self._collect()
+
+    def keep(self, progress: Progress) -> None:
+        """Notes down how far they are."""
+        self._collect()
+        progress.sums, progress.examples = dict(self._sums), self._examples
 
     def read(self) -> dict[str, float]:
         self._collect()
