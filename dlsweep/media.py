@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from dlsweep.errors import DataError
+from dlsweep.errors import DataError, MissingExtraError
 from dlsweep.rundir import Media
 
 _BINS = 64
@@ -23,8 +24,11 @@ def png(image: Any) -> bytes:
 
     Raises:
         DataError: If it is none.
+        MissingExtraError: If Pillow is not installed.
     """
-    from PIL import Image  # at the first image, not at every trial's start
+    if find_spec("PIL") is None:
+        raise MissingExtraError("pillow", "run.log_image")
+    from PIL import Image
 
     if not isinstance(image, Image.Image):
         image = Image.fromarray(_pixels(np.asarray(image)))

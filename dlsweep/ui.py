@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, MissingExtraError
 from dlsweep.rundir import RunDir, StudyDir
+from dlsweep.secrets import resolved
 
 _HOST = "127.0.0.1"
 #: Seconds that a dashboard may take to start, and to stop.
@@ -219,7 +220,7 @@ def _optuna(folder: Path) -> list[Dashboard]:
     storages: dict[str, list[str]] = {}
     for study in _studies(folder):
         info = study.info()
-        storages.setdefault(info["storage"], []).append(info["name"])
+        storages.setdefault(resolved(info["storage"]), []).append(info["name"])
     return [
         Dashboard(
             f"optuna {', '.join(names)}",

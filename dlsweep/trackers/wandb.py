@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import Media, Record, Result, RunDir
+from dlsweep.rundir import FAILURES, Media, Record, Result, RunDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.files import beside
 from dlsweep.trackers.params import params_of
@@ -80,6 +80,10 @@ class WandbTracker(Readable):
         if self.mode == "online":
             self._check_online()
 
+    def preload(self) -> None:
+        """Imports wandb."""
+        import wandb  # noqa: F401
+
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
         """Opens the run, or sees that its files hold what was told.
 
@@ -109,7 +113,7 @@ class WandbTracker(Readable):
         opened = self._opened(run, state)
         opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
         opened.tags = (result.status,)
-        self._close(run, 0 if result.status in ("completed", "pruned") else 1)
+        self._close(run, int(result.status in FAILURES))
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
         """Yields the history of the offline files.

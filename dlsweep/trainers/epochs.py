@@ -29,6 +29,7 @@ class EpochTrainer(Trainer):
 
     Attributes:
         callback_kinds: What callbacks may be.
+        saves_mid_epoch: Whether it can save before an epoch's end.
 
     Args:
         optimizer: Makes the optimizer.
@@ -52,6 +53,8 @@ class EpochTrainer(Trainer):
         overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
             that cannot learn it has an error.
         checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
+        checkpoint_steps: Optimizer steps between checkpoints in the middle of an epoch.
+        checkpoint_seconds: Seconds between them, instead or as well.
         seed: Of the order of the training examples.
 
     Raises:
@@ -59,6 +62,7 @@ class EpochTrainer(Trainer):
     """
 
     callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
+    saves_mid_epoch: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -80,6 +84,8 @@ class EpochTrainer(Trainer):
         profiler: Sequence[int] | None = None,
         overfit_batch: bool = False,
         checkpoint_every: int = 1,
+        checkpoint_steps: int | None = None,
+        checkpoint_seconds: float | None = None,
         seed: int = 0,
     ) -> None:
         check_one_of("device", device, ("auto", "cpu", "gpu"))
@@ -89,6 +95,12 @@ class EpochTrainer(Trainer):
         check_least("batch_size", batch_size, 1)
         check_least("accumulate", accumulate, 1)
         check_least("checkpoint_every", checkpoint_every, 1)
+        check_least("checkpoint_steps", checkpoint_steps or 1, 1)
+        if (checkpoint_steps or checkpoint_seconds) and not self.saves_mid_epoch:
+            raise ConfigError(
+                "training.checkpoint_steps, training.checkpoint_seconds: "
+                f"{type(self).__qualname__} saves at an epoch's end only. Expected null for both."
+            )
         check_least("seed", seed, 0)
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
@@ -117,6 +129,8 @@ class EpochTrainer(Trainer):
         self.profiler = profiler
         self.overfit_batch = overfit_batch
         self.checkpoint_every = checkpoint_every
+        self.checkpoint_steps = checkpoint_steps
+        self.checkpoint_seconds = checkpoint_seconds
         self.seed = seed
 
 
@@ -197,7 +211,8 @@ class Epochs(Generic[S]):
         """Begins the next epoch; returns its number."""
         epoch = self.progress.epoch + 1
         self.state.begin_epoch(epoch)
-        self.state.callbacks.on_epoch_begin(epoch)
+        if not self.progress.steps:  # else it goes on in the middle
+            self.state.callbacks.on_epoch_begin(epoch)
         return epoch
 
     def end(self, metrics: Mapping[str, float]) -> None:
@@ -225,15 +240,28 @@ class Epochs(Generic[S]):
         if is_best or epoch % trainer.checkpoint_every == 0:
             self.save_last()
 
+    def save_part(self) -> None:
+        """Saves what is done of the epoch under way, by ``progress.steps``."""
+        self._save({}, part=self.progress.steps)
+
+    def settle(self) -> None:
+        """Has the run say so if patience was out."""
+        if self.progress.waited >= (self._trainer.early_stopping.patience or math.inf):
+            self._run.stop("stopped_early")
+
     def save_last(self) -> None:
         """Saves the last epoch, if it has not been."""
         if self._unsaved:
             metrics, self._unsaved = self._unsaved, {}
-            self._run.checkpoints.save(
-                self.progress.epoch,
-                lambda folder: self.state.save(folder, self.progress),
-                metrics,
-            )
+            self._save(metrics)
+
+    def _save(self, metrics: dict[str, float], part: int = 0) -> None:
+        self._run.checkpoints.save(
+            self.progress.epoch,
+            lambda folder: self.state.save(folder, self.progress),
+            metrics,
+            part,
+        )
 
     def _check(self, metrics: Mapping[str, float]) -> None:
         monitor = self._trainer.monitor

@@ -159,6 +159,7 @@ class KerasTrainer(EpochTrainer):
         metrics = epochs.progress.best
         if run.stop_reason is None:
             metrics = metrics | self._finish(run, model, data, epochs.progress.epoch)
+            epochs.settle()
         ours.on_train_end(metrics)
         return metrics
 

@@ -32,6 +32,7 @@ from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built, fit_model_to_data
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
+from dlsweep.trainers.saving import MidEpoch
 from dlsweep.trainers.torch_profiler import Profiler
 from dlsweep.trainers.torch_state import TorchState, load_weights, moving_average
 
@@ -77,6 +78,8 @@ class TorchTrainer(EpochTrainer):
     The arguments are those of :class:`EpochTrainer`; ``loss`` may be any callable of outputs and
     targets that averages over the batch.
     """
+
+    saves_mid_epoch = True
 
     @cached_property
     def criterion(self) -> Loss:
@@ -155,18 +158,33 @@ class TorchTrainer(EpochTrainer):
         state = self._start(model, device)
         epochs = Epochs(run, self, state)
         state.callbacks.begin(run, model)
+        mid_epoch = MidEpoch(run, self.checkpoint_steps, self.checkpoint_seconds)
         for epoch in epochs:
-            metrics = self._train(state, epochs.progress, data.train, epoch)
+            means = _Means("train", epochs.progress)
+            for step in self._train(state, epochs.progress, means, data.train, epoch):
+                if mid_epoch.is_due(step):
+                    means.keep(epochs.progress)
+                    epochs.save_part()
+                    if run.should_stop:
+                        return self._finish(run, epochs, data.test)
+            metrics = means.read()
             metrics |= self._measure(state.kept, state, epochs.progress, data.validation, "val")
             epochs.end(metrics)
         return self._finish(run, epochs, data.test)
 
     def _train(
-        self, state: TorchState, progress: Progress, batches: Batches, epoch: int
-    ) -> dict[str, float]:
-        means = _Means("train")
+        self,
+        state: TorchState,
+        progress: Progress,
+        means: _Means,
+        batches: Batches,
+        epoch: int,
+    ) -> Iterator[int]:
+        """Trains on what is left of an epoch; yields how many steps of it are done after each."""
         state.model.train()
-        for group in _groups(batches.epoch(epoch), self.accumulate):
+        groups = _groups(batches.epoch(epoch), self.accumulate)
+        state.skip_done(groups, progress.steps)
+        for group in groups:
             sizes = [size_of(batch) for batch in group]
             for position, batch in enumerate(group, 1):
                 progress.batches += 1
@@ -181,7 +199,8 @@ class TorchTrainer(EpochTrainer):
                 if position == len(group):
                     state.step(self.clip_norm)
                 state.callbacks.on_train_batch_end(progress.batches)
-        return means.read()
+            progress.steps += 1
+            yield progress.steps
 
     def _measure(
         self, model: nn.Module, state: TorchState, progress: Progress, batches: Batches, part: str
@@ -210,6 +229,7 @@ class TorchTrainer(EpochTrainer):
                 tested = self._measure(last, state, progress, test, "test")
                 run.log(tested, step=progress.epoch)
                 metrics = {**metrics, **tested}
+            epochs.settle()
         state.callbacks.on_train_end(metrics)
         return metrics
 
@@ -252,17 +272,22 @@ class TorchTrainer(EpochTrainer):
 class _Means:
     """The means of measures over an epoch, each batch weighted by its size."""
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str, begun: Progress | None = None) -> None:
         self._part = part
         self._pending: list[tuple[dict[str, Tensor], int, int]] = []
-        self._sums: dict[str, float] = {}
-        self._examples = 0
+        self._sums = dict(begun.sums) if begun else {}
+        self._examples = begun.examples if begun else 0
 
     def add(self, measures: Measures, size: int, step: int) -> None:
         detached = {name: value.detach() for name, value in measures.items()}
         self._pending.append((detached, size, step))
         if len(self._pending) == _READ_EVERY:
             self._collect()
+
+    def keep(self, progress: Progress) -> None:
+        """Notes down how far they are."""
+        self._collect()
+        progress.sums, progress.examples = dict(self._sums), self._examples
 
     def read(self) -> dict[str, float]:
         self._collect()

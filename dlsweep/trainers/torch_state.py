@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ class TorchState(State):
         autocast: The precision of the forward pass.
         average: The moving average of the model's weights, if one is kept.
         callbacks: A user's own, with what they remember.
+        random: The state of every global generator at the checkpoint that training goes on from.
     """
 
     device: torch.device
@@ -49,6 +52,7 @@ class TorchState(State):
     autocast: AbstractContextManager[Any]
     average: AveragedModel | None
     callbacks: Callbacks
+    random: Mapping[str, Any] | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -92,7 +96,8 @@ class TorchState(State):
             state["averaged"] = {"n_averaged": self.average.n_averaged}
         state["progress"] = progress.state_dict()
         state["random"] = _random_state(self.device)
-        torch.save(state, folder / _STATE)
+        with (folder / _STATE).open("wb") as file:  # so that a full disk is an OSError
+            torch.save(state, file)
 
     def restore(self, folder: Path, progress: Progress) -> None:
         """Goes back to a checkpoint, random numbers included.
@@ -107,12 +112,19 @@ class TorchState(State):
             if self.average:
                 self.average.load_state_dict(state["averaged"], strict=False)
             progress.load_state_dict(state["progress"])
-            _restore_random_state(state["random"], self.device)
+            self.random = state["random"]
+            _restore_random_state(self.random, self.device)
         except (OSError, KeyError, ValueError, RuntimeError, UnpicklingError) as error:
             raise CheckpointError(
                 f"{folder} does not fit this model and optimizer: {error}\n"
                 "Train with those it was saved from, or in a new run folder."
             ) from None
+
+    def skip_done(self, steps: Iterator[Any], done: int) -> None:
+        """Passes over the steps of the epoch that were done before, and what they have drawn."""
+        if done and self.random:
+            collections.deque(itertools.islice(steps, done), maxlen=0)
+            _restore_random_state(self.random, self.device)
 
     def _parts(self) -> dict[str, Any]:
         parts = {

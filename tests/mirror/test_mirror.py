@@ -157,9 +157,9 @@ def test_two_mirrors_of_a_study_do_not_meet(study, lines, monkeypatch):
 def test_another_tracker_can_be_told_while_a_mirror_is_at_work(
     study, options, make_run, train, told, follow, tmp_path
 ):
+    train(make_run(), range(3), "completed")
     process = follow(study)
     process.news()
-    train(make_run(), range(3), "completed")
     (tmp_path / "more").mkdir()
     more = {**options, "folder": str(tmp_path / "more")}
     assert mirror.sync(study, ["more"], added={"more": more}) == {"more": 3}
@@ -219,7 +219,7 @@ def test_following_finds_new_runs_and_ends_when_input_closes(
     process.news()
     until(lambda: told("0000") == [0, 1])
     train(run, range(2, 3), "completed")
-    train(make_run(name="0001"), range(4), "failed")
+    train(make_run(name="0001"), range(4), "crashed")
     until(lambda: (told("0000"), told("0001")) == ([0, 1, 2], [0, 1, 2, 3]))
     train(make_run(name="0002"), range(5), "completed")
     assert process.close() == (0, "")
