@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dlsweep.data.augmentation import Augmentation
-from dlsweep.data.base import Array, Data, Split, as_data, check_batch, normalised
+from dlsweep.data.base import Array, Data, Split, as_data, check_batch, each, normalised
 from dlsweep.data.loader import Loader
 from dlsweep.data.torch_loader import SeededBatches, generator, seeded_loader
 from dlsweep.errors import DataError
@@ -112,6 +113,20 @@ class LoaderBatches:
             yield _moved(batch, self._device)
 
 
+class NamedBatches:
+    """Batches of several inputs by name, all in the same order."""
+
+    def __init__(self, inputs: Mapping[str, Batches]) -> None:
+        self._inputs = inputs
+        self.examples = next(iter(inputs.values())).examples
+
+    def epoch(self, number: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Yields (inputs by name, targets)."""
+        for group in zip(*(one.epoch(number) for one in self._inputs.values()), strict=True):
+            inputs, targets = zip(*group, strict=True)
+            yield dict(zip(self._inputs, inputs, strict=True)), targets[0]
+
+
 class OneBatch:
     """The first batch of the first epoch, in every epoch."""
 
@@ -180,7 +195,12 @@ def prepare(
     def batches(name: str) -> Batches:
         part, shuffle = parts[name], name == "train"
         if isinstance(part, tuple) and len(part) == 2:
-            part = Split(np.asarray(part[0]), np.asarray(part[1]))
+            part = Split(each(part[0], np.asarray), np.asarray(part[1]))
+        if isinstance(part, Split) and isinstance(part.inputs, Mapping):
+            split = {name: Split(array, part.targets) for name, array in part.inputs.items()}
+            order = seed if shuffle else None
+            on_device = partial(_on_device, data=data, batch_size=batch_size, seed=order)
+            return NamedBatches(each(split, partial(on_device, device=device)))
         if isinstance(part, Split):
             return _on_device(part, data, batch_size, seed if shuffle else None, device)
         if isinstance(part, Dataset):
@@ -201,7 +221,7 @@ def prepare(
 def _on_device(
     split: Split, data: Data | None, batch_size: int, seed: int | None, device: torch.device
 ) -> ArrayBatches:
-    inputs = data.normalise(split.inputs) if data else normalised(split.inputs)
+    inputs = data.normalise(split.inputs) if data else normalised(np.asarray(split.inputs))
     return ArrayBatches(
         torch.from_numpy(inputs).to(device),
         torch.from_numpy(_typed(split.targets)).to(device),
