@@ -218,7 +218,7 @@ class KerasTrainer(EpochTrainer):
                 "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
                 "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
             )
-        return "gpu:0" if has_gpu else "cpu:0"
+        return "gpu" if has_gpu else "cpu"
 
 
 def _backend() -> ModuleType:
