@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dlsweep.data.augmentation import Augmentation
-from dlsweep.data.base import Array, Data, Split, as_data, check_batch
+from dlsweep.data.base import Array, Data, Split, as_data, check_batch, each
 from dlsweep.data.loader import Loader
 from dlsweep.data.torch_loader import SeededBatches, generator, seeded_loader
 from dlsweep.errors import DataError
@@ -118,6 +119,20 @@ class LoaderBatches:
             yield _moved(batch, self._device)
 
 
+class NamedBatches:
+    """Batches of several inputs by name, all in the same order."""
+
+    def __init__(self, inputs: Mapping[str, Batches]) -> None:
+        self._inputs = inputs
+        self.examples = next(iter(inputs.values())).examples
+
+    def epoch(self, number: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Yields (inputs by name, targets)."""
+        for group in zip(*(one.epoch(number) for one in self._inputs.values()), strict=True):
+            inputs, targets = zip(*group, strict=True)
+            yield dict(zip(self._inputs, inputs, strict=True)), targets[0]
+
+
 class OneBatch:
     """The first batch of the first epoch, in every epoch."""
 
@@ -188,9 +203,15 @@ def prepare(
     def batches(name: str) -> Batches:
         part, shuffle = parts[name], name == "train"
         if isinstance(part, tuple) and len(part) == 2:
-            part = Split(np.asarray(part[0]), np.asarray(part[1]))
+            part = Split(each(part[0], np.asarray), np.asarray(part[1]))
         if isinstance(part, Split):
             owner = data or Data(part, part)
+        if isinstance(part, Split) and isinstance(part.inputs, Mapping):
+            split = {name: Split(array, part.targets) for name, array in part.inputs.items()}
+            order = seed if shuffle else None
+            on_device = partial(_on_device, data=owner, batch_size=batch_size, seed=order)
+            return NamedBatches(each(split, partial(on_device, device=device)))
+        if isinstance(part, Split):
             return _on_device(part, owner, batch_size, seed if shuffle else None, device)
         if isinstance(part, Dataset):
             pinned = device.type == "cuda"
@@ -213,11 +234,12 @@ def prepare(
 def _on_device(
     split: Split, data: Data, batch_size: int, seed: int | None, device: torch.device
 ) -> ArrayBatches:
+    pixels = np.asarray(split.inputs)
     finish: Callable[[Tensor], Tensor] = _as_it_is
-    if split.inputs.dtype == np.uint8 and split.inputs.size * 4 > _MOST_FLOATS:
-        inputs, finish = np.require(split.inputs, requirements="W"), _normaliser(data, device)
+    if pixels.dtype == np.uint8 and pixels.size * 4 > _MOST_FLOATS:
+        inputs, finish = np.require(pixels, requirements="W"), _normaliser(data, device)
     else:
-        inputs = data.normalise(split.inputs)
+        inputs = data.normalise(pixels)
     return ArrayBatches(
         torch.from_numpy(inputs).to(device),
         torch.from_numpy(_typed(split.targets)).to(device),
