@@ -14,10 +14,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dlsweep.errors import CheckpointError
 
@@ -53,6 +53,7 @@ class Checkpointer:
         mode: Whether more (``max``) or less (``min``) of it is better.
         keep: How many of the latest to keep; at least two. The best is always kept.
         position: Tells the size of the record file and the training seconds at a save.
+        run: The id of the run; with it, a checkpoint of another one is skipped as a damaged one is.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Checkpointer:
         mode: Mode = "min",
         keep: int = 2,
         position: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+        run: str | None = None,
     ) -> None:
         if keep < 2:
             raise CheckpointError(f"keep: Received {keep}. Expected at least 2.")
@@ -70,10 +72,15 @@ class Checkpointer:
         self.mode = mode
         self.keep = keep
         self._position = position
-        self._sound: set[Path] = set()
+        self._run = run
+        self._problems: dict[Path, str] = {}
 
     def save(
-        self, step: int, write: Callable[[Path], None], metrics: dict[str, float] | None = None
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        metrics: dict[str, float] | None = None,
+        part: int = 0,
     ) -> Checkpoint:
         """Publishes a checkpoint.
 
@@ -81,13 +88,15 @@ class Checkpointer:
             step: Its step; an existing checkpoint of the same step is replaced.
             write: Called with an empty folder to fill.
             metrics: What is known of the model, by name.
+            part: How much of the next step is done as well, in the trainer's own count.
 
         Returns:
             The checkpoint, whole and in place.
         """
         records, seconds = self._position()
-        same = sorted(self.folder.glob(f"step-{step:08d}*"))
-        final = self.folder / f"step-{step:08d}{'+' * len(same)}"
+        name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
+        same = sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
+        final = self.folder / f"{name}{'+' * len(same)}"
         aside = self.folder / f".{final.name}.{os.getpid()}"
         for left in self.folder.glob(".step-*"):  # by a save that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -95,6 +104,7 @@ class Checkpointer:
         write(aside)
         manifest = {
             "step": step,
+            "run": self._run,
             "metrics": metrics or {},
             "records": records,
             "seconds": seconds,
@@ -103,24 +113,35 @@ class Checkpointer:
         }
         with (aside / _MANIFEST).open("w") as file:
             json.dump(manifest, file, indent=1)
+            file.flush()
             _sync(file.fileno())
         _sync_folder(aside)
         aside.rename(final)
         _sync_folder(self.folder)
         for replaced in same:
             _remove(replaced)
-        self._sound.add(final)
+        self._problems[final] = ""
         checkpoint = Checkpoint(final, step, metrics or {}, records, seconds)
         self._retire()
         return checkpoint
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None."""
-        return next((found for found in self._newest_first() if self._is_sound(found)), None)
+        return next(self._sound(), None)
 
     def best(self) -> Checkpoint | None:
         """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
-        return self._best([found for found in self._newest_first() if self._is_sound(found)])
+        return self._best(list(self._sound()))
+
+    def need_best(self) -> Checkpoint:
+        """The best checkpoint.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        if best := self.best():
+            return best
+        raise CheckpointError(f"{self.folder} holds no whole checkpoint.")
 
     def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
         monitor = self.monitor
@@ -130,21 +151,29 @@ class Checkpointer:
         pick = max if self.mode == "max" else min
         return pick(rated, key=lambda one: one.metrics[monitor])
 
-    def _newest_first(self) -> list[Checkpoint]:
-        paths = sorted(self.folder.glob("step-*"), reverse=True)
-        return [found for found in map(_read_manifest, paths) if found]
+    def _sound(self) -> Iterator[Checkpoint]:
+        """Those that are whole and this run's own, newest first; the others are said, once."""
+        for path in sorted(self.folder.glob("step-*"), reverse=True):
+            if path not in self._problems:
+                self._problems[path] = problem = self._problem(path)
+                if problem:
+                    print(f"Skipping the damaged checkpoint {path}: {problem}", file=sys.stderr)
+            if not self._problems[path]:
+                yield _read(path)
 
-    def _is_sound(self, checkpoint: Checkpoint) -> bool:
-        if checkpoint.path in self._sound:
-            return True
-        if problem := _damage(checkpoint.path):
-            print(f"Skipping the damaged checkpoint {checkpoint.path}: {problem}", file=sys.stderr)
-            return False
-        self._sound.add(checkpoint.path)
-        return True
+    def _problem(self, path: Path) -> str:
+        """What is wrong with a checkpoint, or an empty string."""
+        try:
+            _read(path)
+            manifest = json.loads((path / _MANIFEST).read_text())
+            if self._run is not None and manifest["run"] != self._run:
+                return "it was saved by another run"
+            return _damage(path, manifest["files"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"its manifest: {type(error).__name__}: {error}"
 
     def _retire(self) -> None:
-        found = self._newest_first()
+        found = list(self._sound())
         best = self._best(found)
         for old in found[self.keep :]:
             if old != best:
@@ -158,29 +187,24 @@ def _remove(path: Path) -> None:
     shutil.rmtree(hidden)
 
 
-def _read_manifest(path: Path) -> Checkpoint | None:
-    try:
-        manifest = json.loads((path / _MANIFEST).read_text())
-        return Checkpoint(
-            path, manifest["step"], manifest["metrics"], manifest["records"], manifest["seconds"]
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"Skipping the damaged checkpoint {path}: its manifest: {error}", file=sys.stderr)
-        return None
+def _read(path: Path) -> Checkpoint:
+    manifest = json.loads((path / _MANIFEST).read_text())
+    metrics = {str(name): float(value) for name, value in manifest["metrics"].items()}
+    step, records = int(manifest["step"]), int(manifest["records"])
+    return Checkpoint(path, step, metrics, records, float(manifest["seconds"]))
 
 
-def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
-    files = json.loads((path / _MANIFEST).read_text())["files"]
+def _damage(path: Path, files: dict[str, Any]) -> str:
+    """What is wrong with a checkpoint's files, or an empty string."""
     for name, expected in files.items():
         file = path / name
-        if not file.is_file():
+        if not file.is_file() or file.resolve().parent != path.resolve():
             return f"{name} is missing"
         if file.stat().st_size != expected["size"]:
             return f"{name} has {file.stat().st_size} bytes, expected {expected['size']}"
         if _digest(file) != expected["sha256"]:
             return f"{name} does not match its sha256"
-    return None
+    return ""
 
 
 def _seal(path: Path) -> dict[str, int | str]:

@@ -37,7 +37,7 @@ def main() -> None:
         if RUN_VARIABLE in os.environ:
             raise SystemExit(_train())
         if {"--help", "-h"} & set(sys.argv):
-            print(help.text(folder for folder in (user_conf(), conf_dir()) if folder))
+            print(help.text(_conf_folders()))
             return
         sys.argv[1:] = overrides_first(sys.argv[1:])
         _run_hydra()
@@ -110,7 +110,7 @@ def _run_once(config: DictConfig, node: HydraConf) -> None:
 
     os.environ.update(node.job.env_set)
     folder = Path(node.runtime.output_dir)
-    run_once(config, node.sweeper, list(node.overrides.task), folder)
+    run_once(config, node.sweeper, list(node.overrides.task), folder, _conf_folders())
 
 
 def _train() -> int:
@@ -124,8 +124,12 @@ def _resume(arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/runs/…")
     from dlsweep.single import resume
 
-    resume(parser.parse_args(arguments).folder)
+    resume(parser.parse_args(arguments).folder, _conf_folders())
     return 0
+
+
+def _conf_folders() -> list[Path]:
+    return [folder for folder in (user_conf(), conf_dir()) if folder]
 
 
 def _report(arguments: Sequence[str]) -> int:
@@ -207,9 +211,9 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "resume": _resume,
     "report": _report,
     "sync": _sync,
+    "devices": _devices,
     "verify": _verify,
     "ui": _ui,
-    "devices": _devices,
     "check": _check,  # the driver's own, see dlsweep.preflight
 }
 

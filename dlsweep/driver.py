@@ -7,6 +7,7 @@ trackers, so that a slow tracker costs training nothing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,22 +26,52 @@ from dlsweep.errors import TrackerError
 from dlsweep.launchers.base import Job, Launcher
 from dlsweep.progress import View
 from dlsweep.rundir import Record, Result, RunDir
-from dlsweep.signature import build
-from dlsweep.trackers.base import Tracker
+from dlsweep.trackers.link import make_tracker
 
 #: How often, in seconds, the driver looks around while nothing rings.
 _TURN = 0.25
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long a run may take, by the monotonic clock.
+
+    Attributes:
+        trial: Seconds that one attempt may last.
+        step: Seconds that may pass without a new record, which is how a hung run is found.
+        grace: Seconds that a run has to save and end once it was asked to; then it is killed.
+    """
+
+    trial: float = math.inf
+    step: float = math.inf
+    grace: float = 30.0
+
+    def exceeded(self, lasted: float, silent: float) -> str:
+        """Which limit is exceeded, in a sentence; empty if none is."""
+        if lasted > self.trial:
+            return f"it took more than hydra.sweeper.trial_timeout={self.trial:g} s"
+        if silent > self.step:
+            return f"no record came for hydra.sweeper.step_timeout={self.step:g} s"
+        return ""
+
+
+_NO_LIMITS = Limits()
+
+
 @dataclass
 class Active:
-    """A run under way."""
+    """A run under way; times are those of the monotonic clock."""
 
     folder: RunDir
     judge: Callable[[list[Record]], bool]
     offset: int = 0
     unjudged: list[Record] = field(default_factory=list)
     job: Job | None = None
+    began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    timed_out: str = ""
+    kill_at: float = math.inf
+    oom_kills: int = field(default_factory=lambda: _oom_kills())
 
 
 class Driver:
@@ -51,10 +82,19 @@ class Driver:
         folder: The study's folder, or that of the single run; what the mirror follows.
         view: Who is told what happens.
         mirrored: Whether any tracker was asked for.
+        limits: How long a run may take.
     """
 
-    def __init__(self, launcher: Launcher, folder: Path, view: View, mirrored: bool) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        folder: Path,
+        view: View,
+        mirrored: bool,
+        limits: Limits = _NO_LIMITS,
+    ) -> None:
         self.launcher = launcher
+        self._limits = limits
         self.view = view
         self.stopping = ""
         self._mirror = Mirror(folder, view) if mirrored else None
@@ -62,7 +102,7 @@ class Driver:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Driver:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._handlers[number] = signal.signal(number, self._on_signal)
         self.launcher.start(self._judge)
         return self
@@ -121,10 +161,13 @@ class Driver:
         for active in list(self._active.values()):
             code = active.job.poll() if active.job else None
             self._read(active)
-            if code is not None:
+            if code is None:
+                self._watch(active)
+            else:
                 self._judge(active.folder)
                 del self._active[active.folder.path]
-                yield active.folder, active.folder.settle(code)
+                memory_ran_out = _oom_kills() > active.oom_kills
+                yield active.folder, active.folder.settle(code, memory_ran_out, active.timed_out)
 
     def drain(self) -> None:
         """Says that all runs are over, so that the trackers are told the rest meanwhile."""
@@ -141,14 +184,29 @@ class Driver:
         for record, offset in active.folder.records(active.offset):
             active.offset = offset
             active.unjudged.append(record)
+            active.heard = time.monotonic()
             self.view.logged(active.folder, record)
+
+    def _watch(self, active: Active) -> None:
+        """Asks a run whose time is up to save and end, and kills it if it does not."""
+        now = time.monotonic()
+        if not active.timed_out:
+            active.timed_out = self._limits.exceeded(now - active.began, now - active.heard)
+            if active.timed_out:
+                active.kill_at = now + self._limits.grace
+                active.folder.request_stop("timed_out")
+        elif now > active.kill_at and active.job:
+            active.job.kill()
 
     def _judge(self, folder: RunDir) -> str | None:
         active = self._active[folder.path]
         self._read(active)
         records, active.unjudged = active.unjudged, []
         if active.judge(records):
+            folder.request_stop("pruned")  # kept, as a pruner may judge otherwise when asked again
             return "pruned"
+        if active.timed_out:
+            return "timed_out"
         return "interrupted" if self.stopping else None
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
@@ -159,6 +217,15 @@ class Driver:
         for active in self._active.values():
             if active.job:
                 active.job.kill()
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed a process because memory ran out; 0 where it does not say."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    return int(text.partition("\noom_kill ")[2].partition("\n")[0] or 0)
 
 
 def recorded_tracking(node: Any) -> dict[str, Any]:
@@ -195,8 +262,7 @@ def check_trackers(tracking: Mapping[str, Any]) -> None:
         MissingExtraError: If its package is not installed.
     """
     for name, options in tracking.items():
-        tracker: Tracker = build(f"tracking.{name}", options)
-        tracker.check()
+        make_tracker(name, options).check()
 
 
 class Mirror:

@@ -13,12 +13,14 @@
     │   └── StudyLockedError      another driver is at work on it
     ├── TrackerError              a tracker that was asked for and does not work
     ├── CheckpointError           a checkpoint that cannot be read
+    ├── DiskFullError             no room is left to write
     └── Diverged                  a loss that is NaN or infinite; ends the trial
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 #: Packages that an extra of dlsweep brings, by its name.
@@ -83,11 +85,29 @@ class CheckpointError(DlsweepError):
     """A checkpoint cannot be read."""
 
 
+class DiskFullError(DlsweepError):
+    """No room is left to write; all that was written before is kept."""
+
+    def __init__(self, folder: object) -> None:
+        super().__init__(
+            f"The disk is full, so the work in {folder} has stopped. What was done is kept.\n"
+            "Make room and type the same command: it goes on where this stopped."
+        )
+
+
 class Diverged(DlsweepError):  # noqa: N818 - the name of the status it leads to
     """A watched value became NaN or infinite."""
 
     def __init__(self, metric: str, value: float, step: int) -> None:
         super().__init__(f"{metric} became {value} at step {step}")
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error comes of a disk, or a quota, that is full."""
+    if error is None:
+        return False
+    no_room = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return no_room or "disk is full" in str(error) or is_disk_full(error.__cause__)
 
 
 def did_you_mean(received: str, valid: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ from dlsweep.errors import (
     TrackerError,
     did_you_mean,
 )
-from dlsweep.rundir import Lock, Result, RunDir, StudyDir
+from dlsweep.rundir import UNFINISHED, Lock, Result, RunDir, StudyDir
 from dlsweep.trackers.base import State
 from dlsweep.trackers.link import Announce, Link, Options
 from dlsweep.trackers.views import RunView, StudyView
@@ -376,7 +376,7 @@ def _connect(
 def _end(run: RunDir) -> Result | None:
     """How a run ended; one that was interrupted goes on."""
     result = run.result()
-    return result if result and result.status != "interrupted" else None
+    return result if result and result.status not in UNFINISHED else None
 
 
 def _links(places: list[_Place]) -> list[Link]:

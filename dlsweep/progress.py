@@ -16,12 +16,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dlsweep.rundir import FAILURES, Record, Result, RunDir
+from dlsweep.rundir import COMPLETED, FAILURES, Record, Result, RunDir
 
 #: Seconds between two drawings of the live table.
 _REDRAW = 0.25
 _BARS = "▁▂▃▄▅▆▇█"
-_STYLES = {"completed": "green", "pruned": "yellow", "interrupted": "blue"}
+_STYLES = {
+    "completed": "green",
+    "stopped_early": "green",
+    "pruned": "yellow",
+    "interrupted": "blue",
+    "preempted": "blue",
+}
 
 
 @dataclass
@@ -102,7 +108,7 @@ class View:
         shown = self.running.pop(folder.path.name)
         self.best = best or self.best
         counts = self.counts
-        counts.completed += result.status == "completed"
+        counts.completed += result.status in COMPLETED
         counts.pruned += result.status == "pruned"
         counts.failed += result.status in FAILURES
         values = "  ".join(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import optuna
 from omegaconf import OmegaConf
@@ -22,11 +25,11 @@ from dlsweep.secrets import resolved
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A trial's states in our words, those of run folders where there is one.
-STATES = {
+#: A trial's states in our words, those of run folders where there is one
+_STATES = {
     TrialState.COMPLETE: "completed",
     TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
+    TrialState.FAIL: "crashed",
     TrialState.RUNNING: "open",
     TrialState.WAITING: "waiting",
 }
@@ -49,7 +52,7 @@ class Finished:
                 f"{folder.path} is not a study's folder: it has no {folder.info_file.name}.\n"
                 "Expected the folder of a sweep, such as outputs/mnist"
             )
-        self.record: dict[str, Any] = json.loads(folder.info_file.read_text())
+        self.record: dict[str, Any] = _record(folder)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.load_study(
             study_name=self.record["name"], storage=resolved(self.record["storage"])
@@ -89,7 +92,7 @@ class Finished:
         seconds = trial.duration.total_seconds() if trial.duration else None
         return {
             "number": trial.number,
-            "state": STATES[trial.state],
+            "state": state_of(trial),
             **dict(zip(self.objective, values, strict=False)),
             **point_of(trial),
             "start": trial.datetime_start,
@@ -97,6 +100,34 @@ class Finished:
             "folder": str(self.folder.trial(trial.number).path.relative_to(self.folder.path)),
             "reason": trial.user_attrs.get("reason", ""),
         }
+
+
+def _record(folder: StudyDir) -> dict[str, Any]:
+    """What ``study.json`` says; a record that was moved or made up names no database elsewhere."""
+    try:
+        record = dict(json.loads(folder.info_file.read_text()))
+        storage = str(record["storage"])
+        assert {"name", "objective", "directions", "command"} <= record.keys()
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise StudyError(f"{folder.info_file} is damaged: {error!r}") from None
+    if folder.database.exists():
+        record["storage"] = f"sqlite:///{folder.database}"
+    elif storage.startswith("sqlite") and not _is_study(storage.partition("///")[2]):
+        raise StudyError(f"{folder.info_file} names {storage}, where no study lies.")
+    return record
+
+
+def _is_study(path: str) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as found:
+            return bool(found.execute("SELECT 1 FROM studies LIMIT 1").fetchone())
+    except sqlite3.Error:
+        return False
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """How a trial ended, by its name, or that it has not."""
+    return str(trial.user_attrs.get("status", _STATES[trial.state]))
 
 
 def point_of(trial: FrozenTrial) -> dict[str, Any]:

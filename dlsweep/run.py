@@ -52,7 +52,8 @@ class Run:
             folder.checkpoints,
             monitor=objective,
             mode="max" if self.info.directions[:1] == ["maximize"] else "min",
-            position=lambda: (os.fstat(self._file).st_size, self.seconds),
+            position=self._position,
+            run=self.info.id,
         )
 
     @classmethod
@@ -104,7 +105,7 @@ class Run:
         if not values:
             return
         record = {"step": int(step), "time": time.time(), "metrics": values}
-        os.write(self._file, json.dumps(record).encode() + b"\n")
+        self._append(json.dumps(record).encode() + b"\n")
         if self._channel and self.info.objective and self.info.objective[0] in values:
             self._channel.ring()
 
@@ -159,8 +160,7 @@ class Run:
             self.stop_reason = self._channel.verdict() if self._channel else None
         if self.stop_reason is None and time.monotonic() - self._looked > _LOOK_EVERY:
             self._looked = time.monotonic()
-            if self.dir.stop_file.exists():
-                self.stop_reason = self.dir.stop_file.read_text() or "interrupted"
+            self.stop_reason = self.dir.stop_reason()
         return self.stop_reason is not None
 
     def stop(self, reason: str = "interrupted") -> None:
@@ -202,7 +202,23 @@ class Run:
         if self._known.get(name, step - 1) >= step:
             return
         about = {"step": int(step), "time": time.time(), "metrics": {}, "media": {name: make()}}
-        os.write(self._file, json.dumps(about).encode() + b"\n")
+        self._append(json.dumps(about).encode() + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        """Writes a whole line or, on a full disk, none of it."""
+        size = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, line)
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError:
+            os.ftruncate(self._file, size)
+            raise
+
+    def _position(self) -> tuple[int, float]:
+        """What a checkpoint notes down; the records that it counts on are on the disk before it."""
+        os.fsync(self._file)
+        return os.fstat(self._file).st_size, self.seconds
 
     def _open_records(self) -> None:
         """Opens the record file for appending: cuts a torn last line, notes what is ahead."""
@@ -213,7 +229,7 @@ class Run:
             offset = end
             for name in (*record.metrics, *record.media):
                 self._known[name] = max(record.step, self._known.get(name, record.step))
-        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
         self._file = os.open(self.dir.records_file, flags, 0o644)
         if os.fstat(self._file).st_size > offset:
             os.ftruncate(self._file, offset)

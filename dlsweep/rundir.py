@@ -9,6 +9,7 @@ A run folder is the truth about a run, and everything else is a view of it::
     media/            images, as PNG files that records name
     log.txt           what the run printed
     result.json       how it ended; absent while it runs
+    attempts.jsonl    one line an earlier attempt that did not end well: its result
     stop              asks the run to stop; holds the reason
     lock              held by the process that trains
     mirror/           one file a tracker: how far it has been told
@@ -32,14 +33,33 @@ from urllib.parse import quote
 from dlsweep.errors import StudyError
 
 Status = Literal[
-    "completed", "pruned", "interrupted", "failed", "killed", "out_of_memory", "diverged"
+    "completed",
+    "stopped_early",  # by early stopping; as good as completed
+    "pruned",
+    "interrupted",  # by whoever drives it
+    "preempted",  # by a signal to it alone
+    "crashed",  # by an exception
+    "killed",  # by a signal it cannot answer
+    "out_of_memory",
+    "diverged",
+    "timed_out",
+    "node_lost",  # what it ran on is gone
 ]
 #: What is logged beside numbers: its ``kind``, and what belongs to it. An ``image`` names its
 #: ``file`` in the run folder; a ``histogram`` has ``counts``, ``edges``, ``sum`` and
 #: ``sum_squares``; a ``text`` its ``text``; a ``table`` its ``columns`` and ``rows``.
 Media = dict[str, Any]
-#: An interrupted run goes on where it stopped; all others are over.
-FAILURES: frozenset[Status] = frozenset({"failed", "killed", "out_of_memory", "diverged"})
+#: Runs that have a value.
+COMPLETED: frozenset[Status] = frozenset({"completed", "stopped_early"})
+#: Runs that go on where they stopped; all others are over.
+UNFINISHED: frozenset[Status] = frozenset({"interrupted", "preempted"})
+FAILURES: frozenset[Status] = frozenset(
+    {"crashed", "killed", "out_of_memory", "diverged", "timed_out", "node_lost"}
+)
+#: The exit code of a run whose process is gone and has left none.
+LOST = 1000
+#: The exit code, and the reason, of a run that had no room to write.
+DISK_FULL_CODE, DISK_FULL = os.EX_IOERR, "the disk is full"
 
 
 @dataclass(frozen=True)
@@ -99,6 +119,7 @@ class RunDir:
         self.info_file = self.path / "run.json"
         self.records_file = self.path / "records.jsonl"
         self.result_file = self.path / "result.json"
+        self.attempts_file = self.path / "attempts.jsonl"
         self.log_file = self.path / "log.txt"
         self.stop_file = self.path / "stop"
         self.lock_file = self.path / "lock"
@@ -128,6 +149,8 @@ class RunDir:
         """
         try:
             return RunInfo(**json.loads(self.info_file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise StudyError(f"{self.info_file} is damaged: {error}") from None
         except FileNotFoundError:
             raise StudyError(
                 f"{self.path} is not a run folder: it has no run.json.\n"
@@ -145,27 +168,58 @@ class RunDir:
         """States how the run ended."""
         write_atomically(self.result_file, json.dumps(asdict(result), indent=1))
 
-    def settle(self, code: int) -> Result:
+    def settle(self, code: int, memory_ran_out: bool = False, timed_out: str = "") -> Result:
         """How a run ended whose process is gone: as it says itself, or as its exit code tells.
 
         Args:
-            code: The exit code of the process, negative for a signal.
+            code: The exit code of the process, negative for a signal, or ``LOST``.
+            memory_ran_out: Whether the kernel has killed for want of memory meanwhile.
+            timed_out: Why its driver has asked it to end or killed it, if that was so.
         """
         result = self.result()
+        if timed_out and (result is None or result.status == "timed_out"):
+            metrics = result.metrics if result else {}
+            result = Result("timed_out", timed_out, metrics, ended=time.time())
+            self.write_result(result)
         if result is None:
-            status: Status = "killed" if code < 0 else "failed"
-            result = Result(status, _death(code), ended=time.time())
+            result = Result(*_death(code, memory_ran_out), ended=time.time())
             self.write_result(result)
         return result
+
+    def note_attempt(self, result: Result) -> list[Result]:
+        """Notes that the run did not end well, once; returns all that was noted."""
+        noted = self._attempts()
+        if noted[-1:] != [result]:
+            line = json.dumps(asdict(result)) + "\n"
+            text = "".join(json.dumps(asdict(one)) + "\n" for one in noted) + line
+            write_atomically(self.attempts_file, text)
+            noted.append(result)
+        return noted
+
+    def _attempts(self) -> list[Result]:
+        try:
+            lines = self.attempts_file.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [Result(**json.loads(line)) for line in lines]
 
     def clear(self) -> None:
         """Removes the marks of an earlier attempt; the driver does so before it starts another."""
         self.stop_file.unlink(missing_ok=True)
         self.result_file.unlink(missing_ok=True)
+        if self.log_file.is_symlink():  # whoever made it, it leads elsewhere
+            self.log_file.unlink()
 
     def request_stop(self, reason: str) -> None:
         """Asks the run to save and stop; works across machines that share the folder."""
         write_atomically(self.stop_file, reason)
+
+    def stop_reason(self) -> str | None:
+        """Why the run was asked to stop, or None if it was not."""
+        try:
+            return self.stop_file.read_text() or "interrupted"
+        except FileNotFoundError:
+            return None
 
     def records(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
         """Yields whole records from a byte offset on, each with the offset behind it.
@@ -182,7 +236,7 @@ class RunDir:
                 if not line.endswith(b"\n"):
                     return
                 offset += len(line)
-                yield Record(**json.loads(line)), offset
+                yield _record(line, self.records_file), offset
 
     def log_tail(self, lines: int = 15) -> str:
         """The end of what the run printed."""
@@ -248,7 +302,7 @@ class Lock:
     def acquire(self) -> bool:
         """Takes the hold if it is free; the file then says who has it and since when."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("a+")
+        file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -281,23 +335,42 @@ class Lock:
             self._file = None
 
 
-def _death(code: int) -> str:
+def _record(line: bytes, file: Path) -> Record:
+    try:
+        fields = json.loads(line)
+        metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
+        return Record(int(fields["step"]), float(fields["time"]), metrics)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
+
+
+def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
+    if code == LOST:
+        return "node_lost", "what started it and saw to it is gone"
+    if code == DISK_FULL_CODE:
+        return "interrupted", DISK_FULL
     if code >= 0:
-        return f"its process ended with exit code {code} and no result"
-    reason = f"killed by {signal.Signals(-code).name}"
-    if -code == signal.SIGKILL:
-        reason += ", which the kernel also sends when memory runs out"
-    return reason
+        return "crashed", f"its process ended with exit code {code} and no result"
+    name = signal.Signals(-code).name
+    if -code != signal.SIGKILL:
+        return "killed", f"killed by {name}"
+    if memory_ran_out:
+        return "out_of_memory", f"killed by {name}, as the kernel does when memory runs out"
+    return "killed", f"killed by {name}"
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a file as a whole: a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     aside.replace(path)
 
 

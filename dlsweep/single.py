@@ -17,13 +17,20 @@ from dlsweep.driver import Driver, check_trackers, recorded_tracking
 from dlsweep.errors import DlsweepError
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_console, make_view
-from dlsweep.rundir import FAILURES, Result, RunDir, RunInfo
+from dlsweep.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
 from dlsweep.signature import build
+from dlsweep.trust import check_trusted
 
 _COMMAND = ("-m", "dlsweep")
 
 
-def run_once(config: DictConfig, sweeper: DictConfig, overrides: Sequence[str], path: Path) -> None:
+def run_once(
+    config: DictConfig,
+    sweeper: DictConfig,
+    overrides: Sequence[str],
+    path: Path,
+    conf: Sequence[Path],
+) -> None:
     """Trains what the command line asks for, or goes on with it where it stopped.
 
     Args:
@@ -31,13 +38,14 @@ def run_once(config: DictConfig, sweeper: DictConfig, overrides: Sequence[str], 
         sweeper: The node ``hydra.sweeper``, which names what is sought and the trackers.
         overrides: The overrides of the command line.
         path: The run folder.
+        conf: The folders of YAML whose names a config that lies there already may call.
 
     Raises:
         DlsweepError: If the run cannot start, or fails.
     """
     folder = RunDir(path)
     if folder.info_file.exists():
-        resume(path)
+        resume(path, conf)
         return
     secrets.check(config)
     metric: Any = sweeper.metric
@@ -62,20 +70,26 @@ def run_once(config: DictConfig, sweeper: DictConfig, overrides: Sequence[str], 
         raise
 
 
-def resume(path: Path) -> None:
+def resume(path: Path, conf: Sequence[Path]) -> None:
     """Goes on with a run from its last checkpoint; one that has completed is left alone.
+
+    Args:
+        path: The run folder, which may have come from anybody.
+        conf: The folders of YAML whose names may be called.
 
     Raises:
         StudyError: If the folder is not a run's.
+        ConfigError: If its config names what is not known.
     """
     folder = RunDir(path)
     info = folder.info()
     result = folder.result()
-    if result is not None and result.status in ("completed", "pruned"):
+    if result is not None and result.status in COMPLETED | {"pruned"}:
         make_console().print(f"{path} has {result.status} already; nothing is left to do.")
         return
     config = OmegaConf.load(folder.config_file)
     assert isinstance(config, DictConfig)
+    check_trusted(config, path, conf)
     folder.clear()
     _drive(folder, info, config)
 
@@ -104,7 +118,7 @@ def _say(folder: RunDir, result: Result) -> None:
     for name, value in sorted(result.metrics.items()):
         console.print(f"  {name:<16} {value:.6g}")
     shown = os.path.relpath(folder.path)
-    if result.status == "interrupted":
+    if result.status in UNFINISHED:
         console.print(f"Go on with:  python -m dlsweep resume {shown}")
     elif result.status in FAILURES:
         raise DlsweepError(f"The run {result.status}: {result.reason}\nIts log: {folder.log_file}")

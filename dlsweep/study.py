@@ -21,13 +21,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
-from dlsweep.rundir import FAILURES, Record, Result
+from dlsweep.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result
 from dlsweep.search_space import Scalar, SearchSpace
 from dlsweep.study_storage import Direction, OneWriterStorage
 
 IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
+STATUS = "status"
 #: Samplers that draw from one sequence: a new seed each time would break it.
 _SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
 
@@ -109,7 +110,9 @@ class Study:
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        self._enqueue = [] if trials else [self._checked_point(p) for p in settings.enqueue]
+        # Before the first trial has begun, a killed driver may have stored some of them.
+        points = [] if self._begun else [self._checked_point(p) for p in settings.enqueue]
+        self._enqueue = points[len(trials) :]
 
     def begin(self) -> None:
         """Stores what the study is and its first points, once all has been checked."""
@@ -153,12 +156,20 @@ class Study:
                 trial.reported = record.step
         return bool(trial.optuna.should_prune())
 
-    def tell(self, trial: Trial, result: Result) -> None:
-        """Ends a trial with its result; an interrupted one stays open."""
-        if result.status == "interrupted":
+    def tell(self, trial: Trial, result: Result, infeasible: bool = False) -> None:
+        """Ends a trial with its result; one that is to go on stays open.
+
+        Args:
+            trial: The trial.
+            result: How it ended.
+            infeasible: Whether a failure says that its point violates a constraint.
+        """
+        if result.status in UNFINISHED:
             return
+        if result.status not in ("completed", "pruned"):
+            trial.optuna.set_user_attr(STATUS, result.status)
         state, values = TrialState.FAIL, None
-        if result.status == "completed":
+        if result.status in COMPLETED:
             state = TrialState.COMPLETE
             values = [result.metrics[name] for name in self.settings.objective]
             self._note_best(trial.number, values)
@@ -167,6 +178,9 @@ class Study:
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
+            if infeasible:  # samplers look at failed trials no more, but at pruned ones they do
+                trial.optuna.set_constraint(result.status, 1.0)
+                state = TrialState.PRUNED
         # A sampler that has tried every point asks Optuna's own loop, which is not ours, to end.
         self._study._thread_local.in_optimize_loop = True
         try:

@@ -7,6 +7,7 @@ from their last checkpoint under their own number, and the total is exactly ``n_
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -21,14 +22,24 @@ from omegaconf import OmegaConf
 from dlsweep import results, secrets
 from dlsweep.app import App
 from dlsweep.driver import Driver, check_trackers, recorded_tracking
-from dlsweep.errors import ConfigError, StudyError, StudyLockedError
+from dlsweep.errors import (
+    ConfigError,
+    DiskFullError,
+    StudyError,
+    StudyLockedError,
+    is_disk_full,
+)
+from dlsweep.failures import Policy
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
 from dlsweep.plan import show_plan
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_view
 from dlsweep.rundir import (
+    COMPLETED,
+    DISK_FULL,
     FAILURES,
+    UNFINISHED,
     Lock,
     Result,
     RunDir,
@@ -39,10 +50,18 @@ from dlsweep.rundir import (
 from dlsweep.search_space import Scalar, SearchSpace
 from dlsweep.signature import build
 from dlsweep.study import Study, StudySettings, Trial
-from dlsweep.sweep_settings import SweepSettings, read_space, study_settings, sweep_settings
+from dlsweep.sweep_settings import (
+    SweepSettings,
+    read_limits,
+    read_space,
+    study_settings,
+    sweep_settings,
+)
 
 #: Failures count against at least this many trials, so that one early failure ends nothing.
 _FEWEST = 4
+#: How long, in seconds, to wait while all that is left to do is to be tried again later.
+_PAUSE = 0.05
 #: How long, in seconds, a trial of a dead driver may take to save and end.
 _ORPHAN_PATIENCE = 60.0
 
@@ -70,7 +89,8 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
     view = make_view([], Counts(slots=launcher.free_slots))
-    with Driver(launcher, folder.path, view, bool(tracking)) as driver:
+    driver = Driver(launcher, folder.path, view, bool(tracking), read_limits(options))
+    with _room_to_write(folder), driver:
         # Meanwhile the parent of all trials imports the framework.
         asked, space, settings = _ask(app, options, arguments, folder)
         folder.create()
@@ -112,6 +132,7 @@ class Sweep:
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
+        self._later: list[tuple[float, Trial]] = []
         self._deadline = time.monotonic() + (settings.timeout or float("inf"))
         self._failed = 0
 
@@ -150,13 +171,11 @@ class Sweep:
             while self._has_room() and (trial := self._next()):
                 self._launch(trial)
             if not self.driver.running:
-                return
+                if self.driver.stopping or not self._later:
+                    return
+                time.sleep(_PAUSE)
             for folder, result in self.driver.turn():
-                trial = self._trials.pop(folder.path)
-                result = self._checked(folder, result)
-                self.study.tell(trial, result)
-                self.view.ended(folder, result, self._best_so_far())
-                self._count_failure(result)
+                self._end(self._trials.pop(folder.path), folder, result)
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The time is up: the running trials save and end.")
                 self.driver.stop("timeout")
@@ -166,6 +185,10 @@ class Sweep:
         return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
 
     def _next(self) -> Trial | None:
+        due = [entry for entry in self._later if entry[0] <= time.monotonic()]
+        if due:
+            self._later.remove(due[0])
+            return due[0][1]
         if self._open:
             return self._open.pop(0)
         if not self._wants_more():
@@ -177,7 +200,7 @@ class Sweep:
 
     def _wants_more(self) -> bool:
         total = self.settings.n_trials
-        begun = self.study.finished + len(self._trials)
+        begun = self.study.finished + len(self._trials) + len(self._later)
         return (total is None or begun < total) and not self.study.is_exhausted
 
     def _launch(self, trial: Trial) -> None:
@@ -186,23 +209,60 @@ class Sweep:
         again = folder.info_file.exists()
         if again:
             self._wait_for_orphan(folder)
-        else:
-            self._create(folder, trial, overrides)
-        self._trials[folder.path] = trial
+        self._create(folder, trial, overrides)
         self.view.started(folder, trial.overrides, again)
-        result = folder.result()
-        if result is None or result.status == "interrupted":
-            folder.clear()
+        if again and (result := self._untold(folder, trial)):
+            self._end(trial, folder, result)
+            return
+        folder.clear()
+        self._trials[folder.path] = trial
         self.driver.launch(
             self.app.argv(overrides, folder.path),
             folder,
             judge=lambda records: self.study.judge(trial, records),
         )
 
+    def _untold(self, folder: RunDir, trial: Trial) -> Result | None:
+        """How a trial ended, if it did and its driver was killed before the study knew."""
+        result = folder.result()
+        records = [record for record, _ in folder.records()]
+        pruned = self.study.judge(trial, records) or folder.stop_reason() == "pruned"
+        if result is not None and result.status not in UNFINISHED:
+            return result
+        if not pruned:
+            return None
+        result = Result("pruned", metrics=records[-1].metrics, ended=time.time())
+        folder.write_result(result)
+        return result
+
+    def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Tells the study and the person how a trial ended, unless it is to go on."""
+        result = self._checked(folder, result)
+        if result.reason == DISK_FULL:
+            raise DiskFullError(self.folder.path)
+        policy = self.settings.failures.get(result.status)
+        if policy and policy.allows(folder.note_attempt(result)):
+            result = self._postpone(trial, folder, result, policy)
+        self.study.tell(trial, result, infeasible=bool(policy and policy.infeasible))
+        self.view.ended(folder, result, self._best_so_far())
+        self._count_failure(result)
+
+    def _postpone(self, trial: Trial, folder: RunDir, result: Result, policy: Policy) -> Result:
+        """Has a trial tried again; until then it is an interrupted one, whoever drives it."""
+        self._later.append((time.monotonic() + policy.pause, trial))
+        reason = f"{result.status}: {result.reason}".rstrip(": ")
+        again = f" in {policy.pause:g} s" if policy.pause else ""
+        self.view.say(f"  {folder.path.name} {reason}; it is tried again{again}.")
+        postponed = dataclasses.replace(result, status="interrupted", reason=reason)
+        folder.write_result(postponed)
+        return postponed
+
     def _create(self, folder: RunDir, trial: Trial, overrides: list[str]) -> None:
+        """Writes what the trial is; of one that goes on, only the id is taken from its folder."""
+        earlier = folder.info() if folder.info_file.exists() else None
         config = self.composer.config(trial.overrides)
         info = RunInfo(
-            id=uuid.uuid4().hex,
+            id=earlier.id if earlier else uuid.uuid4().hex,
             name=folder.path.name,
             study=self.study.settings.name,
             number=trial.number,
@@ -211,7 +271,7 @@ class Sweep:
             overrides=overrides,
             params=trial.params,
             tracking=self.settings.tracking,
-            created=time.time(),
+            created=earlier.created if earlier else time.time(),
         )
         folder.create(info, OmegaConf.to_yaml(config))
 
@@ -228,18 +288,18 @@ class Sweep:
 
     def _checked(self, folder: RunDir, result: Result) -> Result:
         """Sees that a completed trial holds every objective as a finite number."""
-        if result.status != "completed":
+        if result.status not in COMPLETED:
             return result
         absent = [name for name in self.study.settings.objective if name not in result.metrics]
         if not absent:
             return result
         reason = f"the run never reported {absent[0]!r}; it has: {', '.join(result.metrics)}"
-        failed = Result("failed", reason, result.metrics, result.started, result.ended)
+        failed = Result("crashed", reason, result.metrics, result.started, result.ended)
         folder.write_result(failed)
         return failed
 
     def _count_failure(self, result: Result) -> None:
-        self._failed += result.status in FAILURES
+        self._failed += result.status in FAILURES and self.settings.failures[result.status].counts
         share = self._failed / max(_FEWEST, self.study.finished)
         if share > self.settings.max_failure_rate and not self.driver.stopping:
             self.view.say(
@@ -268,9 +328,10 @@ class Sweep:
     def _count_earlier(self) -> None:
         counts = self.view.counts
         for trial in self.study.finished_trials():
-            counts.completed += trial.state.name == "COMPLETE"
-            counts.pruned += trial.state.name == "PRUNED"
-            counts.failed += trial.state.name == "FAIL"
+            state = results.state_of(trial)
+            counts.completed += state in COMPLETED
+            counts.pruned += state == "pruned"
+            counts.failed += state in FAILURES
         counts.begun_with = counts.done
         self.view.best = self._best_so_far()
 
@@ -314,6 +375,17 @@ class Sweep:
             params = self.folder.trial(number).info().params
             return {"number": number, "value": values[0], "params": params}
         return None
+
+
+@contextlib.contextmanager
+def _room_to_write(folder: StudyDir) -> Iterator[None]:
+    """Says in a sentence that the disk is full, wherever that shows."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(folder.path) from None
+        raise
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ from omegaconf import OmegaConf
 
 from dlsweep.app import App
 from dlsweep.compose import Composer, leaves
+from dlsweep.driver import Limits
 from dlsweep.errors import ConfigError, SpaceError
-from dlsweep.rundir import StudyDir
+from dlsweep.failures import Policy, read_policies
+from dlsweep.rundir import Status, StudyDir
 from dlsweep.search_space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.study import StudySettings, identity_text
 from dlsweep.study_storage import Direction
@@ -30,6 +33,7 @@ class SweepSettings:
         n_jobs: How many at a time; None for as many as there are slots.
         timeout: Seconds after which it stops; None for no such limit.
         max_failure_rate: Share of the finished trials that may have failed.
+        failures: What is done about each kind of end that is not a good one.
         grid: Whether it takes every point once, in order, instead of asking a sampler.
         tracking: Trackers by name.
     """
@@ -38,6 +42,7 @@ class SweepSettings:
     n_jobs: int | None
     timeout: float | None
     max_failure_rate: float
+    failures: dict[Status, Policy]
     grid: bool
     tracking: dict[str, Any]
 
@@ -137,9 +142,25 @@ def sweep_settings(
         options["n_jobs"],
         options["timeout"],
         options["max_failure_rate"],
+        read_policies(options["failures"]),
         grid,
         options["tracking"],
     )
+
+
+def read_limits(options: Mapping[str, Any]) -> Limits:
+    """Reads how long a trial may take.
+
+    Raises:
+        ConfigError: If that is no time.
+    """
+    for name in ("trial_timeout", "step_timeout", "grace"):
+        if options[name] is not None and not options[name] > 0:
+            raise ConfigError(
+                f"hydra.sweeper.{name}: Received {options[name]}. Expected seconds above 0."
+            )
+    trial, step = (options[name] or math.inf for name in ("trial_timeout", "step_timeout"))
+    return Limits(trial, step, options["grace"])
 
 
 def study_settings(

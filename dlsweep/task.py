@@ -8,6 +8,7 @@ function ``train(run, cfg) -> metrics``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -23,9 +24,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.channel import RUN_VARIABLE, Channel
 from dlsweep.devices import THREADS_VARIABLE
-from dlsweep.errors import ConfigError, Diverged, DlsweepError
+from dlsweep.errors import ConfigError, Diverged, DlsweepError, is_disk_full
 from dlsweep.run import Run
-from dlsweep.rundir import Result, Status, first_nonfinite
+from dlsweep.rundir import (
+    COMPLETED,
+    DISK_FULL,
+    DISK_FULL_CODE,
+    FAILURES,
+    Result,
+    Status,
+    first_nonfinite,
+)
 from dlsweep.secrets import Scrubbed, scrub
 from dlsweep.signature import build, is_trainer, locate
 from dlsweep.trainers.base import Trainer
@@ -33,8 +42,13 @@ from dlsweep.trainers.base import Trainer
 
 def main() -> int:
     """Trains the run that the environment names; returns the exit code."""
-    with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
-        return execute(run, train)
+    try:
+        with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
+            return execute(run, train)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        return DISK_FULL_CODE
 
 
 def execute(run: Run, work: Callable[[Run], Any]) -> int:
@@ -45,14 +59,14 @@ def execute(run: Run, work: Callable[[Run], Any]) -> int:
         work: Does the training; returns metrics by name, or the objective's value (or values).
 
     Returns:
-        0 if it was completed, pruned or interrupted; 1 if it failed.
+        1 if it failed, otherwise 0.
     """
     started = time.time()
     with _polite_signals(run):
         status, reason, metrics = _attempt(run, work)
     reason = scrub(reason, run.dir.config_file.read_text())
     run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
-    return int(status not in ("completed", "pruned", "interrupted"))
+    return int(status in FAILURES)
 
 
 @contextlib.contextmanager
@@ -69,23 +83,31 @@ def _scrubbed(run: Run) -> Iterator[None]:
 def _attempt(run: Run, work: Callable[[Run], Any]) -> tuple[Status, str, dict[str, float]]:
     try:
         metrics = _as_metrics(run, work(run))
-        if run.stop_reason == "pruned":
-            return "pruned", "", metrics
-        if run.stop_reason:
-            return "interrupted", run.stop_reason, metrics
+        status = _status(run.stop_reason)
+        if status not in COMPLETED:
+            return status, "", metrics
         run.require(metrics)
         if name := first_nonfinite({key: metrics[key] for key in run.info.objective}):
             return "diverged", f"{name} is {metrics[name]}", metrics
-        return "completed", "", metrics
+        return status, "", metrics
     except Diverged as error:
         return "diverged", str(error), {}
     except DlsweepError as error:
         print(error, file=sys.stderr)
-        return "failed", str(error), {}
+        return "crashed", str(error), {}
     except Exception as error:  # noqa: BLE001 - whatever user code raises is the trial's end
+        if is_disk_full(error):
+            return "interrupted", DISK_FULL, {}
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
-        return ("out_of_memory" if _is_out_of_memory(error) else "failed"), reason, {}
+        return ("out_of_memory" if _is_out_of_memory(error) else "crashed"), reason, {}
+
+
+def _status(stop_reason: str | None) -> Status:
+    """What a run is that ended without an error, by why it stopped."""
+    named: tuple[Status, ...] = ("pruned", "preempted", "timed_out", "stopped_early")
+    otherwise: Status = "interrupted" if stop_reason else "completed"
+    return next((status for status in named if status == stop_reason), otherwise)
 
 
 def train(run: Run) -> Any:
@@ -135,18 +157,23 @@ def _seed(config: DictConfig) -> None:
 
 def _is_out_of_memory(error: Exception) -> bool:
     named = {kind.__name__ for kind in type(error).__mro__}
-    return bool(named & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"})
+    if named & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}:
+        return True
+    # PyTorch's CPU allocator raises a RuntimeError, a fork an OSError.
+    return getattr(error, "errno", None) == errno.ENOMEM or "can't allocate memory" in str(error)
 
 
 @contextlib.contextmanager
 def _polite_signals(run: Run) -> Iterator[None]:
-    """Has SIGTERM raise the stop flag, unless this process already has a use for it."""
+    """Has SIGTERM and SIGUSR1 raise the stop flag, unless this process has a use for them."""
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver, which decides
-    signal.signal(signal.SIGTERM, lambda *_: run.stop())
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: run.stop("preempted"))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_DFL)

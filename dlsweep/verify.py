@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dlsweep import mirror
-from dlsweep.results import STATES, Finished
-from dlsweep.rundir import FAILURES, StudyDir
+from dlsweep.results import Finished, state_of
+from dlsweep.rundir import COMPLETED, UNFINISHED, StudyDir
 from dlsweep.trackers.link import Options
 
 
@@ -50,14 +50,14 @@ def study_differences(folder: StudyDir) -> Iterator[str]:
             yield f"{path.name} in the study: it is not there"
     for trial in study.trials:
         result = folder.trial(trial.number).result()
-        state, name = STATES[trial.state], f"{trial.number:04d} in the study"
-        status = "failed" if result and result.status in FAILURES else result and result.status
+        state, name = state_of(trial), f"{trial.number:04d} in the study"
+        status = result and result.status
         if not trial.state.is_finished():
-            if status not in (None, "interrupted"):
+            if status not in (None, *UNFINISHED):
                 yield f"{name}: it is {state} there, and its folder says {status}; sweep on"
         elif state != status:
             yield f"{name}: it is {state} there, and its folder says {status or 'nothing'}"
-        elif result and state == "completed":
+        elif result and status in COMPLETED:
             returned = [result.metrics[metric] for metric in study.objective]
             if returned != list(trial.values):
                 yield f"{name}: its values are {trial.values} there, and {returned} in its folder"

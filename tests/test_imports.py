@@ -24,6 +24,15 @@ OWNERS = {
         "data/torch_loader.py",
         "models/torch.py",
     },
+    "keras": {
+        "trainers/keras.py",
+        "trainers/keras_state.py",
+        "trainers/tensorflow.py",
+        "data/keras.py",
+        "models/keras.py",
+        "optimizers/keras.py",
+    },
+    "tensorflow": {"trainers/tensorflow.py", "data/tensorflow.py"},
     "mlflow": {"trackers/mlflow.py", "trackers/mlflow_media.py"},
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},
@@ -35,6 +44,7 @@ FLOORS = [
     {"rundir"},
     {"channel", "checkpoint", "media"},
     {"run"},
+    {"data", "models", "optimizers", "schedulers"},
     {"launchers", "trackers", "trainers"},
     {"mirror", "sweep", "task"},
 ]

@@ -61,7 +61,7 @@ def test_sentences_come_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_interrupted_run_does_not_count_as_over(make_run: MakeRun) -> None:
     run, view = make_run(), plain(Counts(total=3))
-    for status in ("completed", "pruned", "failed", "killed", "interrupted"):
+    for status in ("completed", "pruned", "crashed", "killed", "interrupted"):
         view.started(run, [])
         view.ended(run, Result(status), best="0.5")
     counts = view.counts
@@ -76,7 +76,7 @@ def test_a_failure_shows_its_reason_and_the_logs_end(
     run.log_file.write_text("".join(f"line {n}\n" for n in range(40)) + "ValueError: [red]\n")
     for reason in ("killed by SIGKILL", "ValueError: [red]"):
         view.started(run, [])
-        view.ended(run, Result("failed", reason))
+        view.ended(run, Result("crashed", reason))
     shown = capsys.readouterr().out
     assert "  killed by SIGKILL\n  | line 26\n" in shown
     assert shown.count("  | ValueError: [red]\n") == 2

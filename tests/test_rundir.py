@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from dlsweep.errors import StudyError
-from dlsweep.rundir import Lock, Record, Result, RunDir, StudyDir, first_nonfinite, write_atomically
+from dlsweep.rundir import (
+    LOST,
+    Lock,
+    Record,
+    Result,
+    RunDir,
+    StudyDir,
+    first_nonfinite,
+    write_atomically,
+)
 
 
 def test_what_a_run_is_comes_back(make_run: Callable[..., RunDir]) -> None:
@@ -45,9 +54,10 @@ def test_a_result_is_absent_until_the_run_has_ended(make_run: Callable[..., RunD
 @pytest.mark.parametrize(
     ("code", "status", "reason"),
     [
-        (3, "failed", "its process ended with exit code 3 and no result"),
+        (3, "crashed", "its process ended with exit code 3 and no result"),
         (-signal.SIGSEGV, "killed", "killed by SIGSEGV"),
-        (-signal.SIGKILL, "killed", "killed by SIGKILL, which the kernel also sends when memory"),
+        (-signal.SIGKILL, "killed", "killed by SIGKILL"),
+        (LOST, "node_lost", "what started it and saw to it is gone"),
     ],
 )
 def test_a_process_that_is_gone_tells_by_its_exit_code(
@@ -58,6 +68,18 @@ def test_a_process_that_is_gone_tells_by_its_exit_code(
     assert settled.status == status
     assert settled.reason.startswith(reason)
     assert run.result() == settled
+
+
+def test_a_process_that_was_killed_when_memory_ran_out_is_named_so(make_run) -> None:
+    settled = make_run().settle(-signal.SIGKILL, memory_ran_out=True)
+    assert settled.status == "out_of_memory"
+
+
+def test_an_attempt_is_noted_once(make_run: Callable[..., RunDir]) -> None:
+    run = make_run()
+    first, second = Result("killed", "one", ended=1.0), Result("crashed", "two", ended=2.0)
+    assert run.note_attempt(first) == run.note_attempt(first) == [first]
+    assert RunDir(run.path).note_attempt(second) == [first, second]
 
 
 def test_what_a_run_said_itself_outweighs_its_exit_code(make_run: Callable[..., RunDir]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -19,10 +20,11 @@ from dlsweep.channel import RUN_VARIABLE, DriverEnd
 from dlsweep.devices import Share, Slot, cut_slots
 from dlsweep.errors import ConfigError, MissingExtraError
 from dlsweep.launchers.base import Job, Judge, Launcher
-from dlsweep.rundir import RunDir
+from dlsweep.rundir import LOST, RunDir
 
 #: Environment of the warm parent: importing must start no thread and touch no GPU.
 _IMPORT_ONLY = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which pandas imports
     "OPENBLAS_NUM_THREADS": "1",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -87,6 +89,7 @@ class LocalLauncher(Launcher):
         self._jobs: dict[int, LocalJob] = {}
         self._starting: deque[LocalJob] = deque()
         self._judge: Judge = lambda _: None
+        self._ready = False
 
     def start(self, judge: Judge) -> None:
         """Starts the parent of all trials, which imports while the driver goes on."""
@@ -116,13 +119,12 @@ class LocalLauncher(Launcher):
             "cwd": os.getcwd(),
         }
         log = os.open(folder.log_file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
-        try:
+        self._starting.append(job)
+        with contextlib.suppress(BrokenPipeError):  # a parent that has died is noticed in wait()
             message = [json.dumps(request).encode()]
             socket.send_fds(self._socket, message, [log, wire.child_descriptor])
-        finally:
-            os.close(log)
-            wire.close_child()
-        self._starting.append(job)
+        os.close(log)
+        wire.close_child()
         return job
 
     def wait(self, seconds: float) -> None:
@@ -145,10 +147,31 @@ class LocalLauncher(Launcher):
         self._parent.wait()
 
     def _hear(self) -> None:
-        message = self._socket.recv(1 << 17)
-        if not message:
-            raise RuntimeError(f"The trials' parent process ended: {self._parent.wait()}")
-        self._take(json.loads(message))
+        message = b""
+        with contextlib.suppress(ConnectionResetError):
+            message = self._socket.recv(1 << 17)
+        if message:
+            self._take(json.loads(message))
+        else:
+            self._start_again()
+
+    def _start_again(self) -> None:
+        """The parent has died, and nobody sees to its trials: they end, and another is started."""
+        code = self._parent.wait()
+        said = f"The trials' parent process ended with exit code {code}"
+        if not self._ready:
+            raise RuntimeError(f"{said}.")
+        print(f"{said}; another is started.", file=sys.stderr)
+        for job in [*self._jobs.values(), *self._starting]:
+            job.kill()
+            job.code = LOST
+            job.wire.close()
+            self._free.append(job.slot)
+        self._jobs.clear()
+        self._starting.clear()
+        self._ready = False
+        self._socket.close()
+        self.start(self._judge)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "started" in message:
@@ -165,10 +188,15 @@ class LocalLauncher(Launcher):
                 f"launcher.preload: {message['failed']!r} cannot be imported:\n{message['error']}"
                 "Mend it, or start without importing first:  launcher.start=fresh"
             )
-        elif message["threads"] > 1:
+        else:
+            self._ready = True
+            self._say_whether_warm(message["threads"])
+
+    def _say_whether_warm(self, threads: int) -> None:
+        if threads > 1:
             print(
                 f"Warm start is off: importing {', '.join(self._preload)} started "
-                f"{message['threads'] - 1} threads, which makes a fork unsafe. "
+                f"{threads - 1} threads, which makes a fork unsafe. "
                 "Each trial starts a fresh Python instead.",
                 file=sys.stderr,
             )

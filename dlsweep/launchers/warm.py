@@ -133,11 +133,11 @@ def _become_trial(request: dict[str, Any], descriptors: list[int], warm: bool) -
     code = 1
     try:
         code = run_python(argv)
-    finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
+    finally:  # whatever cannot be flushed: a trial never goes back into its parent's loop
         os._exit(code)
 
 

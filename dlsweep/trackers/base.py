@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 from dlsweep.errors import TrackerError
 from dlsweep.rundir import Record, Result, RunDir, StudyDir
@@ -30,14 +30,15 @@ class Tracker:
     Attributes:
         view: The shell command or the address that shows what is kept; ``{folder}`` in it stands
             for the folder of the study, or of a run that is no trial.
-        preload: Modules that the mirror imports while it waits for the first run.
     """
 
     view: str = ""
-    preload: ClassVar[Sequence[str]] = ()
 
     def check(self) -> None:
         """Raises TrackerError or MissingExtraError if it cannot work; cheap, imports nothing."""
+
+    def preload(self) -> None:
+        """Imports what it needs; the mirror does so while it waits for the first run."""
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
         """Tells of a study: before its first trial, and again behind its trials when it changed.

@@ -61,4 +61,4 @@ class CSVTracker(Readable):
 
 
 def _table(run: RunDir) -> Path:
-    return beside(run, "csv") / f"{run.info().name}.csv"
+    return beside(run, "csv") / f"{run.path.name}.csv"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shlex
 import sys
 import time
@@ -62,8 +61,7 @@ class Link:
     def prepare(self) -> None:
         """Imports what the tracker needs; what fails here fails again, and is said, at a call."""
         with contextlib.suppress(DlsweepError, ImportError):
-            for name in make_tracker(self.name, self.options).preload:
-                importlib.import_module(name)
+            make_tracker(self.name, self.options).preload()
 
     def call(self, action: Callable[[Tracker], None]) -> bool:
         """Calls the tracker; False if that failed, or if it failed too short a while ago."""

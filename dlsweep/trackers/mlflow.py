@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import posixpath
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import Lock, Record, Result, RunDir, Status, StudyDir
+from dlsweep.rundir import COMPLETED, Lock, Record, Result, RunDir, Status, StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.mlflow_media import send_media
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _STATUS: dict[Status, str] = {
     "completed": "FINISHED",
+    "stopped_early": "FINISHED",
     "pruned": "FINISHED",
     "killed": "KILLED",
 }
@@ -67,8 +69,6 @@ class MLflowTracker(Readable):
         ConfigError: If the URI is of another kind.
     """
 
-    preload = ("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store")
-
     def __init__(self, tracking_uri: str, checkpoint: Keep = "best") -> None:
         self.database: Path | None = None
         if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
@@ -101,6 +101,14 @@ class MLflowTracker(Readable):
             _check_writable(self.database)
         else:
             _check_answers(self.uri)
+
+    def preload(self) -> None:
+        """Imports MLflow, and what it needs for a file."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        importlib.import_module("mlflow.tracking")
+        if self.database:
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
         """Creates the study's parent run, and closes it with the best trial when it is over."""
@@ -171,7 +179,7 @@ class MLflowTracker(Readable):
         self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
         if run.log_file.exists():
             self._client.log_artifact(run_id, str(run.log_file))
-        if result.status == "completed":
+        if result.status in COMPLETED:
             self._send_checkpoint(run, state)
         status = _STATUS.get(result.status, "FAILED")
         self._client.set_terminated(run_id, status, _ms(result.ended))
@@ -190,8 +198,7 @@ class MLflowTracker(Readable):
 
     @cached_property
     def _client(self) -> MlflowClient:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        self.preload()
         from mlflow.tracking import MlflowClient
 
         return MlflowClient(self.uri)

@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, BinaryIO
 
 from dlsweep.errors import MissingExtraError
-from dlsweep.rundir import Media, Record, Result, RunDir, StudyDir
+from dlsweep.rundir import FAILURES, Media, Record, Result, RunDir, StudyDir
 from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
 
@@ -99,7 +99,7 @@ def _event_file(run: RunDir) -> Path:
     info = run.info()
     folder = beside(run, "tensorboard")
     if info.number is not None:
-        folder /= info.name
+        folder /= run.path.name
     return folder / _FILE.format(int(info.created))
 
 
@@ -224,7 +224,7 @@ def _session_start(time: float, name: str, params: dict[str, Any]) -> Any:
 
 def _session_end(result: Result) -> Any:
     tb = _tensorboard()
-    good = result.status in ("completed", "pruned")
+    good = result.status not in FAILURES
     status = tb.api_pb2.STATUS_SUCCESS if good else tb.api_pb2.STATUS_FAILURE
     end = tb.SessionEndInfo(status=status, end_time_secs=result.ended)
     return _hparams_event(result.ended, "SESSION_END_INFO_TAG", session_end_info=end)

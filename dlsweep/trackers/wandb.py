@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import Media, Record, Result, RunDir
+from dlsweep.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.files import beside
@@ -54,8 +54,6 @@ class WandbTracker(Readable):
         ConfigError: If the mode or the checkpoint is another.
     """
 
-    preload = ("wandb",)
-
     #: W&B's service outlives a tracker that failed, and so do the runs that it has open.
     _open: ClassVar[dict[str, wandb.Run]] = {}
 
@@ -93,6 +91,10 @@ class WandbTracker(Readable):
         if self.mode == "online":
             self._check_online()
 
+    def preload(self) -> None:
+        """Imports wandb."""
+        import wandb  # noqa: F401
+
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
         """Opens the run, or sees that its files hold what was told.
 
@@ -123,9 +125,9 @@ class WandbTracker(Readable):
         opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
         opened.tags = (result.status,)
         self._add_log(run, opened, state)
-        if result.status == "completed":
+        if result.status in COMPLETED:
             self._add_checkpoint(run, opened, state)
-        self._close(run, 0 if result.status in ("completed", "pruned") else 1)
+        self._close(run, int(result.status in FAILURES))
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
         """Yields the history of the offline files.

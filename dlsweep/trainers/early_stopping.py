@@ -53,6 +53,9 @@ class Progress:
         best: The metrics of the best epoch; of equals, the last.
         reference: The value that the next improvement is measured from.
         waited: How many epochs have passed since.
+        steps: How many steps of the epoch under way are done.
+        sums: The sums, so far, of what that epoch measures.
+        examples: Over how many examples they are.
     """
 
     epoch: int = 0
@@ -60,6 +63,9 @@ class Progress:
     best: dict[str, float] = field(default_factory=dict)
     reference: float | None = None
     waited: int = 0
+    steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    examples: int = 0
 
     def end_epoch(
         self, metrics: Mapping[str, float], monitor: str, mode: Mode, min_delta: float
@@ -79,6 +85,7 @@ class Progress:
         value = sign * metrics[monitor]
         self.epoch += 1
         self.waited += 1
+        self.steps, self.sums, self.examples = 0, {}, 0
         if self.reference is None or value > self.reference + min_delta:
             self.reference, self.waited = value, 0
         is_best = not self.best or value >= sign * self.best[monitor]

@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -38,8 +39,9 @@ from dlsweep.trainers.config import (
     fit_model_to_data,
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
+from dlsweep.trainers.saving import MidEpoch
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import State, moving_average
+from dlsweep.trainers.torch_state import State, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Measures = Mapping[str, Tensor]
@@ -105,6 +107,8 @@ class TorchTrainer(Trainer):
         overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
             that cannot learn it has an error.
         checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
+        checkpoint_steps: Optimizer steps between checkpoints in the middle of an epoch.
+        checkpoint_seconds: Seconds between them, instead or as well.
         seed: Of the order of the training examples.
 
     Raises:
@@ -131,6 +135,8 @@ class TorchTrainer(Trainer):
         profiler: Sequence[int] | None = None,
         overfit_batch: bool = False,
         checkpoint_every: int = 1,
+        checkpoint_steps: int | None = None,
+        checkpoint_seconds: float | None = None,
         seed: int = 0,
     ) -> None:
         check_one_of("device", device, ("auto", "cpu", "gpu"))
@@ -140,6 +146,7 @@ class TorchTrainer(Trainer):
         check_least("batch_size", batch_size, 1)
         check_least("accumulate", accumulate, 1)
         check_least("checkpoint_every", checkpoint_every, 1)
+        check_least("checkpoint_steps", checkpoint_steps or 1, 1)
         check_least("seed", seed, 0)
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
@@ -166,6 +173,8 @@ class TorchTrainer(Trainer):
             self.callbacks.append(Profiler(*profiler))
         self.overfit_batch = overfit_batch
         self.checkpoint_every = checkpoint_every
+        self.checkpoint_steps = checkpoint_steps
+        self.checkpoint_seconds = checkpoint_seconds
         self.seed = seed
 
     def build_model(self, run: Run) -> nn.Module:
@@ -179,6 +188,12 @@ class TorchTrainer(Trainer):
             What :func:`dlsweep.data.torch.prepare` takes.
         """
         return built(run, "data", object)
+
+    def load_model(self, run: Run) -> nn.Module:
+        """The trained model of a run on the CPU, in evaluation mode, with its best weights."""
+        model = self.build_model(run)
+        load_weights(model, run.checkpoints.need_best())
+        return model.eval()
 
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
         """Measures the model on a batch.
@@ -202,14 +217,18 @@ class TorchTrainer(Trainer):
         return measures
 
     def validation_step(self, model: nn.Module, batch: Any) -> Measures:
-        """Measures the model, in evaluation mode, on a batch; logged as ``val/<name>``."""
+        """Measures the model, in evaluation mode, on a batch.
+
+        Logged as ``val/<name>``, and at the very end on the test data as ``test/<name>``.
+        """
         return self.training_step(model, batch)
 
     def fit(self, run: Run) -> dict[str, float]:
         """Trains, from the latest checkpoint if there is one, and saves as it goes.
 
         Returns:
-            The metrics of the best epoch.
+            The metrics of the best epoch; with test data, also how the model that is in memory at
+            the end, see :class:`EarlyStopping`, does on that.
 
         Raises:
             ConfigError: If the config cannot work on this machine, or with this data.
@@ -232,13 +251,20 @@ class TorchTrainer(Trainer):
             state.restore(checkpoint)
 
         state.callbacks.begin(run, model)
+        mid_epoch = MidEpoch(run, self.checkpoint_steps, self.checkpoint_seconds)
         saved = True
         while not (self._is_over(state.progress) or run.should_stop):
             epoch = state.progress.epoch + 1
-            state.callbacks.on_epoch_begin(epoch)
             metrics = {"epoch": float(epoch), "lr": state.learning_rate}
-            metrics |= self._train(state, data.train, epoch)
-            metrics |= self._validate(state, data.validation, epoch)
+            means = _Means("train", state.progress)
+            for step in self._train(state, means, data.train, epoch):
+                if mid_epoch.is_due(step):
+                    means.keep(state.progress)
+                    state.save(run, {})
+                    if run.should_stop:
+                        return self._finish(run, state, data.test)
+            metrics |= means.read()
+            metrics |= self._measure(state.kept, state, data.validation, "val")
             run.log(metrics, step=epoch)
             is_best = self._end_epoch(state, metrics)
             saved = is_best or epoch % self.checkpoint_every == 0
@@ -246,16 +272,16 @@ class TorchTrainer(Trainer):
                 state.save(run, metrics)
         if not saved:
             state.save(run, metrics)
-        best = run.checkpoints.best()
-        if best and self.early_stopping.restore_best_weights:
-            state.restore_weights(best)
-        state.callbacks.on_train_end(state.progress.best)
-        return state.progress.best
+        return self._finish(run, state, data.test)
 
-    def _train(self, state: State, batches: Batches, epoch: int) -> dict[str, float]:
-        means = _Means("train")
+    def _train(self, state: State, means: _Means, batches: Batches, epoch: int) -> Iterator[int]:
+        """Trains on what is left of an epoch; yields how many steps of it are done after each."""
+        if not state.progress.steps:
+            state.callbacks.on_epoch_begin(epoch)
         state.model.train()
-        for group in _groups(batches.epoch(epoch), self.accumulate):
+        groups = _groups(batches.epoch(epoch), self.accumulate)
+        state.skip_done(groups)
+        for group in groups:
             sizes = [size_of(batch) for batch in group]
             for position, batch in enumerate(group, 1):
                 state.progress.batches += 1
@@ -270,17 +296,38 @@ class TorchTrainer(Trainer):
                 if position == len(group):
                     state.step(self.clip_norm)
                 state.callbacks.on_train_batch_end(state.progress.batches)
-        return means.read()
+            state.progress.steps += 1
+            yield state.progress.steps
 
-    def _validate(self, state: State, batches: Batches, epoch: int) -> dict[str, float]:
-        means = _Means("val")
-        state.kept.eval()
+    def _measure(
+        self, model: nn.Module, state: State, batches: Batches, part: str
+    ) -> dict[str, float]:
+        means = _Means(part)
+        model.eval()
         with torch.no_grad():
-            for batch in batches.epoch(epoch):
+            for batch in batches.epoch(state.progress.epoch + 1):
                 with state.autocast:
-                    measures = _checked(self.validation_step(state.kept, batch))
+                    measures = _checked(self.validation_step(model, batch))
                 means.add(measures, size_of(batch), state.progress.batches)
         return means.read()
+
+    def _finish(self, run: Run, state: State, test: Batches | None) -> dict[str, float]:
+        """Has the model end as asked, and tests it unless the run goes on another time."""
+        metrics = state.progress.best
+        if run.stop_reason is None:
+            best = run.checkpoints.best()
+            last = state.kept
+            if best and self.early_stopping.restore_best_weights:
+                state.restore_weights(best)
+                last = state.model
+            if test:
+                tested = self._measure(last, state, test, "test")
+                run.log(tested, step=state.progress.epoch)
+                metrics = {**metrics, **tested}
+            if state.progress.waited >= (self.early_stopping.patience or math.inf):
+                run.stop("stopped_early")
+        state.callbacks.on_train_end(metrics)
+        return metrics
 
     def _end_epoch(self, state: State, metrics: Mapping[str, float]) -> bool:
         """Takes the scheduler's step, notes the epoch; returns whether it is the best."""
@@ -307,7 +354,7 @@ class TorchTrainer(Trainer):
         return progress.epoch >= self.epochs or progress.waited >= (patience or math.inf)
 
     def _device(self) -> torch.device:
-        has_gpu = self.device != "cpu" and torch.cuda.is_available()
+        has_gpu = use_gpu(self.device != "cpu")
         if self.device == "gpu" and not has_gpu:
             raise ConfigError(
                 "training.device: Received 'gpu', and PyTorch sees none here.\n"
@@ -344,17 +391,22 @@ class TorchTrainer(Trainer):
 class _Means:
     """The means of measures over an epoch, each batch weighted by its size."""
 
-    def __init__(self, part: str) -> None:
+    def __init__(self, part: str, begun: Progress | None = None) -> None:
         self._part = part
         self._pending: list[tuple[dict[str, Tensor], int, int]] = []
-        self._sums: dict[str, float] = {}
-        self._examples = 0
+        self._sums = dict(begun.sums) if begun else {}
+        self._examples = begun.examples if begun else 0
 
     def add(self, measures: Measures, size: int, step: int) -> None:
         detached = {name: value.detach() for name, value in measures.items()}
         self._pending.append((detached, size, step))
         if len(self._pending) == _READ_EVERY:
             self._collect()
+
+    def keep(self, progress: Progress) -> None:
+        """Notes down how far they are."""
+        self._collect()
+        progress.sums, progress.examples = dict(self._sums), self._examples
 
     def read(self) -> dict[str, float]:
         self._collect()
@@ -401,3 +453,13 @@ def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
             f"{list(targets.shape)}. Expected equal shapes for 'mse'."
         )
     return functional.mse_loss(outputs, targets)
+
+
+def use_gpu(wanted: bool) -> bool:
+    """Whether there is a GPU to use."""
+    return wanted and torch.cuda.is_available()
+
+
+def profiler(folder: Path, first: int, last: int) -> Callback:  # noqa: ARG001 - Keras's TensorFlow needs it
+    """Traces batches; see :class:`Profiler`."""
+    return Profiler(first, last)

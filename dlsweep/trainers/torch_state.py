@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +42,7 @@ class State:
         average: The moving average of the model's weights, if one is kept.
         progress: How far the training is.
         callbacks: A user's own, with what they remember.
+        random: The state of every global generator at the checkpoint that training goes on from.
     """
 
     device: torch.device
@@ -51,6 +54,7 @@ class State:
     average: AveragedModel | None = None
     progress: Progress = field(default_factory=Progress)
     callbacks: Callbacks = field(default_factory=Callbacks)
+    random: Mapping[str, Any] | None = None
 
     @property
     def learning_rate(self) -> float:
@@ -78,16 +82,17 @@ class State:
             self.average.update_parameters(self.model)
 
     def save(self, run: Run, metrics: dict[str, float]) -> None:
-        """Publishes a checkpoint of the epoch just done."""
+        """Publishes a checkpoint of the epoch just done, or of the part done of the next."""
         state = {name: part.state_dict() for name, part in self._parts().items()}
         if self.average:
             state["averaged"] = {"n_averaged": self.average.n_averaged}
         state["random"] = _random_state(self.device)
 
         def write(folder: Path) -> None:
-            torch.save(state, folder / _STATE)
+            with (folder / _STATE).open("wb") as file:  # so that a full disk is an OSError
+                torch.save(state, file)
 
-        run.checkpoints.save(self.progress.epoch, write, metrics)
+        run.checkpoints.save(self.progress.epoch, write, metrics, part=self.progress.steps)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to a checkpoint, random numbers included.
@@ -101,16 +106,23 @@ class State:
                 part.load_state_dict(state[name])
             if self.average:
                 self.average.load_state_dict(state["averaged"], strict=False)
-            _restore_random_state(state["random"], self.device)
+            self.random = state["random"]
+            _restore_random_state(self.random, self.device)
         except (OSError, KeyError, ValueError, RuntimeError, UnpicklingError) as error:
             raise CheckpointError(
                 f"{checkpoint.path} does not fit this model and optimizer: {error}\n"
                 "Train with those it was saved from, or in a new run folder."
             ) from None
 
+    def skip_done(self, steps: Iterator[Any]) -> None:
+        """Passes over the steps of the epoch that were done before, and what they have drawn."""
+        if self.progress.steps and self.random:
+            collections.deque(itertools.islice(steps, self.progress.steps), maxlen=0)
+            _restore_random_state(self.random, self.device)
+
     def restore_weights(self, checkpoint: Checkpoint) -> None:
         """Takes over the weights that a checkpoint kept, and nothing else."""
-        self.model.load_state_dict(_load(checkpoint)["model"])
+        load_weights(self.model, checkpoint)
 
     def _parts(self) -> dict[str, Any]:
         parts = {
@@ -134,6 +146,18 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """
     follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Gives a model the weights that a checkpoint kept.
+
+    Raises:
+        CheckpointError: If they are those of another model.
+    """
+    try:
+        model.load_state_dict(_load(checkpoint)["model"])
+    except (OSError, KeyError, RuntimeError, UnpicklingError) as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit this model: {error}") from None
 
 
 def _load(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -219,7 +219,7 @@ def test_following_finds_new_runs_and_ends_when_input_closes(
     process.news()
     until(lambda: told("0000") == [0, 1])
     train(run, range(2, 3), "completed")
-    train(make_run(name="0001"), range(4), "failed")
+    train(make_run(name="0001"), range(4), "crashed")
     until(lambda: (told("0000"), told("0001")) == ([0, 1, 2], [0, 1, 2, 3]))
     train(make_run(name="0002"), range(5), "completed")
     assert process.close() == (0, "")

@@ -79,7 +79,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, space: SearchSpace) -> Study
 def test_the_table_has_one_row_a_trial(study: StudyDir) -> None:
     table = pd.read_csv(study.csv)
     assert list(table["number"]) == [0, 1, 2, 3, 4]
-    assert list(table["state"]) == ["completed", "completed", "pruned", "failed", "open"]
+    assert list(table["state"]) == ["completed", "completed", "pruned", "killed", "open"]
     assert list(table["loss"].dropna()) == [0.5, 0.25]
     assert list(table[CHOICE]) == ["adam", "sgd", "adam", "sgd", "adam"]
     assert list(table[MOMENTUM].isna()) == [True, False, True, False, True]
@@ -107,7 +107,7 @@ def test_the_leaderboard_has_the_best_first_and_no_control_codes(study: StudyDir
     file = io.StringIO()
     results.show(results.Finished(study), Console(file=file, width=200))
     shown = file.getvalue()
-    assert "mine: 5 trials (2 completed, 1 pruned, 1 failed, 1 open)" in shown
+    assert "mine: 5 trials (2 completed, 1 pruned, 1 killed, 1 open)" in shown
     rows = [line.split()[:2] for line in shown.splitlines() if line.startswith(" 000")]
     assert rows == [["0001", "0.25"], ["0000", "0.5"]]
     assert "training/optimizer=sgd training.optimizer.momentum=0.5" in shown

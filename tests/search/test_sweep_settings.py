@@ -24,6 +24,7 @@ OPTIONS: dict[str, Any] = {
     "n_jobs": None,
     "timeout": None,
     "max_failure_rate": 0.5,
+    "failures": {},
     "tracking": {},
     "metric": "loss",
     "direction": "minimize",
@@ -52,7 +53,7 @@ def settings(app: App, make_space: Callable[..., SearchSpace]) -> Callable[..., 
 @pytest.fixture
 def study(make_space: Callable[..., SearchSpace]) -> Callable[..., StudySettings]:
     def read(*texts: str, grid: bool = False, **options: Any) -> StudySettings:
-        limits = SweepSettings(3, None, None, 0.5, grid, {})
+        limits = SweepSettings(3, None, None, 0.5, {}, grid, {})
         space = make_space(*(texts or (INTERVAL,)))
         return study_settings({**OPTIONS, **options}, space, StudyDir("out"), limits)
 

@@ -116,7 +116,7 @@ def test_a_killed_trial_ends_alone_and_with_its_reason(project, read_result) -> 
         "-m",
     )
     states = [read_result(trial)["status"] for trial in project.trials("quadratic")]
-    assert states == ["completed", "killed", "failed", "out_of_memory", "diverged", "completed"]
+    assert states == ["completed", "killed", "crashed", "out_of_memory", "diverged", "completed"]
     assert "killed by SIGKILL" in output
     assert "| ValueError: a bug of the user's" in output
     assert project.table("quadratic")["reason"].notna().sum() == 4

@@ -133,7 +133,7 @@ def test_a_name_that_mlflow_refuses_is_mended(tracker, client, make_run, name, k
         ("completed", "FINISHED"),
         ("pruned", "FINISHED"),
         ("killed", "KILLED"),
-        ("failed", "FAILED"),
+        ("crashed", "FAILED"),
         ("out_of_memory", "FAILED"),
         ("diverged", "FAILED"),
     ],
@@ -378,3 +378,16 @@ def test_another_word_for_the_checkpoint_is_refused():
         ConfigError, match=r"checkpoint: Received True. Expected best, last or none"
     ):
         MLflowTracker("sqlite:///m.db", checkpoint=True)
+
+
+def test_a_new_database_is_made_without_a_word(tmp_path):
+    code = (
+        "import sys\n"
+        "from dlsweep.trackers.mlflow import MLflowTracker\n"
+        "tracker = MLflowTracker(sys.argv[1])\n"
+        "tracker.preload()\n"
+        "tracker._client.search_experiments()\n"
+    )
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/mlflow.db"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -83,7 +83,7 @@ def test_a_shortened_file_is_said_to_be_lost(make_run):
 def test_the_hparams_page_lists_params_objective_and_status(make_run):
     from tensorboard.plugins.hparams import api_pb2
 
-    ended = [("completed", 0.5, "adam"), ("failed", 0.25, "sgd")]
+    ended = [("completed", 0.5, "adam"), ("crashed", 0.25, "sgd")]
     for number, (status, lr, optimizer) in enumerate(ended):
         params = {"lr": lr, "training/optimizer": optimizer, "nesterov": True}
         run = make_run(name=f"{number:04d}", params=params)

@@ -111,7 +111,7 @@ def test_rows_have_step_wall_time_and_odd_values(tracker, make_run):
     assert (axis["glob_name"], axis["step_metric"]) == ("*", "step")
 
 
-@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("pruned", 0), ("failed", 1)])
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("pruned", 0), ("crashed", 1)])
 def test_the_summary_holds_the_objective_of_the_best_epoch(tracker, make_run, status, code):
     run = make_run()
     state: dict = {}

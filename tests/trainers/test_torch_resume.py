@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -90,6 +91,12 @@ def stop(batch: int, run: Run) -> None:
         run.stop()
 
 
+def stop_soon(batch: int, run: Run) -> None:
+    if batch == 8:
+        run.stop()
+        time.sleep(0.15)  # longer than a training goes on without looking
+
+
 def crash(batch: int, run: Run) -> None:
     if batch == 13:  # in the middle of the third
         raise CrashError
@@ -146,6 +153,28 @@ def test_workers_read_the_same_and_a_run_can_go_on_with_others(make_run):
     assert len(list(broken.records())) == 2
     assert attempt(broken, 99, Trained(dataset(), workers=1)) == expected
     assert_same(state(broken), state(straight))
+
+
+@pytest.mark.parametrize("data", [arrays, dataset])
+@pytest.mark.parametrize(("break_off", "steps"), [(stop_soon, None), (crash, 1)])
+def test_it_is_so_in_the_middle_of_an_epoch_too(make_run, data, break_off, steps):
+    straight, broken = make_run(name="0000"), make_run(name="0001")
+    expected = attempt(straight, 1, Trained(data()))
+
+    interrupted = Trained(data(), break_off)
+    interrupted.checkpoint_steps = steps
+    with contextlib.suppress(CrashError):
+        attempt(broken, 1, interrupted)
+    found = Run.open(broken.path)
+    with found:
+        part = found.checkpoints.latest().path.name
+    assert "." in part, "saved in the middle of an epoch"
+    again = Trained(data())
+    assert attempt(broken, 99, again) == expected
+    assert interrupted.batches + again.batches <= 5 * EPOCHS + 2, "a step was repeated, no more"
+    assert_same(state(broken), state(straight))
+    metrics = [[record.metrics for record, _ in folder.records()] for folder in (broken, straight)]
+    assert metrics[0] == metrics[1]
 
 
 def test_another_seed_gives_another_run(make_run):

@@ -36,10 +36,29 @@ class DlsweepSweeperConf:
     pruner: Any = MISSING
     seed: int | None = None  # of the sampler
     timeout: float | None = None  # seconds after which no more is trained
+    trial_timeout: float | None = None  # seconds that one attempt at a trial may last
+    step_timeout: float | None = None  # seconds without a new record after which a trial is hung
+    grace: float = 30.0  # seconds that a trial has to save and end before it is killed
+    failures: dict[str, Any] = field(default_factory=lambda: _failures())
     enqueue: list[Any] = field(default_factory=list)  # points to try first
     plan: bool = False  # show the space and the first trials, and run nothing
     launcher: Any = None
     tracking: Any = None
+
+
+def _failures() -> dict[str, Any]:
+    """What is done about a trial that did not end well; see :mod:`dlsweep.failures`."""
+    again = {"pause": 0.0, "counts": False, "infeasible": False}
+    never = {"retries": 0, "pause": 0.0, "counts": True}
+    return {
+        "preempted": {"retries": None, **again},
+        "node_lost": {"retries": 3, **again},
+        "killed": {"retries": 1, "pause": 0.0, "counts": True, "infeasible": False},
+        "timed_out": {**never, "infeasible": False},
+        "crashed": {**never, "infeasible": False},
+        "out_of_memory": {**never, "infeasible": True},
+        "diverged": {**never, "infeasible": True},
+    }
 
 
 class DlsweepSweeper(Sweeper):

@@ -1,0 +1,38 @@
+"""When to save in the middle of an epoch, for trainers of every framework."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from dlsweep.run import Run
+
+#: How often, in seconds, a training looks in the middle of an epoch whether it is to stop.
+_LOOK_EVERY = 0.1
+
+
+class MidEpoch:
+    """Tells after which steps to save before the epoch's end.
+
+    Args:
+        run: The run; its wish to stop is a reason to save.
+        steps: Optimizer steps between two checkpoints; None saves none for their sake.
+        seconds: Seconds after which a checkpoint is due; None saves none for their sake.
+    """
+
+    def __init__(self, run: Run, steps: int | None, seconds: float | None) -> None:
+        self._run = run
+        self._steps = steps
+        self._seconds = seconds or math.inf
+        self._saved = self._looked = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Whether to save after this step of the epoch, counted from 1."""
+        now = time.monotonic()
+        due = now - self._saved > self._seconds or bool(self._steps and step % self._steps == 0)
+        if now - self._looked > _LOOK_EVERY:
+            self._looked = now
+            due = due or self._run.should_stop
+        if due:
+            self._saved = now
+        return due

@@ -1,0 +1,95 @@
+"""What a config that lies in a run folder may name: such a config is data, and may be anybody's.
+
+Hydra calls whatever ``_target_`` names. Here only that may be called which the shipped or the
+user's own YAML names, which the project in the current folder defines, or which is a framework's
+class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlsweep.errors import ConfigError
+
+#: Classes that only compute.
+_CLASSES = re.compile(
+    r"(torch\.(nn|optim|optim\.lr_scheduler)|keras\.(layers|optimizers|losses|metrics))\.[A-Z]\w*"
+)
+
+
+def check_trusted(config: DictConfig, folder: Path, conf: Sequence[Path]) -> None:
+    """Sees that a run folder's config calls, imports and sets nothing unknown; imports nothing.
+
+    Args:
+        config: The config that lies in the folder.
+        folder: The run folder.
+        conf: The folders of YAML that are trusted.
+
+    Raises:
+        ConfigError: If it does; names the key.
+    """
+    known = set(_known(conf))
+    plain = OmegaConf.to_container(config, resolve=True)
+    for key, name in _names(plain):
+        if not (name in known or _CLASSES.fullmatch(name) or _is_of_project(name)):
+            raise ConfigError(
+                f"{key}: Received {name!r} from {folder / '.hydra' / 'config.yaml'}, which neither "
+                "dlsweep's conf nor yours names.\nIt is not run, as a run folder may come from "
+                "anybody. If it is yours, name it in a YAML file under ./conf,\n"
+                "or go there where its module lies and try again."
+            )
+
+
+def _names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Everything in a config that is called, imported or set in the environment."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            path = f"{key}.{name}".lstrip(".")
+            if name == "_target_" or (path == "framework.setup" and value is not None):
+                yield path, str(value)
+            elif name == "preload":
+                yield from ((path, str(module)) for module in value)
+            elif name == "env":
+                yield from ((path, str(variable)) for variable in value)
+            yield from _names(value, path)
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from _names(value, f"{key}.{position}")
+
+
+def _known(conf: Sequence[Path]) -> Iterator[str]:
+    """The keys and strings of all YAML in these folders, interpolations of the framework filled."""
+    texts = [text for one in conf for file in one.rglob("*.yaml") for text in _strings(_read(file))]
+    yield from texts
+    frameworks = [_read(file) for one in conf for file in one.glob("framework/*.yaml")]
+    for framework in frameworks:
+        for name, value in framework.items():
+            yield from (text.replace(f"${{framework.{name}}}", str(value)) for text in texts)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    plain = OmegaConf.to_container(OmegaConf.load(file))
+    return {str(name): value for name, value in plain.items()} if isinstance(plain, dict) else {}
+
+
+def _strings(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield str(name)
+            yield from _strings(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _strings(value)
+    elif isinstance(node, str):
+        yield node
+
+
+def _is_of_project(name: str) -> bool:
+    """Whether a dotted name begins with a module or package of the current folder."""
+    top = name.partition(".")[0]
+    return Path(f"{top}.py").is_file() or any(Path(top).glob("*.py"))

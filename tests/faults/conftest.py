@@ -1,0 +1,206 @@
+"""A project with trainings of its own, faults for its sweeps, and what must hold after them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+HERE = Path(__file__).parent
+#: How often each fault is tried, in the quick form and in the long one.
+COUNTS = {
+    "kills of the driver": (4, 60),
+    "kills of the driver and the parent of trials": (2, 20),
+    "kills of the driver and all trials": (2, 20),
+    "kills of the driver at its writes": (4, 1000),
+    "signal=KILL at the calls of a save": (20, 1000),
+    "error=ENOSPC at the calls of a save": (12, 1000),
+    "error=EIO at the calls of a save": (12, 1000),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    counts = ", ".join(f"{many} {what}" for what, (_, many) in COUNTS.items())
+    parser.addoption("--long-faults", action="store_true", help=f"the long form: {counts}")
+
+
+@pytest.fixture
+def times(request: pytest.FixtureRequest) -> Callable[[str], int]:
+    """How often to try a fault."""
+    is_long = bool(request.config.getoption("--long-faults", default=False))
+    return lambda what: COUNTS[what][is_long]
+
+
+class Sweeps:
+    """A user's project, whose sweeps are started, killed and looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.dice = random.Random(5)
+        self.drivers: list[subprocess.Popen[str]] = []
+        for module in HERE.glob("trainings/*.py"):
+            (path / module.name).write_text(module.read_text())
+
+    def start(
+        self, *arguments: str, under: Sequence[str] = (), **env: str
+    ) -> subprocess.Popen[str]:
+        """Starts a sweep, under a program such as strace if one is given."""
+        driver = subprocess.Popen(
+            [*under, sys.executable, "-m", "dlsweep", "+experiment=quadratic", *arguments],
+            cwd=self.path,
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.drivers.append(driver)
+        return driver
+
+    def end(self) -> None:
+        """Ends what a failed test has left."""
+        for driver in self.drivers:
+            kill([*descendants(driver.pid), driver.pid])
+            driver.communicate()
+
+    def run(self, *arguments: str, code: int = 0, under: Sequence[str] = (), **env: str) -> str:
+        driver = self.start(*arguments, under=under, **env)
+        try:
+            output, _ = driver.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise
+        assert driver.returncode == code, output
+        return output
+
+    def kill_at_random(self, whom: str, times: int, *arguments: str) -> int:
+        """Runs a sweep to its end, killed at random moments; returns how often it was."""
+        killed = 0
+        while killed < times:
+            driver = self.start(*arguments)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                driver.wait(self.dice.uniform(0.5, 4.5))
+            if driver.poll() is not None:
+                break
+            kill(victims(whom, driver.pid))
+            driver.communicate()
+            killed += 1
+        self.run(*arguments)
+        return killed
+
+    def study(self, name: str) -> Path:
+        return self.path / "outputs" / name
+
+    def trials(self, name: str) -> list[Path]:
+        return sorted((self.study(name) / "trials").iterdir())
+
+    def table(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.study(name) / "trials.csv")
+
+    def assert_exactly_once(self, name: str, count: int) -> None:
+        """What is promised of a study that has ended, whatever was killed on the way."""
+        table = self.table(name)
+        assert list(table["number"]) == list(range(count))
+        assert set(table["state"]) <= {"completed", "pruned"}, table
+        trials = self.trials(name)
+        assert [trial.name for trial in trials] == [f"{number:04d}" for number in range(count)]
+        infos = [json.loads((trial / "run.json").read_text()) for trial in trials]
+        assert len({info["id"] for info in infos}) == count
+        assert [info["number"] for info in infos] == list(range(count))
+        with contextlib.closing(sqlite3.connect(self.study(name) / "study.db")) as database:
+            assert database.execute("SELECT count(*) FROM trials").fetchone() == (count,)
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        for trial in trials:
+            assert_no_gap(trial)
+        assert not self.training_in(name)
+
+    def training_in(self, name: str) -> list[int]:
+        """The processes that hold the lock of a trial."""
+        found = set()
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):
+                file = descriptor.readlink()
+                if file.name == "lock" and self.study(name) / "trials" in file.parents:
+                    found.add(int(descriptor.parts[2]))
+        return sorted(found)
+
+
+@pytest.fixture
+def sweeps(tmp_path: Path) -> Iterator[Sweeps]:
+    project = Sweeps(tmp_path)
+    yield project
+    project.end()
+
+
+@pytest.fixture
+def strace() -> Callable[..., list[str]]:
+    """The command that traces, or disturbs, system calls of what follows it."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed: apt-get install strace")
+    probe = subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"strace may not trace here: {probe.stderr.strip()}")
+
+    def command(calls: str, into: Path | str = "/dev/null", inject: str = "") -> list[str]:
+        options = ["-e", f"inject={calls}:{inject}"] if inject else []
+        return ["strace", "-qq", "-y", "-o", str(into), "-e", f"trace={calls}", *options]
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
+    """A project for sweeps that nothing happens to, to compare with."""
+    return Sweeps(tmp_path_factory.mktemp("undisturbed"))
+
+
+def victims(whom: str, driver: int) -> list[int]:
+    """Who is killed with a driver, which comes first."""
+    if whom == "kills of the driver":
+        return [driver]
+    if whom == "kills of the driver and the parent of trials":
+        return [driver, *descendants(driver)[:1]]
+    return [driver, *descendants(driver)]
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process that a process has started, directly or not."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+
+    def below(parent: int) -> list[int]:
+        found = children.get(parent, [])
+        return found + [one for child in found for one in below(child)]
+
+    return below(pid)
+
+
+def kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def assert_no_gap(trial: Path) -> None:
+    """Each step is recorded once, and a kill had at most one step done again."""
+    lines = (trial / "records.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == list(range(1, len(steps) + 1)), trial
+    work = [0, *map(int, (trial / "work.txt").read_text().split())]
+    assert {after - before for before, after in itertools.pairwise(work)} <= {0, 1}, work
+    assert work[-1] == steps[-1], trial

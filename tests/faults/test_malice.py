@@ -1,0 +1,148 @@
+"""A run folder or a study that came from anybody: nothing in it is executed, nothing is escaped."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+pytestmark = pytest.mark.slow
+ALONE = ("tracking=none", "training._target_=walk.train", "training.steps=3")
+#: What a config may try, as overrides of the one in the folder; each would leave a file behind.
+TRIES = {
+    "training._target_": "os.system",
+    "model._target_": "shutil.copyfile",
+    "callbacks": [{"_target_": "builtins.open", "file": "owned", "mode": "w"}],
+    "framework.setup": "evil.now",
+    "launcher._target_": "subprocess.Popen",
+    "launcher.preload": ["antigravity"],
+    "launcher.env": {"LD_PRELOAD": "owned.so"},
+    "training.hook._target_": "dlsweep.rundir.write_atomically",
+    "data._target_": "torch.nn.modules.module.os.system",
+}
+
+
+def resume(sweeps, path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dlsweep", "resume", str(path)]
+    return subprocess.run(command, cwd=sweeps.path, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def alone(sweeps) -> Path:
+    """A single run that may go on."""
+    sweeps.run(*ALONE)
+    (run,) = sweeps.study("quadratic").glob("runs/*")
+    (run / "result.json").unlink()
+    return run
+
+
+def test_a_config_may_call_only_what_is_known(sweeps, alone) -> None:
+    file = alone / ".hydra" / "config.yaml"
+    honest = OmegaConf.load(file)
+    for key, value in TRIES.items():
+        config = honest.copy()
+        OmegaConf.update(config, key, value, force_add=True)
+        OmegaConf.save(config, file)
+        done = resume(sweeps, alone)
+        assert done.returncode == 1, key
+        assert key in done.stderr
+        assert "It is not run, as a run folder may come from anybody" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(sweeps.path.rglob("owned*"))
+    OmegaConf.save(honest, file)
+    assert resume(sweeps, alone).returncode == 0, "what the project itself defines is known"
+
+
+def test_a_record_may_name_no_tracker_that_is_none(sweeps, alone) -> None:
+    record = json.loads((alone / "run.json").read_text())
+    record["tracking"] = {"evil": {"_target_": "subprocess.Popen", "args": ["touch", "owned"]}}
+    (alone / "run.json").write_text(json.dumps(record))
+    done = resume(sweeps, alone)
+    assert done.returncode == 1
+    assert "tracking.evil does not make a tracker" in done.stderr
+    assert not (sweeps.path / "owned").exists()
+
+
+def test_a_sweep_trusts_no_folder_of_its_trials(sweeps) -> None:
+    arguments = (*ALONE, "training.x=choice(1)", "-m")
+    driver = sweeps.start(*arguments, "training.seconds=0.3")
+    trial = sweeps.study("quadratic") / "trials" / "0000"
+    while not (trial / "work.txt").exists():
+        assert driver.poll() is None
+    driver.terminate()
+    driver.communicate(timeout=60)
+    config = OmegaConf.load(trial / ".hydra" / "config.yaml")
+    config.training._target_ = "os.system"
+    OmegaConf.save(config, trial / ".hydra" / "config.yaml")
+    (trial / "log.txt").unlink()
+    (sweeps.path / "mine").write_text("mine")
+    (trial / "log.txt").symlink_to(sweeps.path / "mine")
+    sweeps.run(*arguments, "training.seconds=0.3")
+    sweeps.assert_exactly_once("quadratic", 1)
+    assert (sweeps.path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["records.jsonl", "lock"])
+def test_a_link_in_a_run_folder_is_not_written_through(sweeps, alone, name: str) -> None:
+    (sweeps.path / "mine").write_text("mine")
+    (alone / name).unlink()
+    (alone / name).symlink_to(sweeps.path / "mine")
+    assert resume(sweeps, alone).returncode == 1
+    assert (sweeps.path / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "record",
+    ["", "[]", '{"storage": 3}', '{"storage": "sqlite:///owned.db", "name": "x"}'],
+)
+def test_a_study_record_opens_no_database_elsewhere(sweeps, record: str) -> None:
+    study = sweeps.study("foreign")
+    study.mkdir(parents=True)
+    if "owned" in record:
+        more = {"objective": ["a"], "directions": ["minimize"], "command": ["python"]}
+        record = json.dumps({**json.loads(record), **more})
+    (study / "study.json").write_text(record)
+    command = [sys.executable, "-m", "dlsweep", "report", str(study)]
+    done = subprocess.run(command, cwd=sweeps.path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "study.json" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (sweeps.path / "owned.db").exists()
+
+
+def test_a_malicious_checkpoint_executes_nothing(tmp_path: Path, make_run, capsys) -> None:
+    """A pickle that would write a file, behind a manifest that is right in every way."""
+    code = """
+import functools, json, os, pickle, sys, torch
+from pathlib import Path
+from dlsweep.run import Run
+from dlsweep.trainers.torch import TorchTrainer
+from dlsweep.errors import CheckpointError
+
+class Evil:
+    def __reduce__(self):
+        return (open, (sys.argv[2], "w"))
+
+def arrays(n):
+    return torch.rand(n, 4).numpy(), (torch.arange(n) % 2).numpy()
+
+class Small(TorchTrainer):
+    def build_model(self, run): return torch.nn.Linear(4, 2)
+    def build_data(self, run): return {"train": arrays(256), "validation": arrays(8)}
+
+with Run.open(sys.argv[1]) as run:
+    run.checkpoints.save(1, lambda folder: torch.save({"model": Evil()}, folder / "state.pt"))
+    try:
+        Small(functools.partial(torch.optim.SGD, lr=0.1), epochs=2).fit(run)
+    except CheckpointError as error:
+        print(error)
+"""
+    owned = tmp_path / "owned"
+    command = [sys.executable, "-c", code, str(make_run().path), str(owned)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "does not fit this model" in done.stdout, done.stderr
+    assert not owned.exists()
