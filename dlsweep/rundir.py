@@ -339,9 +339,17 @@ def _record(line: bytes, file: Path) -> Record:
     try:
         fields = json.loads(line)
         metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
-        return Record(int(fields["step"]), float(fields["time"]), metrics)
+        media = {str(name): _media(about) for name, about in fields.get("media", {}).items()}
+        return Record(int(fields["step"]), float(fields["time"]), metrics, media)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
+
+
+def _media(about: Media) -> Media:
+    """What a record says of a medium; its file must be one that the run itself may have written."""
+    if about["kind"] == "image" and Path(about["file"]).parts[:-1] != ("media",):
+        raise ValueError(f"the image {about['file']} is not in media/")
+    return dict(about)
 
 
 def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
