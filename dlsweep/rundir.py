@@ -246,6 +246,7 @@ class StudyDir:
         self.info_file = self.path / "study.json"
         self.database = self.path / "study.db"
         self.lock_file = self.path / "lock"
+        self.lease_file = self.path / "lease.json"
         self.trials = self.path / "trials"
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"

@@ -32,6 +32,7 @@ from dlsweep.errors import (
 from dlsweep.failures import Policy
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
+from dlsweep.lease import Lease
 from dlsweep.plan import show_plan
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_view
@@ -383,16 +384,21 @@ def _room_to_write(folder: StudyDir) -> Iterator[None]:
 @contextlib.contextmanager
 def _held(folder: StudyDir) -> Iterator[None]:
     """Holds the study for this driver alone."""
-    lock = Lock(folder.lock_file)
-    if not lock.acquire():
+    lock, lease = Lock(folder.lock_file), Lease(folder.lease_file)
+    holder = "" if lock.acquire() else lock.holder()
+    if not holder and not lease.take():
+        holder = lease.holder()
+    if holder:
+        lock.release()
         raise StudyLockedError(
-            f"The study in {folder.path} is being driven by {lock.holder()}.\n"
+            f"The study in {folder.path} is being driven by {holder}.\n"
             "Stop that process, or give this sweep a name of its own:  "
             "hydra.sweeper.study_name=<name>"
         )
     try:
         yield
     finally:
+        lease.release()
         lock.release()
 
 

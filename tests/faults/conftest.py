@@ -69,11 +69,18 @@ class Sweeps:
         self.drivers.append(driver)
         return driver
 
+    def kill_all(self, driver: subprocess.Popen[str]) -> None:
+        """Kills a driver and all that it has started, as when its machine goes down."""
+        kill([*descendants(driver.pid), driver.pid])
+        driver.communicate()
+
     def end(self) -> None:
         """Ends what a failed test has left."""
         for driver in self.drivers:
-            kill([*descendants(driver.pid), driver.pid])
-            driver.communicate()
+            if driver.poll() is None:
+                self.kill_all(driver)
+            elif driver.stdout and not driver.stdout.closed:
+                driver.communicate()
 
     def run(self, *arguments: str, code: int = 0, under: Sequence[str] = (), **env: str) -> str:
         driver = self.start(*arguments, under=under, **env)
@@ -158,6 +165,21 @@ def strace() -> Callable[..., list[str]]:
         return ["strace", "-qq", "-y", "-o", str(into), "-e", f"trace={calls}", *options]
 
     return command
+
+
+@pytest.fixture
+def preload(tmp_path: Path) -> Callable[[str], str]:
+    """Compiles a C file that stands beside the tests; what LD_PRELOAD is to be."""
+
+    def compiled(name: str) -> str:
+        if not shutil.which("gcc"):
+            pytest.skip("gcc is not installed: apt-get install gcc")
+        library = tmp_path / f"{name}.so"
+        command = ["gcc", "-shared", "-fPIC", "-o", str(library), str(HERE / f"{name}.c")]
+        subprocess.run(command, check=True)
+        return str(library)
+
+    return compiled
 
 
 @pytest.fixture(scope="module")
