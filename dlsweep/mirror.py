@@ -17,7 +17,7 @@ import select
 import signal
 import sys
 from collections import Counter
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +337,8 @@ def _input_stays_open(seconds: float) -> bool:
 
 
 def _print_line(event: dict[str, Any]) -> None:
-    print(json.dumps(event), file=sys.__stdout__, flush=True)
+    with suppress(BrokenPipeError):  # whoever has started it is dead; the trackers are told all
+        print(json.dumps(event), file=sys.__stdout__, flush=True)
 
 
 def _size(path: Path) -> int:

@@ -63,8 +63,8 @@ from dlsweep.sweep_settings import (
 _FEWEST = 4
 #: How long, in seconds, to wait while all that is left to do is to be tried again later.
 _PAUSE = 0.05
-#: How long, in seconds, a trial of a dead driver may take to save and end.
-_ORPHAN_PATIENCE = 60.0
+#: How long, in seconds, a killed process may take to be gone.
+_DEATH_PATIENCE = 10.0
 
 
 def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -271,13 +271,15 @@ class Sweep:
         folder.create(info, OmegaConf.to_yaml(config))
 
     def _wait_for_orphan(self, folder: RunDir) -> None:
-        """Lets a trial that an earlier driver left behind save and end before it goes on."""
+        """Lets a trial that an earlier driver left behind save and end, or kills it in the end."""
         lock = Lock(folder.lock_file)
         if lock.acquire():
             lock.release()
             return
         self.view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
-        if not lock.wait(_ORPHAN_PATIENCE):
+        if not lock.wait(self.driver.limits.grace) and not (
+            lock.kill_holder() and lock.wait(_DEATH_PATIENCE)
+        ):
             raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
         lock.release()
 

@@ -25,6 +25,8 @@ COUNTS = {
     "kills of the driver and the parent of trials": (2, 20),
     "kills of the driver and all trials": (2, 20),
     "kills of the driver at its writes": (4, 1000),
+    "leaking trials": (10, 200),
+    "hung trackers": (0, 1),
     "signal=KILL at the calls of a save": (20, 1000),
     "error=ENOSPC at the calls of a save": (12, 1000),
     "error=EIO at the calls of a save": (12, 1000),
