@@ -312,9 +312,10 @@ class Sweep:
             preflight(self.driver.launcher, configs, self.folder.path / "check")
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
-        tried = [results.point_of(trial) for trial in self.study.finished_trials()]
-        tried += [trial.params for trial in self.study.open_trials()]
-        return (point for point in self.study.space.points() if point not in tried)
+        points = [results.point_of(trial) for trial in self.study.finished_trials()]
+        points += [trial.params for trial in self.study.open_trials()]
+        tried = {frozenset(point.items()) for point in points}
+        return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
     def _best_so_far(self) -> str:
         best = self.study.best

@@ -21,9 +21,9 @@ import pytest
 HERE = Path(__file__).parent
 #: How often each fault is tried, in the quick form and in the long one.
 COUNTS = {
-    "kills of the driver": (4, 60),
-    "kills of the driver and the parent of trials": (2, 20),
-    "kills of the driver and all trials": (2, 20),
+    "kills of the driver": (3, 60),
+    "kills of the driver and the parent of trials": (1, 20),
+    "kills of the driver and all trials": (1, 20),
     "kills of the driver at its writes": (4, 1000),
     "leaking trials": (10, 200),
     "hung trackers": (0, 1),
