@@ -24,6 +24,7 @@ COUNTS = {
     "kills of the driver": (3, 60),
     "kills of the driver and the parent of trials": (1, 20),
     "kills of the driver and all trials": (1, 20),
+    "kills of the driver and all trials, with a framework": (0, 10),
     "kills of the driver at its writes": (4, 1000),
     "leaking trials": (10, 200),
     "hung trackers": (0, 1),
@@ -59,8 +60,10 @@ class Sweeps:
         self, *arguments: str, under: Sequence[str] = (), **env: str
     ) -> subprocess.Popen[str]:
         """Starts a sweep, under a program such as strace if one is given."""
+        named = any(argument.startswith("+experiment=") for argument in arguments)
+        experiment = [] if named else ["+experiment=quadratic"]
         driver = subprocess.Popen(
-            [*under, sys.executable, "-m", "dlsweep", "+experiment=quadratic", *arguments],
+            [*under, sys.executable, "-m", "dlsweep", *experiment, *arguments],
             cwd=self.path,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
@@ -94,13 +97,16 @@ class Sweeps:
         assert driver.returncode == code, output
         return output
 
-    def kill_at_random(self, whom: str, times: int, *arguments: str) -> int:
-        """Runs a sweep to its end, killed at random moments; returns how often it was."""
+    def kill_at_random(self, whom: str, times: int, *arguments: str, longest: float = 4.5) -> int:
+        """Runs a sweep to its end, killed at random moments; returns how often it was.
+
+        Each time it is killed within half a second and ``longest`` seconds.
+        """
         killed = 0
         while killed < times:
             driver = self.start(*arguments)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                driver.wait(self.dice.uniform(0.5, 4.5))
+                driver.wait(self.dice.uniform(0.5, longest))
             if driver.poll() is not None:
                 break
             kill(victims(whom, driver.pid))
