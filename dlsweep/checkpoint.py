@@ -133,6 +133,16 @@ class Checkpointer:
         """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
         return self._best(list(self._sound()))
 
+    def need_best(self) -> Checkpoint:
+        """The best checkpoint.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        if best := self.best():
+            return best
+        raise CheckpointError(f"{self.folder} holds no whole checkpoint.")
+
     def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
         monitor = self.monitor
         rated = [one for one in found if math.isfinite(one.metrics.get(monitor or "", math.nan))]

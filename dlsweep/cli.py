@@ -143,13 +143,51 @@ def _report(arguments: Sequence[str]) -> int:
 
 def _sync(arguments: Sequence[str]) -> int:
     parser = _parser("sync", "bring trackers up to date with run folders")
-    parser.add_argument("folder", help="a study's folder or a run's")
-    parser.add_argument("trackers", nargs="*", help="which of them; default: all that were asked")
+    _add_trackers(parser)
     parser.add_argument("--follow", action="store_true", help="go on until standard input closes")
     options = parser.parse_args(arguments)
     from dlsweep import mirror
+    from dlsweep.tracking_config import asked_trackers
 
-    return mirror.main(options.folder, options.trackers, options.follow)
+    names, added = asked_trackers(options.folder, options.trackers)
+    return mirror.main(options.folder, names, options.follow, added)
+
+
+def _verify(arguments: Sequence[str]) -> int:
+    parser = _parser("verify", "compare a study, its run folders and its trackers")
+    _add_trackers(parser)
+    parser.add_argument("--repair", action="store_true", help="tell trackers again what differs")
+    options = parser.parse_args(arguments)
+    from dlsweep import verify
+    from dlsweep.tracking_config import asked_trackers
+
+    names, added = asked_trackers(options.folder, options.trackers)
+    return verify.main(options.folder, names, options.repair, added)
+
+
+def _add_trackers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a study's folder or a run's")
+    parser.add_argument(
+        "trackers",
+        nargs="*",
+        help="which of them, others than the runs were made with included, and overrides of their "
+        "options, as tracking.wandb.project=mine; default: those that the runs were made with",
+    )
+
+
+def _ui(arguments: Sequence[str]) -> int:
+    parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
+    parser.add_argument("tools", nargs="*", help="mlflow, tensorboard, optuna; default: all")
+    parser.add_argument(
+        "--folder", type=Path, default="outputs", help="a study's folder, or that of all studies"
+    )
+    options = parser.parse_args(arguments)
+    from dlsweep import ui
+
+    for tool in set(options.tools) - set(ui.TOOLS):
+        parser.error(f"Received {tool!r}. Expected {', '.join(ui.TOOLS)}.")
+    ui.serve(ui.find_dashboards(options.folder, options.tools))
+    return 0
 
 
 def _devices(arguments: Sequence[str]) -> int:
@@ -174,6 +212,8 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": _report,
     "sync": _sync,
     "devices": _devices,
+    "verify": _verify,
+    "ui": _ui,
     "check": _check,  # the driver's own, see dlsweep.preflight
 }
 
@@ -183,5 +223,7 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def _end(message: object) -> None:
-    print(message, file=sys.stderr)
+    from dlsweep.secrets import scrub
+
+    print(scrub(str(message)), file=sys.stderr)
     raise SystemExit(1)

@@ -20,6 +20,8 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   A study's results     python -m dlsweep report outputs/mnist
   What a sweep can use  python -m dlsweep devices
   Update the trackers   python -m dlsweep sync outputs/mnist
+  Compare all of it     python -m dlsweep verify outputs/mnist
+  Open the dashboards   python -m dlsweep ui
 
 Groups, one choice each, as in  model=cnn  (a folder ./conf of your own adds to them):
 

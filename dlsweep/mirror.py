@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -42,12 +43,17 @@ _LOCK_PATIENCE = 15.0
 _NICENESS = 10
 
 
-def sync(folder: str | os.PathLike[str], trackers: list[str] | None = None) -> dict[str, int]:
+def sync(
+    folder: str | os.PathLike[str],
+    trackers: list[str] | None = None,
+    added: Mapping[str, Options] | None = None,
+) -> dict[str, int]:
     """Brings the trackers of a folder up to date, and rebuilds views that were deleted.
 
     Args:
         folder: A study, a run, or a folder that holds ``runs/``.
         trackers: Their names in the config; None stands for all that the runs have.
+        added: The options of trackers that the runs were not made with, or not with these.
 
     Returns:
         How many records each tracker was told.
@@ -58,7 +64,7 @@ def sync(folder: str | os.PathLike[str], trackers: list[str] | None = None) -> d
         ConfigError: If a name is no tracker of the runs.
         TrackerError: If a tracker does not work; the others are up to date then.
     """
-    places = _connect(Path(folder), trackers, verify=True)
+    places = _connect(Path(folder), trackers, added, verify=True)
     with ExitStack() as holds:
         for place in places:
             place.hold(holds)
@@ -70,6 +76,34 @@ def sync(folder: str | os.PathLike[str], trackers: list[str] | None = None) -> d
     for link in links:
         told[link.name] += link.told
     return dict(told)
+
+
+def differences(
+    folder: str | os.PathLike[str],
+    trackers: list[str] | None = None,
+    added: Mapping[str, Options] | None = None,
+    repair: bool = False,
+) -> Iterator[str]:
+    """Compares run folders with their trackers, record by record.
+
+    Args:
+        folder: As for :func:`sync`.
+        trackers: Likewise.
+        added: Likewise.
+        repair: Whether to tell a run that differs again, from its start.
+
+    Yields:
+        A sentence for each difference, whether it was repaired or not.
+
+    Raises:
+        StudyError, StudyLockedError, ConfigError: As :func:`sync`.
+        TrackerError: If a tracker does not work.
+    """
+    places = _connect(Path(folder), trackers, added)
+    with ExitStack() as holds:
+        for place in places:
+            place.hold(holds)
+            yield from place.differences(repair)
 
 
 def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -> bool:
@@ -110,12 +144,24 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
     return not behind
 
 
-def main(folder: str, trackers: list[str], follow: bool) -> int:
+def trackers_of(folder: str | os.PathLike[str]) -> set[str]:
+    """The names of the trackers that a folder's runs were made with.
+
+    Raises:
+        StudyError: If the folder is no study, no run, and holds no ``runs/``.
+    """
+    return {name for place in _find_places(Path(folder).absolute()) for name in place.tracking()}
+
+
+def main(
+    folder: str, trackers: list[str], follow: bool, added: Mapping[str, Options] | None = None
+) -> int:
     """The verb ``sync``: mirrors a folder once, or until standard input closes.
 
     Args:
         folder: A study, a run, or a folder that holds ``runs/``.
         trackers: Names of trackers; none stands for all.
+        added: As for :func:`sync`.
         follow: Whether to go on until standard input closes, unmoved by Ctrl-C.
 
     Returns:
@@ -125,7 +171,7 @@ def main(folder: str, trackers: list[str], follow: bool) -> int:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.nice(_NICENESS)
         return 0 if keep_up(folder, trackers or None) else 1
-    for name, told in sync(folder, trackers or None).items():
+    for name, told in sync(folder, trackers or None, added).items():
         print(f"{name}: {told} new records")
     return 0
 
@@ -153,8 +199,7 @@ class _Watched:
         stamp = _size(self._run.records_file), _changed(self._run.result_file)
         if stamp == self._seen:
             return False
-        result = self._run.result()
-        end = result if result and result.status not in UNFINISHED else None
+        end = _end(self._run)
         told = [self._tell(link, parents[link], end, verify) for link in parents]
         complete = all(told) and not owing
         self._seen = stamp if complete else None
@@ -195,18 +240,17 @@ class _Place:
 
     def connect(
         self,
-        names: list[str],
+        tracking: Mapping[str, Options],
         links: dict[str, Link],
         announce: Announce | None,
         verify: bool,
     ) -> None:
-        """Sets up the trackers of these names; those with equal options are one."""
+        """Sets up trackers; those of several places with equal options are one."""
         self._verify = verify
-        for name, options in self.tracking().items():
-            if name in names:
-                key = json.dumps([name, options], sort_keys=True)
-                new = Link(name, options, self._path, announce)
-                self.links.append(links.setdefault(key, new))
+        for name, options in tracking.items():
+            key = json.dumps([name, options], sort_keys=True)
+            new = Link(name, options, self._path, announce)
+            self.links.append(links.setdefault(key, new))
         if self._study:
             self._study_views = [StudyView(self._study, link) for link in self.links]
 
@@ -220,13 +264,14 @@ class _Place:
         Raises:
             StudyLockedError: If there is one and it stays.
         """
-        lock = Lock(self._path / "mirror" / "lock")
-        if not lock.wait(_LOCK_PATIENCE):
-            raise StudyLockedError(
-                f"{self._path} is being mirrored by {lock.holder()}, which keeps its trackers "
-                "up to date.\nTry again when that has ended."
-            )
-        holds.callback(lock.release)
+        for link in self.links:
+            lock = Lock(self._path / "mirror" / f"{link.name}.lock")
+            if not lock.wait(_LOCK_PATIENCE):
+                raise StudyLockedError(
+                    f"{self._path} is being mirrored to {link.name} by {lock.holder()}, which "
+                    "keeps it up to date.\nTry again when that has ended."
+                )
+            holds.callback(lock.release)
 
     def look_again(self) -> None:
         """Makes the next turn look at every run and try every tracker."""
@@ -247,6 +292,27 @@ class _Place:
         for view in self._study_views:
             view.close(info)
         self._rotate()
+
+    def differences(self, repair: bool) -> Iterator[str]:
+        """What trackers hold otherwise than the run folders."""
+        parents = self._open_study(self._study_info())
+        for name in sorted(self._names()):
+            run = RunDir(self._path / name)
+            for link in self.links if run.info_file.exists() else ():
+                found = self._differences(run, link, parents, repair)
+                yield from (f"{run.path.name} in {link.name}: {one}" for one in found)
+
+    def _differences(
+        self, run: RunDir, link: Link, parents: dict[Link, State], repair: bool
+    ) -> list[str]:
+        view, end, found = RunView(run, link), _end(run), list[str]()
+        if link in parents:
+            link.call(lambda tracker: found.extend(view.differences(tracker, parents[link], end)))
+        if repair and found:
+            link.call(lambda tracker: view.rebuild(tracker, parents[link], end))
+        if link.failure:
+            raise TrackerError(f"{link.name}: {link.failure}")
+        return found
 
     def _open_study(self, info: dict[str, Any]) -> dict[Link, State]:
         """The trackers that know of the study, each with its state of it."""
@@ -281,13 +347,17 @@ class _Place:
 
 
 def _connect(
-    folder: Path, wanted: list[str] | None, announce: Announce | None = None, verify: bool = False
+    folder: Path,
+    wanted: list[str] | None,
+    added: Mapping[str, Options] | None = None,
+    announce: Announce | None = None,
+    verify: bool = False,
 ) -> list[_Place]:
     """The places in a folder, with the wanted trackers set up."""
     places = _find_places(folder.absolute())
     if announce and places[0].is_study:
         places = places[:1]
-    known = sorted({name for place in places for name in place.tracking()})
+    known = sorted({name for place in places for name in place.tracking()} | {*(added or {})})
     for name in wanted or []:
         if name not in known:
             raise ConfigError(
@@ -297,8 +367,16 @@ def _connect(
             )
     links: dict[str, Link] = {}
     for place in places:
-        place.connect(wanted or known, links, announce, verify)
+        options = {**place.tracking(), **(added or {})}
+        chosen = {name: options[name] for name in wanted or known if name in options}
+        place.connect(chosen, links, announce, verify)
     return places
+
+
+def _end(run: RunDir) -> Result | None:
+    """How a run ended; one that was interrupted goes on."""
+    result = run.result()
+    return result if result and result.status not in UNFINISHED else None
 
 
 def _links(places: list[_Place]) -> list[Link]:

@@ -20,10 +20,12 @@ from rich.text import Text
 from dlsweep.errors import StudyError
 from dlsweep.progress import make_console
 from dlsweep.rundir import StudyDir, write_atomically
+from dlsweep.secrets import resolved
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: A trial's states in our words, those of run folders where there is one
 _STATES = {
     TrialState.COMPLETE: "completed",
     TrialState.PRUNED: "pruned",
@@ -53,7 +55,7 @@ class Finished:
         self.record: dict[str, Any] = _record(folder)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._study = optuna.load_study(
-            study_name=self.record["name"], storage=self.record["storage"]
+            study_name=self.record["name"], storage=resolved(self.record["storage"])
         )
         self.trials = self._study.get_trials(deepcopy=False)
 

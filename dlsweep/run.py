@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dlsweep import media
 from dlsweep.channel import Channel
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, StudyError
-from dlsweep.rundir import Lock, RunDir
+from dlsweep.rundir import Lock, Media, RunDir
 
 #: How often, in seconds, a run that is not waiting for a verdict looks for a wish to stop.
 _LOOK_EVERY = 0.1
@@ -107,6 +109,46 @@ class Run:
         if self._channel and self.info.objective and self.info.objective[0] in values:
             self._channel.ring()
 
+    def log_image(self, name: str, image: Any, step: int) -> None:
+        """Keeps an image; the trackers show it by step.
+
+        Args:
+            name: Such as ``val/examples``.
+            image: A Pillow image, or an array of shape [height, width] or [height, width,
+                channels] with 1, 3 or 4 channels: uint8, or floats from 0 to 1.
+            step: Where the run is.
+
+        Raises:
+            DataError: If it is no image.
+        """
+        self._log_png(name, step, lambda: media.png(image))
+
+    def log_figure(self, name: str, figure: Any, step: int) -> None:
+        """Keeps a Matplotlib figure as an image.
+
+        Raises:
+            DataError: If it is none.
+        """
+        self._log_png(name, step, lambda: media.figure_png(figure))
+
+    def log_histogram(self, name: str, values: Any, step: int) -> None:
+        """Keeps the distribution of values: an array of any shape, such as a layer's weights."""
+        self._log_media(name, step, lambda: media.histogram(values))
+
+    def log_text(self, name: str, text: str, step: int) -> None:
+        """Keeps a text, such as a sample of what a model writes."""
+        self._log_media(name, step, lambda: {"kind": "text", "text": str(text)})
+
+    def log_table(
+        self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], step: int
+    ) -> None:
+        """Keeps a table, such as predictions beside their targets.
+
+        Raises:
+            DataError: If a row is longer or shorter than the columns.
+        """
+        self._log_media(name, step, lambda: media.table(columns, rows))
+
     @property
     def should_stop(self) -> bool:
         """Whether to save and return now: pruned, interrupted, or out of time.
@@ -146,6 +188,22 @@ class Run:
             latest.update(record.metrics)
         return latest
 
+    def _log_png(self, name: str, step: int, make: Callable[[], bytes]) -> None:
+        def keep() -> Media:
+            file = self.dir.media_file(name, step)
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(make())
+            return {"kind": "image", "file": str(file.relative_to(self.dir.path))}
+
+        self._log_media(name, step, keep)
+
+    def _log_media(self, name: str, step: int, make: Callable[[], Media]) -> None:
+        """Appends a record, unless the run passes this step a second time."""
+        if self._known.get(name, step - 1) >= step:
+            return
+        about = {"step": int(step), "time": time.time(), "metrics": {}, "media": {name: make()}}
+        self._append(json.dumps(about).encode() + b"\n")
+
     def _append(self, line: bytes) -> None:
         """Writes a whole line or, on a full disk, none of it."""
         size = os.fstat(self._file).st_size
@@ -169,7 +227,7 @@ class Run:
         self.train_seconds = checkpoint.seconds if checkpoint else 0.0
         for record, end in self.dir.records(offset):
             offset = end
-            for name in record.metrics:
+            for name in (*record.metrics, *record.media):
                 self._known[name] = max(record.step, self._known.get(name, record.step))
         flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
         self._file = os.open(self.dir.records_file, flags, 0o644)

@@ -6,6 +6,7 @@ A run folder is the truth about a run, and everything else is a view of it::
     .hydra/           config.yaml (composed, unresolved) and overrides.yaml
     records.jsonl     one line a record: {"step": 3, "time": 1.5e9, "metrics": {...}}
     checkpoints/      see dlsweep.checkpoint
+    media/            images, as PNG files that records name
     log.txt           what the run printed
     result.json       how it ended; absent while it runs
     attempts.jsonl    one line an earlier attempt that did not end well: its result
@@ -29,6 +30,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
+from urllib.parse import quote
 
 from dlsweep.errors import StudyError
 
@@ -45,6 +47,10 @@ Status = Literal[
     "timed_out",
     "node_lost",  # what it ran on is gone
 ]
+#: What is logged beside numbers: its ``kind``, and what belongs to it. An ``image`` names its
+#: ``file`` in the run folder; a ``histogram`` has ``counts``, ``edges``, ``sum`` and
+#: ``sum_squares``; a ``text`` its ``text``; a ``table`` its ``columns`` and ``rows``.
+Media = dict[str, Any]
 #: Runs that have a value.
 COMPLETED: frozenset[Status] = frozenset({"completed", "stopped_early"})
 #: Runs that go on where they stopped; all others are over.
@@ -76,11 +82,12 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """One logged moment: metrics by name at a step, with the wall time in seconds."""
+    """One logged moment: metrics and media by name at a step, with the wall time in seconds."""
 
     step: int
     time: float
     metrics: dict[str, float]
+    media: dict[str, Media] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,10 @@ class RunDir:
         self.stop_file = self.path / "stop"
         self.lock_file = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
+
+    def media_file(self, name: str, step: int) -> Path:
+        """Where an image is kept."""
+        return self.path / "media" / f"{quote(name, safe='')}-{step:08d}.png"
 
     def mirror_file(self, tracker: str) -> Path:
         """Where the mirror keeps its position for one tracker."""
@@ -262,6 +273,10 @@ class StudyDir:
         """Where the mirror keeps the tracker's parent run of this study."""
         return self.path / "mirror" / f"{tracker}.json"
 
+    def info(self) -> dict[str, Any]:
+        """What the study is, as its driver has written it."""
+        return dict(json.loads(self.info_file.read_text()))
+
     def create(self) -> None:
         """Makes the folder.
 
@@ -336,9 +351,17 @@ def _record(line: bytes, file: Path) -> Record:
     try:
         fields = json.loads(line)
         metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
-        return Record(int(fields["step"]), float(fields["time"]), metrics)
+        media = {str(name): _media(about) for name, about in fields.get("media", {}).items()}
+        return Record(int(fields["step"]), float(fields["time"]), metrics, media)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
+
+
+def _media(about: Media) -> Media:
+    """What a record says of a medium; its file must be one that the run itself may have written."""
+    if about["kind"] == "image" and Path(about["file"]).parts[:-1] != ("media",):
+        raise ValueError(f"the image {about['file']} is not in media/")
+    return dict(about)
 
 
 def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:

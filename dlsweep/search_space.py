@@ -8,6 +8,7 @@ exists in the config that they compose.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
+    distribution_to_json,
 )
 
 from dlsweep.compose import Composer
@@ -115,6 +117,12 @@ class SearchSpace:
         values = [one for one in dimensions if not composer.is_group(one.key)]
         self.dimensions = self._groups + sorted(values, key=lambda one: bool(one.when))
         self._check_keys()
+
+    def record(self) -> dict[str, Any]:
+        """The distribution of each key, as Optuna writes it in JSON."""
+        return {
+            one.key: json.loads(distribution_to_json(one.distribution)) for one in self.dimensions
+        }
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
         """Asks for a value of every dimension that is active in the trial."""

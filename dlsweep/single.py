@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dlsweep import secrets
 from dlsweep.driver import Driver, check_trackers, recorded_tracking
 from dlsweep.errors import DlsweepError
 from dlsweep.preflight import preflight
@@ -46,6 +47,7 @@ def run_once(
     if folder.info_file.exists():
         resume(path, conf)
         return
+    secrets.check(config)
     metric: Any = sweeper.metric
     objective = list(metric) if OmegaConf.is_list(metric) else [metric] if metric else []
     info = RunInfo(

@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dlsweep import results
+from dlsweep import results, secrets
 from dlsweep.app import App
 from dlsweep.driver import Driver, check_trackers, recorded_tracking
 from dlsweep.errors import (
@@ -78,8 +78,8 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     Raises:
         DlsweepError: For whatever the user must mend; nothing has been started then.
     """
-    tracking = recorded_tracking(options["tracking"])
-    options = {name: _plain(value) for name, value in options.items()} | {"tracking": tracking}
+    options = {name: _plain(value) for name, value in options.items()}
+    tracking = options["tracking"] or {}
     folder = StudyDir(app.config.hydra.sweep.dir)
     if options["plan"]:
         asked, space, settings = _ask(app, options, arguments, folder)
@@ -105,6 +105,12 @@ def _ask(
     app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir
 ) -> tuple[StudySettings, SearchSpace, SweepSettings]:
     space, from_command_line = read_space(app, options["params"], arguments)
+    # Hydra has resolved what its sweeper refers to; the composer's config is as it was written.
+    written, sweeper = space.composer.config([]), app.config.hydra.sweeper
+    for config in (written, sweeper, app.config.hydra.job):
+        secrets.check(config, arguments)
+    tracking = (written if app.is_own else sweeper).get("tracking")
+    options = {**options, "tracking": recorded_tracking(tracking)}
     settings = sweep_settings(app, options, space, from_command_line)
     return study_settings(options, space, folder, settings), space, settings
 
@@ -340,9 +346,11 @@ class Sweep:
         record = {
             "id": earlier.get("id") or uuid.uuid4().hex,
             "name": settings.name,
-            "storage": settings.storage,
+            "storage": secrets.recorded(self.app.config.hydra.sweeper, "storage")
+            or settings.storage,
             "objective": settings.objective,
             "directions": settings.directions,
+            "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
             "n_trials": self.settings.n_trials,
             "command": ["python", *self.app.command],

@@ -35,6 +35,7 @@ from dlsweep.rundir import (
     Status,
     first_nonfinite,
 )
+from dlsweep.secrets import Scrubbed, scrub
 from dlsweep.signature import build, is_trainer, locate
 from dlsweep.trainers.base import Trainer
 
@@ -42,7 +43,7 @@ from dlsweep.trainers.base import Trainer
 def main() -> int:
     """Trains the run that the environment names; returns the exit code."""
     try:
-        with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run:
+        with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
             return execute(run, train)
     except OSError as error:
         if not is_disk_full(error):
@@ -63,8 +64,20 @@ def execute(run: Run, work: Callable[[Run], Any]) -> int:
     started = time.time()
     with _polite_signals(run):
         status, reason, metrics = _attempt(run, work)
+    reason = scrub(reason, run.dir.config_file.read_text())
     run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
     return int(status in FAILURES)
+
+
+@contextlib.contextmanager
+def _scrubbed(run: Run) -> Iterator[None]:
+    """Keeps secrets out of the log."""
+    config = run.dir.config_file.read_text()
+    with (
+        contextlib.redirect_stdout(Scrubbed(sys.stdout, config)),
+        contextlib.redirect_stderr(Scrubbed(sys.stderr, config)),
+    ):
+        yield
 
 
 def _attempt(run: Run, work: Callable[[Run], Any]) -> tuple[Status, str, dict[str, float]]:

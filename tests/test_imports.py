@@ -24,16 +24,27 @@ OWNERS = {
         "data/torch_loader.py",
         "models/torch.py",
     },
-    "mlflow": {"trackers/mlflow.py"},
+    "keras": {
+        "trainers/keras.py",
+        "trainers/keras_state.py",
+        "trainers/tensorflow.py",
+        "data/keras.py",
+        "models/keras.py",
+        "optimizers/keras.py",
+    },
+    "tensorflow": {"trainers/tensorflow.py", "data/tensorflow.py"},
+    "mlflow": {"trackers/mlflow.py", "trackers/mlflow_media.py"},
     "tensorboard": {"trackers/tensorboard.py"},
+    "wandb": {"trackers/wandb.py"},
     "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py"},
 }
 #: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
 FLOORS = [
     {"errors"},
     {"rundir"},
-    {"channel", "checkpoint"},
+    {"channel", "checkpoint", "media"},
     {"run"},
+    {"data", "models", "optimizers", "schedulers"},
     {"launchers", "trackers", "trainers"},
     {"mirror", "sweep", "task"},
 ]

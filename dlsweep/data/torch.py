@@ -6,7 +6,7 @@ on in another process sees what it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,12 +16,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dlsweep.data.augmentation import Augmentation
-from dlsweep.data.base import Array, Data, Split, as_data, check_batch, normalised
+from dlsweep.data.base import Array, Data, Split, as_data, check_batch
 from dlsweep.data.loader import Loader
 from dlsweep.data.torch_loader import SeededBatches, generator, seeded_loader
 from dlsweep.errors import DataError
 
 _NO_WORKERS = Loader()
+#: In bytes: pixels that would take more as floats stay pixels, a quarter of the size.
+_MOST_FLOATS = 1 << 30
 
 
 class Batches(Protocol):
@@ -46,6 +48,7 @@ class ArrayBatches:
         size: The examples of a batch.
         seed: Of the order and the augmentation; None keeps the order that is.
         augmentation: Of the inputs; nothing is done unless there is a seed.
+        finish: Makes of a batch's inputs what the model takes.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ArrayBatches:
         size: int,
         seed: int | None,
         augmentation: Augmentation,
+        finish: Callable[[Tensor], Tensor],
     ) -> None:
         self.examples: int | None = len(inputs)
         self._inputs = inputs
@@ -62,12 +66,14 @@ class ArrayBatches:
         self._size = size
         self._seed = seed
         self._augmentation = augmentation
+        self._finish = finish
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields (inputs, targets)."""
         if self._seed is None:
-            inputs, targets = (torch.split(t, self._size) for t in (self._inputs, self._targets))
-            yield from zip(inputs, targets, strict=True)
+            parts = (torch.split(each, self._size) for each in (self._inputs, self._targets))
+            for inputs, targets in zip(*parts, strict=True):
+                yield self._finish(inputs), targets
             return
         order = torch.randperm(len(self._inputs), generator=generator(self._seed, number))
         moves = None
@@ -78,7 +84,7 @@ class ArrayBatches:
             batch = self._inputs.index_select(0, here)
             if moves:
                 batch = _moved_pixels(batch, moves.origins(rows.numpy()))
-            yield batch, self._targets.index_select(0, here)
+            yield self._finish(batch), self._targets.index_select(0, here)
 
 
 class LoaderBatches:
@@ -131,17 +137,19 @@ class TorchData:
     Attributes:
         train: In another order each epoch.
         validation: In the same order each epoch.
+        test: Likewise, if it was set apart.
         record: What the run notes down about it, as plain JSON values.
     """
 
     train: Batches
     validation: Batches
+    test: Batches | None
     record: dict[str, Any]
 
     def one_batch(self) -> TorchData:
         """The first training batch alone, as training and as validation data."""
         only = OneBatch(self.train)
-        return TorchData(only, only, self.record)
+        return TorchData(only, only, None, self.record)
 
 
 def prepare(
@@ -154,8 +162,8 @@ def prepare(
     """Makes batches of whatever ``data._target_`` returned.
 
     Args:
-        found: A :class:`Data`, or a dict with ``train`` and ``validation``, each of them a pair of
-            arrays (inputs, targets), a Dataset or a DataLoader.
+        found: A :class:`Data`, or a dict with ``train`` and ``validation`` (and maybe ``test``),
+            each of them a pair of arrays (inputs, targets), a Dataset or a DataLoader.
         batch_size: The examples of a batch; a DataLoader has its own.
         seed: Of the order of the training examples.
         device: Where the batches go.
@@ -167,7 +175,7 @@ def prepare(
     """
     if data := as_data(found):
         check_batch(batch_size, len(data.train))
-        parts: Mapping[str, object] = {"train": data.train, "validation": data.validation}
+        parts: Mapping[str, object] = vars(data)
         record = {**data.record, **data.facts()}
     elif isinstance(found, Mapping) and {"train", "validation"} <= found.keys():
         parts, record = found, {}
@@ -182,7 +190,8 @@ def prepare(
         if isinstance(part, tuple) and len(part) == 2:
             part = Split(np.asarray(part[0]), np.asarray(part[1]))
         if isinstance(part, Split):
-            return _on_device(part, data, batch_size, seed if shuffle else None, device)
+            owner = data or Data(part, part)
+            return _on_device(part, owner, batch_size, seed if shuffle else None, device)
         if isinstance(part, Dataset):
             pinned = device.type == "cuda"
             part = seeded_loader(part, batch_size, seed, shuffle, loader, pinned)
@@ -194,21 +203,42 @@ def prepare(
         )
 
     train, validation = batches("train"), batches("validation")
+    test = None if parts.get("test") is None else batches("test")
     examples = {"train": train.examples, "validation": validation.examples}
-    return TorchData(train, validation, {"examples": examples, **record})
+    if test:
+        examples["test"] = test.examples
+    return TorchData(train, validation, test, {"examples": examples, **record})
 
 
 def _on_device(
-    split: Split, data: Data | None, batch_size: int, seed: int | None, device: torch.device
+    split: Split, data: Data, batch_size: int, seed: int | None, device: torch.device
 ) -> ArrayBatches:
-    inputs = data.normalise(split.inputs) if data else normalised(split.inputs)
+    finish: Callable[[Tensor], Tensor] = _as_it_is
+    if split.inputs.dtype == np.uint8 and split.inputs.size * 4 > _MOST_FLOATS:
+        inputs, finish = np.require(split.inputs, requirements="W"), _normaliser(data, device)
+    else:
+        inputs = data.normalise(split.inputs)
     return ArrayBatches(
         torch.from_numpy(inputs).to(device),
         torch.from_numpy(_typed(split.targets)).to(device),
         batch_size,
         seed,
-        data.augmentation if data else Augmentation(),
+        data.augmentation,
+        finish,
     )
+
+
+def _as_it_is(inputs: Tensor) -> Tensor:
+    return inputs
+
+
+def _normaliser(data: Data, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What :meth:`Data.normalise` does to pixels, to the same bits, batch by batch."""
+    mean, std = (
+        torch.from_numpy(np.asarray(np.multiply(value, 255.0), np.float32)).to(device)
+        for value in (data.mean, data.std)
+    )
+    return lambda pixels: pixels.to(torch.float32).sub_(mean).div_(std)
 
 
 def _typed(targets: Array) -> Array:

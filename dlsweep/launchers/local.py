@@ -24,6 +24,7 @@ from dlsweep.rundir import LOST, RunDir
 
 #: Environment of the warm parent: importing must start no thread and touch no GPU.
 _IMPORT_ONLY = {
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which pandas imports
     "OPENBLAS_NUM_THREADS": "1",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from dlsweep.errors import ConfigError
+from dlsweep.models.arguments import check_activation, check_dropout, check_positive, pooled
 
 Activation = Literal["relu", "gelu", "silu", "elu", "tanh"]
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -44,13 +44,9 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [hidden] if isinstance(hidden, int) else list(hidden)
-        _check_positive(input_shape=input_shape, classes=[classes], hidden=widths)
-        _check_dropout(dropout)
-        if activation not in _ACTIVATIONS:
-            expected = ", ".join(get_args(Activation))
-            raise ConfigError(
-                f"model.activation: Received {activation!r}. Expected one of {expected}."
-            )
+        check_positive(input_shape=input_shape, classes=[classes], hidden=widths)
+        check_dropout(dropout)
+        check_activation(activation, get_args(Activation))
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, width in itertools.pairwise([math.prod(input_shape), *widths]):
             layers += [nn.Linear(fan_in, width), _ACTIVATIONS[activation](), nn.Dropout(dropout)]
@@ -86,11 +82,11 @@ class CNN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_positive(
+        check_positive(
             input_shape=input_shape, classes=[classes], channels=channels, hidden=[hidden]
         )
-        _check_dropout(dropout)
-        height, width = _pooled(input_shape, len(channels))
+        check_dropout(dropout)
+        height, width = pooled(input_shape, len(channels))
         blocks = [
             _block(fan_in, fan_out)
             for fan_in, fan_out in itertools.pairwise([input_shape[0], *channels])
@@ -117,33 +113,3 @@ def _block(fan_in: int, fan_out: int) -> nn.Sequential:
         nn.ReLU(),
         nn.MaxPool2d(2),
     )
-
-
-def _pooled(input_shape: list[int], blocks: int) -> tuple[int, int]:
-    """The height and width that remain behind the blocks."""
-    if len(input_shape) != 3:
-        raise ConfigError(
-            f"model.input_shape: Received {list(input_shape)}. Expected [channels, height, width]."
-        )
-    height, width = (size >> blocks for size in input_shape[1:])
-    if not blocks or not height or not width:
-        raise ConfigError(
-            f"model.channels: Received {blocks} blocks for images of "
-            f"{input_shape[1]} by {input_shape[2]} pixels. Expected 1 to "
-            f"{min(input_shape[1:]).bit_length() - 1}, since each halves the image."
-        )
-    return height, width
-
-
-def _check_positive(**sizes: list[int]) -> None:
-    for name, values in sizes.items():
-        if not all(value > 0 for value in values):
-            raise ConfigError(
-                f"model.{name}: Received {', '.join(map(str, values))}. "
-                "Expected whole numbers above 0."
-            )
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout: Received {dropout}. Expected 0 or more, and below 1.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 from dlsweep.errors import TrackerError
 from dlsweep.rundir import Record, Result, RunDir, StudyDir
 
 State = dict[str, Any]
+#: The step, the name and the value of a metric.
+Point = tuple[int, str, float]
 
 
 class ViewLostError(TrackerError):
@@ -28,14 +30,15 @@ class Tracker:
     Attributes:
         view: The shell command or the address that shows what is kept; ``{folder}`` in it stands
             for the folder of the study, or of a run that is no trial.
-        preload: Modules that the mirror imports while it waits for the first run.
     """
 
     view: str = ""
-    preload: ClassVar[Sequence[str]] = ()
 
     def check(self) -> None:
         """Raises TrackerError or MissingExtraError if it cannot work; cheap, imports nothing."""
+
+    def preload(self) -> None:
+        """Imports what it needs; the mirror does so while it waits for the first run."""
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
         """Tells of a study: before its first trial, and again behind its trials when it changed.
@@ -64,3 +67,18 @@ class Tracker:
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Closes the tracker's run with how it ended; an interrupted run is not closed."""
+
+
+class Readable(Tracker):
+    """A tracker whose view can be read back, and so be compared with the run folder."""
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:
+        """Yields every value that the view holds of a run's metrics, in any order.
+
+        Values of metrics that the run has not logged may be among them.
+        """
+        raise NotImplementedError
+
+    def remove(self, run: RunDir, state: State) -> None:
+        """Removes the view of a run, which is then told from its start."""
+        raise NotImplementedError

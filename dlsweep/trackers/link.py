@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import shlex
 import sys
 import time
@@ -15,6 +14,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError
+from dlsweep.secrets import scrub
 from dlsweep.trackers.base import Tracker
 
 #: Seconds until a tracker that failed is tried again: the first time, and at most.
@@ -61,8 +61,7 @@ class Link:
     def prepare(self) -> None:
         """Imports what the tracker needs; what fails here fails again, and is said, at a call."""
         with contextlib.suppress(DlsweepError, ImportError):
-            for name in make_tracker(self.name, self.options).preload:
-                importlib.import_module(name)
+            make_tracker(self.name, self.options).preload()
 
     def call(self, action: Callable[[Tracker], None]) -> bool:
         """Calls the tracker; False if that failed, or if it failed too short a while ago."""
@@ -100,7 +99,7 @@ class Link:
 
     def _fail(self, error: Exception) -> None:
         known = isinstance(error, DlsweepError)
-        self.failure = str(error) if known else f"{type(error).__name__}: {error}"
+        self.failure = scrub(str(error) if known else f"{type(error).__name__}: {error}")
         self._tracker = None
         self._retry_at = time.monotonic() + self._wait
         self._wait = min(2 * self._wait, _LONGEST_WAIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import posixpath
@@ -21,7 +22,8 @@ from urllib.parse import quote, urlsplit
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import COMPLETED, Lock, Record, Result, RunDir, Status, StudyDir
-from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ _CONNECT_SECONDS = 3.0
 _CREATE_SECONDS = 60.0
 
 
-class MLflowTracker(Tracker):
+class MLflowTracker(Readable):
     """One MLflow experiment a study, a parent run for the study, a child run for each trial.
 
     A run that is no trial stands alone in the experiment. A metric point that is sent again is
@@ -65,8 +67,6 @@ class MLflowTracker(Tracker):
     Raises:
         ConfigError: If the URI is of another kind.
     """
-
-    preload = ("mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store")
 
     def __init__(self, tracking_uri: str, checkpoint: bool = True) -> None:
         self.database: Path | None = None
@@ -99,6 +99,14 @@ class MLflowTracker(Tracker):
             _check_writable(self.database)
         else:
             _check_answers(self.uri)
+
+    def preload(self) -> None:
+        """Imports MLflow, and what it needs for a file."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        importlib.import_module("mlflow.tracking")
+        if self.database:
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
         """Creates the study's parent run, and closes it with the best trial when it is over."""
@@ -147,8 +155,8 @@ class MLflowTracker(Tracker):
             self._client.log_batch(state["run_id"], params=_params(batch))
         self._client.log_artifact(state["run_id"], str(run.config_file))
 
-    def log(self, run: RunDir, records: list[Record], state: State) -> None:  # noqa: ARG002
-        """Adds every metric of the records as a point with step and wall time."""
+    def log(self, run: RunDir, records: list[Record], state: State) -> None:
+        """Adds every metric of the records as a point with step and wall time, and the media."""
         if state.pop("closed", False):
             self._client.update_run(state["run_id"], "RUNNING")
         points = (
@@ -158,6 +166,8 @@ class MLflowTracker(Tracker):
         )
         while batch := list(islice(points, _METRICS_A_CALL)):
             self._client.log_batch(state["run_id"], metrics=_metrics(batch))
+        for record in records:
+            send_media(self._client, state["run_id"], run, record)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Adds what training returned, the log and the best checkpoint; closes the run."""
@@ -173,10 +183,20 @@ class MLflowTracker(Tracker):
         self._client.set_terminated(run_id, status, _ms(result.ended))
         state["closed"] = True
 
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:
+        """Yields the history of every metric that the run has logged."""
+        names = {name for record, _ in run.records() for name in record.metrics}
+        for name in names:
+            for point in self._client.get_metric_history(state["run_id"], _key(name)):
+                yield point.step, name, point.value
+
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Deletes the run, as MLflow does it: it can be restored there."""
+        self._client.delete_run(state["run_id"])
+
     @cached_property
     def _client(self) -> MlflowClient:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        self.preload()
         from mlflow.tracking import MlflowClient
 
         return MlflowClient(self.uri)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import functools
+import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 from dlsweep.errors import MissingExtraError
-from dlsweep.rundir import FAILURES, Record, Result, RunDir
-from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.rundir import FAILURES, Media, Record, Result, RunDir, StudyDir
+from dlsweep.trackers.base import Point, Readable, State
+from dlsweep.trackers.files import appending, begin, beside, require
+
+#: The name never changes, so that a file that is written again replaces itself.
+_FILE = "events.out.tfevents.{}.dlsweep"
 
 
-class TensorBoardTracker(Tracker):
+class TensorBoardTracker(Readable):
     """One event file a run: scalars by step and wall time, and a session for the HParams page.
 
     The file is in ``<study>/tensorboard/<trial>/``, or in ``<run>/tensorboard/`` for a run that
@@ -35,6 +40,16 @@ class TensorBoardTracker(Tracker):
         if find_spec("tensorboard") is None:
             raise MissingExtraError("tensorboard", "tracking=tensorboard")
 
+    def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:  # noqa: ARG002
+        """Writes what the HParams page shows of each trial: the swept keys and the objective."""
+        if not info.get("space"):
+            return
+        opening = _event(info["created"], file_version="brain.Event:2")
+        file = study.path / "tensorboard" / _FILE.format(int(info["created"]))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as events:
+            _write(events, [opening, _experiment(info)])
+
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
         """Makes the event file, or checks that it still holds what was written.
 
@@ -42,12 +57,10 @@ class TensorBoardTracker(Tracker):
             ViewLostError: If the file is gone or shorter than it was.
         """
         if state:
-            self._require(_event_file(run), state)
+            require(_event_file(run), state)
             return
-        file, info = _event_file(run), run.info()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"")
-        state["size"] = 0
+        begin(_event_file(run), state)
+        info = run.info()
         opening = [_event(info.created, file_version="brain.Event:2")]
         if info.params:
             opening.append(_session_start(info.created, info.name, info.params))
@@ -55,7 +68,7 @@ class TensorBoardTracker(Tracker):
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
         """Appends one event a record."""
-        self._append(run, (_scalars(one.time, one.step, one.metrics) for one in records), state)
+        self._append(run, (_record(run, one) for one in records), state)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Appends what training returned and the end of the session."""
@@ -65,36 +78,94 @@ class TensorBoardTracker(Tracker):
             closing.append(_session_end(result))
         self._append(run, closing, state)
 
-    def _append(self, run: RunDir, events: Iterable[Any], state: State) -> None:
-        path = _event_file(run)
-        self._require(path, state)
-        with path.open("r+b") as file:
-            file.truncate(state["size"])
-            file.seek(0, 2)
-            writer = _tensorboard().RecordWriter(file)
-            for event in events:
-                writer.write(event.SerializeToString())
-            size = file.tell()
-        state["size"] = size
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
+        """Yields the scalars of the event file."""
+        for event in _tensorboard().LegacyEventFileLoader(str(_event_file(run))).Load():
+            for value in event.summary.value:
+                if value.WhichOneof("value") == "simple_value":
+                    yield event.step, value.tag, value.simple_value
 
-    def _require(self, path: Path, state: State) -> None:
-        size = path.stat().st_size if path.exists() else 0
-        if size < state["size"]:
-            raise ViewLostError(f"{path} has {size} bytes. Expected {state['size']} or more.")
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Removes the event file."""
+        _event_file(run).unlink(missing_ok=True)
+
+    def _append(self, run: RunDir, events: Iterable[Any], state: State) -> None:
+        with appending(_event_file(run), state) as file:
+            _write(file, events)
 
 
 def _event_file(run: RunDir) -> Path:
-    """Where a run's events are; its name never changes, so that a rebuilt one replaces it."""
+    """Where a run's events are."""
     info = run.info()
-    if info.number is None:
-        folder = run.path / "tensorboard"
-    else:
-        folder = run.path.parent.parent / "tensorboard" / run.path.name
-    return folder / f"events.out.tfevents.{int(info.created)}.dlsweep"
+    folder = beside(run, "tensorboard")
+    if info.number is not None:
+        folder /= run.path.name
+    return folder / _FILE.format(int(info.created))
+
+
+def _write(file: BinaryIO, events: Iterable[Any]) -> None:
+    writer = _tensorboard().RecordWriter(file)
+    for event in events:
+        writer.write(event.SerializeToString())
 
 
 def _event(time: float, **fields: Any) -> Any:
     return _tensorboard().Event(wall_time=time, **fields)
+
+
+def _record(run: RunDir, record: Record) -> Any:
+    event = _scalars(record.time, record.step, record.metrics)
+    for name, media in record.media.items():
+        _MEDIA[media["kind"]](event.summary, name, run, media)
+    return event
+
+
+def _add_image(summary: Any, name: str, run: RunDir, media: Media) -> None:
+    png = (run.path / media["file"]).read_bytes()
+    width, height = struct.unpack(">II", png[16:24])
+    summary.value.add(
+        tag=name,
+        image=_tensorboard().Summary.Image(
+            width=width, height=height, colorspace=4, encoded_image_string=png
+        ),
+    )
+
+
+def _add_histogram(summary: Any, name: str, _: RunDir, media: Media) -> None:
+    edges, counts = media["edges"], media["counts"]
+    histogram = _tensorboard().HistogramProto(
+        min=edges[0],
+        max=edges[-1],
+        num=sum(counts),
+        sum=media["sum"],
+        sum_squares=media["sum_squares"],
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
+    summary.value.add(tag=name, histo=histogram)
+
+
+def _add_text(summary: Any, name: str, _: RunDir, media: Media) -> None:
+    tb = _tensorboard()
+    tensor = tb.make_tensor_proto([media["text"].encode()], dtype=tb.DT_STRING)
+    about = tb.text_metadata.create_summary_metadata(display_name=name, description="")
+    summary.value.add(tag=name, tensor=tensor, metadata=about)
+
+
+def _add_table(summary: Any, name: str, run: RunDir, media: Media) -> None:
+    """TensorBoard shows a text as Markdown, which has tables."""
+    lines = [media["columns"], ["---"] * len(media["columns"]), *media["rows"]]
+    cells = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    _add_text(summary, name, run, {"text": text})
+
+
+_MEDIA = {
+    "image": _add_image,
+    "histogram": _add_histogram,
+    "text": _add_text,
+    "table": _add_table,
+}
 
 
 def _scalars(time: float, step: int, metrics: dict[str, float]) -> Any:
@@ -104,18 +175,51 @@ def _scalars(time: float, step: int, metrics: dict[str, float]) -> Any:
     return _event(time, step=step, summary=summary)
 
 
-def _session_start(time: float, name: str, params: dict[str, Any]) -> Any:
+def _experiment(info: dict[str, Any]) -> Any:
+    """The columns of the HParams page; what training returned is that of the best epoch."""
+    api = _tensorboard().api_pb2
+    experiment = api.Experiment(time_created_secs=info["created"])
+    for key, distribution in info["space"].items():
+        experiment.hparam_infos.append(_hparam(key, **distribution["attributes"]))
+    for name in info["objective"]:
+        for tag, title in ((f"result/{name}", f"{name} at best"), (name, f"{name} at last")):
+            metric = api.MetricInfo(name=api.MetricName(tag=tag), display_name=title)
+            experiment.metric_infos.append(metric)
+    return _hparams_event(info["created"], "EXPERIMENT_TAG", experiment=experiment)
+
+
+def _hparam(key: str, choices: list[Any] | None = None, **ends: Any) -> Any:
+    """A column for a swept key, from the attributes of its Optuna distribution."""
+    api = _tensorboard().api_pb2
+    kinds = {_value(choice).WhichOneof("kind") for choice in choices or [0.0]}
+    if kinds == {"number_value"}:
+        column = api.HParamInfo(name=key, type=api.DATA_TYPE_FLOAT64)
+    elif kinds == {"bool_value"}:
+        column = api.HParamInfo(name=key, type=api.DATA_TYPE_BOOL)
+    else:
+        column = api.HParamInfo(name=key, type=api.DATA_TYPE_STRING)
+    if choices:
+        column.domain_discrete.values.extend([_value(choice) for choice in choices])
+    else:
+        column.domain_interval.min_value = ends["low"]
+        column.domain_interval.max_value = ends["high"]
+    return column
+
+
+def _value(value: Any) -> Any:
     tb = _tensorboard()
-    start = tb.SessionStartInfo(group_name=name, start_time_secs=time)
+    if isinstance(value, bool):
+        return tb.Value(bool_value=value)
+    if isinstance(value, int | float):
+        return tb.Value(number_value=value)
+    return tb.Value(string_value=str(value))
+
+
+def _session_start(time: float, name: str, params: dict[str, Any]) -> Any:
+    start = _tensorboard().SessionStartInfo(group_name=name, start_time_secs=time)
     for key, value in params.items():
-        if isinstance(value, bool):
-            start.hparams[key].bool_value = value
-        elif isinstance(value, int | float):
-            start.hparams[key].number_value = value
-        else:
-            start.hparams[key].string_value = str(value)
-    data = tb.HParamsPluginData(session_start_info=start)
-    return _session_event(time, tb.metadata.SESSION_START_INFO_TAG, data)
+        start.hparams[key].CopyFrom(_value(value))
+    return _hparams_event(time, "SESSION_START_INFO_TAG", session_start_info=start)
 
 
 def _session_end(result: Result) -> Any:
@@ -123,16 +227,15 @@ def _session_end(result: Result) -> Any:
     good = result.status not in FAILURES
     status = tb.api_pb2.STATUS_SUCCESS if good else tb.api_pb2.STATUS_FAILURE
     end = tb.SessionEndInfo(status=status, end_time_secs=result.ended)
-    data = tb.HParamsPluginData(session_end_info=end)
-    return _session_event(result.ended, tb.metadata.SESSION_END_INFO_TAG, data)
+    return _hparams_event(result.ended, "SESSION_END_INFO_TAG", session_end_info=end)
 
 
-def _session_event(time: float, tag: str, data: Any) -> Any:
+def _hparams_event(time: float, tag: str, **message: Any) -> Any:
     """An event that carries a message for the HParams page and no number."""
     tb = _tensorboard()
     summary = tb.Summary()
-    about = tb.metadata.create_summary_metadata(data)
-    summary.value.add(tag=tag, metadata=about, tensor=tb.metadata.NULL_TENSOR)
+    about = tb.metadata.create_summary_metadata(tb.HParamsPluginData(**message))
+    summary.value.add(tag=getattr(tb.metadata, tag), metadata=about, tensor=tb.metadata.NULL_TENSOR)
     return _event(time, summary=summary)
 
 
@@ -144,14 +247,25 @@ def _tensorboard() -> SimpleNamespace:
     module has it use its own stub.
     """
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
+    from google.protobuf.struct_pb2 import Value
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
+    from tensorboard.compat.proto.types_pb2 import DT_STRING
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+    from tensorboard.plugins.text import metadata as text_metadata
     from tensorboard.summary.writer.record_writer import RecordWriter
+    from tensorboard.util.tensor_util import make_tensor_proto
 
     return SimpleNamespace(
         Event=Event,
+        LegacyEventFileLoader=LegacyEventFileLoader,
+        Value=Value,
         Summary=Summary,
+        HistogramProto=HistogramProto,
+        DT_STRING=DT_STRING,
+        text_metadata=text_metadata,
+        make_tensor_proto=make_tensor_proto,
         RecordWriter=RecordWriter,
         HParamsPluginData=plugin_data_pb2.HParamsPluginData,
         SessionStartInfo=plugin_data_pb2.SessionStartInfo,

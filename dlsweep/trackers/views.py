@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dlsweep.rundir import Result, RunDir, StudyDir, write_atomically
-from dlsweep.trackers.base import State, Tracker, ViewLostError
+from dlsweep.trackers.base import Point, Readable, State, Tracker, ViewLostError
 from dlsweep.trackers.link import Link, Options
 
 #: Records told between two notes of the position.
@@ -108,6 +112,32 @@ class RunView:
             self._position.told = told
             self._position.save(self._file)
 
+    def differences(self, tracker: Tracker, parent: State, end: Result | None) -> list[str]:
+        """What the tracker holds otherwise than the run's folder; each as a sentence."""
+        if not isinstance(tracker, Readable):
+            return [f"{type(tracker).__name__} cannot be read back"]
+        position = _Position.load(self._file, self._link.options)
+        if not position.state:
+            return ["it was never told"]
+        try:
+            tracker.start(self._run, parent, position.state)
+        except ViewLostError as lost:
+            return [str(lost)]
+        truth = [(r.step, n, v) for r, _ in self._run.records() for n, v in r.metrics.items()]
+        found = _compare(truth, tracker.read(self._run, position.state))
+        if position.told != (asdict(end) if end else None):
+            found.append("how it ended was not told")
+        return found
+
+    def rebuild(self, tracker: Tracker, parent: State, end: Result | None) -> None:
+        """Removes the tracker's view and tells the run from its start."""
+        position = _Position.load(self._file, self._link.options)
+        if position.state and isinstance(tracker, Readable):
+            tracker.remove(self._run, position.state)
+        self._file.unlink(missing_ok=True)
+        self._position = None
+        self.update(tracker, parent, end, verify=True)
+
     def _start(self, tracker: Tracker, parent: State, position: _Position) -> _Position:
         try:
             tracker.start(self._run, parent, position.state)
@@ -123,3 +153,29 @@ class RunView:
             position.offset = batch[-1][1]
             position.save(self._file)
             self._link.told += len(batch)
+
+
+def _compare(truth: Iterable[Point], told: Iterable[Point]) -> list[str]:
+    """What is missing and what is too much, of the metrics that are in the truth.
+
+    Values count as equal when they are as floats of 32 bits, which is all that TensorBoard keeps;
+    MLflow's largest number, which stands there for infinity, is infinite then.
+    """
+    expected = Counter(map(_rounded, truth))
+    names = {name for _, name, _ in expected}
+    found = Counter(_rounded(point) for point in told if point[1] in names)
+    differences = []
+    for points, what in ((expected - found, "missing"), (found - expected, "not in the folder")):
+        if points:
+            step, name, value = min(points, key=lambda point: (point[0], point[1]))
+            differences.append(
+                f"{points.total()} of {expected.total()} values are {what}, "
+                f"the first {name}={value} at step {step}"
+            )
+    return differences
+
+
+def _rounded(point: Point) -> tuple[int, str, str]:
+    step, name, value = point
+    with np.errstate(over="ignore"):
+        return step, name, str(np.float32(value))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
+from dlsweep.errors import ConfigError
 from dlsweep.run import Run
 
 
@@ -27,3 +29,18 @@ class Trainer(ABC):
         Raises:
             Diverged: If a value that matters becomes NaN or infinite.
         """
+
+    def load_model(self, run: Run) -> Any:
+        """The trained model of a run, with its best checkpoint's weights, ready to predict.
+
+        Args:
+            run: Whose config says how the model is built.
+
+        Raises:
+            ConfigError: If this trainer cannot.
+            CheckpointError: If there is no checkpoint, or none that fits.
+        """
+        raise ConfigError(
+            f"{type(self).__qualname__} does not say how its models are loaded.\n"
+            f"Override load_model in it, and read {run.dir.checkpoints}"
+        )

@@ -61,6 +61,9 @@ class Callbacks(Callback):
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
         self._callbacks = list(callbacks)
 
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
     def begin(self, run: Run, model: Any) -> None:
         """Tells each what is trained, and that it begins."""
         for each in self._callbacks:

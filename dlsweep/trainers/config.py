@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from dlsweep.data.base import as_data
+from dlsweep.data.base import as_data, check_batch
 from dlsweep.errors import ConfigError, DataError, DlsweepError
 from dlsweep.run import Run
 
@@ -33,18 +33,19 @@ def check_least(name: str, value: int, least: int) -> None:
         raise ConfigError(f"training.{name}: Received {value}. Expected {least} or more.")
 
 
-def checked_callbacks(callbacks: Sequence[object], kind: type[T]) -> list[T]:
-    """The callbacks as a list, each of them of its kind.
+def checked_callbacks(callbacks: Sequence[object], *kinds: type[T]) -> list[T]:
+    """The callbacks as a list, each of them of one of the kinds.
 
     Raises:
         ConfigError: If one is something else.
     """
     for number, each in enumerate(callbacks):
-        if not isinstance(each, kind):
+        if not isinstance(each, kinds):
+            expected = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
             raise ConfigError(
                 f"training.callbacks[{number}]: Received {type(each).__module__}."
-                f"{type(each).__qualname__}. Expected a subclass of "
-                f"{kind.__module__}.{kind.__qualname__}, named by its _target_."
+                f"{type(each).__qualname__}. Expected a subclass of {expected}, "
+                "named by its _target_."
             )
     return cast(list[T], list(callbacks))
 
@@ -91,11 +92,13 @@ def fit_model_to_data(config: DictConfig, found: object) -> None:
 
     Raises:
         ConfigError: If they are of another shape than the data, or null and data that is not in
-            memory does not tell.
+            memory does not tell; or if a batch is larger than the training data.
         DataError: If there are more classes in the data.
     """
     data = as_data(found)
     facts = data.facts() if data else {}
+    if data and (batch_size := OmegaConf.select(config, "training.batch_size")):
+        check_batch(batch_size, len(data.train))
     for name in FACTS:
         key = f"model.{name}"
         stated = OmegaConf.select(config, key)

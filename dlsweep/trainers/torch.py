@@ -14,6 +14,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +41,7 @@ from dlsweep.trainers.config import (
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
 from dlsweep.trainers.saving import MidEpoch
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import State, moving_average
+from dlsweep.trainers.torch_state import State, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Measures = Mapping[str, Tensor]
@@ -188,6 +189,12 @@ class TorchTrainer(Trainer):
         """
         return built(run, "data", object)
 
+    def load_model(self, run: Run) -> nn.Module:
+        """The trained model of a run on the CPU, in evaluation mode, with its best weights."""
+        model = self.build_model(run)
+        load_weights(model, run.checkpoints.need_best())
+        return model.eval()
+
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
         """Measures the model on a batch.
 
@@ -210,14 +217,18 @@ class TorchTrainer(Trainer):
         return measures
 
     def validation_step(self, model: nn.Module, batch: Any) -> Measures:
-        """Measures the model, in evaluation mode, on a batch; logged as ``val/<name>``."""
+        """Measures the model, in evaluation mode, on a batch.
+
+        Logged as ``val/<name>``, and at the very end on the test data as ``test/<name>``.
+        """
         return self.training_step(model, batch)
 
     def fit(self, run: Run) -> dict[str, float]:
         """Trains, from the latest checkpoint if there is one, and saves as it goes.
 
         Returns:
-            The metrics of the best epoch.
+            The metrics of the best epoch; with test data, also how the model that is in memory at
+            the end, see :class:`EarlyStopping`, does on that.
 
         Raises:
             ConfigError: If the config cannot work on this machine, or with this data.
@@ -251,9 +262,9 @@ class TorchTrainer(Trainer):
                     means.keep(state.progress)
                     state.save(run, {})
                     if run.should_stop:
-                        return state.end()
+                        return self._finish(run, state, data.test)
             metrics |= means.read()
-            metrics |= self._validate(state, data.validation, epoch)
+            metrics |= self._measure(state.kept, state, data.validation, "val")
             run.log(metrics, step=epoch)
             is_best = self._end_epoch(state, metrics)
             saved = is_best or epoch % self.checkpoint_every == 0
@@ -261,12 +272,7 @@ class TorchTrainer(Trainer):
                 state.save(run, metrics)
         if not saved:
             state.save(run, metrics)
-        best = run.checkpoints.best()
-        if best and self.early_stopping.restore_best_weights:
-            state.restore_weights(best)
-        if state.progress.waited >= (self.early_stopping.patience or math.inf):
-            run.stop("stopped_early")
-        return state.end()
+        return self._finish(run, state, data.test)
 
     def _train(self, state: State, means: _Means, batches: Batches, epoch: int) -> Iterator[int]:
         """Trains on what is left of an epoch; yields how many steps of it are done after each."""
@@ -293,15 +299,35 @@ class TorchTrainer(Trainer):
             state.progress.steps += 1
             yield state.progress.steps
 
-    def _validate(self, state: State, batches: Batches, epoch: int) -> dict[str, float]:
-        means = _Means("val")
-        state.kept.eval()
+    def _measure(
+        self, model: nn.Module, state: State, batches: Batches, part: str
+    ) -> dict[str, float]:
+        means = _Means(part)
+        model.eval()
         with torch.no_grad():
-            for batch in batches.epoch(epoch):
+            for batch in batches.epoch(state.progress.epoch + 1):
                 with state.autocast:
-                    measures = _checked(self.validation_step(state.kept, batch))
+                    measures = _checked(self.validation_step(model, batch))
                 means.add(measures, size_of(batch), state.progress.batches)
         return means.read()
+
+    def _finish(self, run: Run, state: State, test: Batches | None) -> dict[str, float]:
+        """Has the model end as asked, and tests it unless the run goes on another time."""
+        metrics = state.progress.best
+        if run.stop_reason is None:
+            best = run.checkpoints.best()
+            last = state.kept
+            if best and self.early_stopping.restore_best_weights:
+                state.restore_weights(best)
+                last = state.model
+            if test:
+                tested = self._measure(last, state, test, "test")
+                run.log(tested, step=state.progress.epoch)
+                metrics = {**metrics, **tested}
+            if state.progress.waited >= (self.early_stopping.patience or math.inf):
+                run.stop("stopped_early")
+        state.callbacks.on_train_end(metrics)
+        return metrics
 
     def _end_epoch(self, state: State, metrics: Mapping[str, float]) -> bool:
         """Takes the scheduler's step, notes the epoch; returns whether it is the best."""
@@ -328,7 +354,7 @@ class TorchTrainer(Trainer):
         return progress.epoch >= self.epochs or progress.waited >= (patience or math.inf)
 
     def _device(self) -> torch.device:
-        has_gpu = self.device != "cpu" and torch.cuda.is_available()
+        has_gpu = use_gpu(self.device != "cpu")
         if self.device == "gpu" and not has_gpu:
             raise ConfigError(
                 "training.device: Received 'gpu', and PyTorch sees none here.\n"
@@ -427,3 +453,13 @@ def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
             f"{list(targets.shape)}. Expected equal shapes for 'mse'."
         )
     return functional.mse_loss(outputs, targets)
+
+
+def use_gpu(wanted: bool) -> bool:
+    """Whether there is a GPU to use."""
+    return wanted and torch.cuda.is_available()
+
+
+def profiler(folder: Path, first: int, last: int) -> Callback:  # noqa: ARG001 - Keras's TensorFlow needs it
+    """Traces batches; see :class:`Profiler`."""
+    return Profiler(first, last)

@@ -120,14 +120,9 @@ class State:
             collections.deque(itertools.islice(steps, self.progress.steps), maxlen=0)
             _restore_random_state(self.random, self.device)
 
-    def end(self) -> dict[str, float]:
-        """Tells the callbacks that training has ended; returns the metrics of the best epoch."""
-        self.callbacks.on_train_end(self.progress.best)
-        return self.progress.best
-
     def restore_weights(self, checkpoint: Checkpoint) -> None:
         """Takes over the weights that a checkpoint kept, and nothing else."""
-        self.model.load_state_dict(_load(checkpoint)["model"])
+        load_weights(self.model, checkpoint)
 
     def _parts(self) -> dict[str, Any]:
         parts = {
@@ -151,6 +146,18 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """
     follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Gives a model the weights that a checkpoint kept.
+
+    Raises:
+        CheckpointError: If they are those of another model.
+    """
+    try:
+        model.load_state_dict(_load(checkpoint)["model"])
+    except (OSError, KeyError, RuntimeError, UnpicklingError) as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit this model: {error}") from None
 
 
 def _load(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import os
@@ -12,13 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dlsweep import mirror
 from dlsweep.rundir import Result, RunDir
+from dlsweep.trackers.wandb import read_offline
 
 pytestmark = [
     pytest.mark.slow,
@@ -85,7 +87,7 @@ class MLflow:
         with sqlite3.connect(self.database) as connection:
             trials = connection.execute(
                 "SELECT r.name, r.run_uuid FROM runs r JOIN tags t USING (run_uuid)"
-                " WHERE t.key = 'mlflow.parentRunId'"
+                " WHERE t.key = 'mlflow.parentRunId' AND r.lifecycle_stage = 'active'"
             ).fetchall()
             rows = {
                 name: connection.execute(
@@ -104,10 +106,56 @@ class MLflow:
             file.unlink()
 
 
-Kind = Lines | TensorBoard | MLflow
+class Wandb:
+    def __init__(self, folder: Path) -> None:
+        self.options = {
+            "_target_": "dlsweep.trackers.wandb.WandbTracker",
+            "project": "p",
+            "mode": "offline",
+        }
+
+    def read(self, study: Path) -> Points:
+        names = {RunDir(path).info().id: path.name for path in (study / "trials").iterdir()}
+        points: Points = {}
+        for folder in (study / "wandb").glob("offline-run-*"):
+            told = points.setdefault(names[folder.name.split("-")[3]], [])
+            told += self._read_one(folder)
+        return {name: sorted(told) for name, told in points.items()}
+
+    def _read_one(self, folder: Path) -> Iterator[tuple[int, str, float]]:
+        for record in read_offline(folder):
+            if record["type"] == "history":
+                row = record["history"]["item"]
+                names = (name for name in row if name != "step" and not name.startswith("_"))
+                yield from ((row["step"], name, float(row[name])) for name in names)
+
+    def delete(self, study: Path) -> None:
+        shutil.rmtree(study / "wandb")
 
 
-@pytest.fixture(params=[Lines, TensorBoard, MLflow], ids=["lines", "tensorboard", "mlflow"])
+class CSV:
+    def __init__(self, folder: Path) -> None:
+        self.options = {"_target_": "dlsweep.trackers.csv.CSVTracker"}
+
+    def read(self, study: Path) -> Points:
+        return {file.stem: self._read_one(file) for file in (study / "csv").glob("*.csv")}
+
+    def _read_one(self, file: Path) -> list[tuple[int, str, float]]:
+        with file.open() as lines:
+            table = list(csv.DictReader(lines))
+        return sorted((int(row["step"]), row["metric"], float(row["value"])) for row in table)
+
+    def delete(self, study: Path) -> None:
+        shutil.rmtree(study / "csv")
+
+
+Kind = Lines | TensorBoard | MLflow | Wandb | CSV
+
+
+@pytest.fixture(
+    params=[Lines, TensorBoard, MLflow, Wandb, CSV],
+    ids=["lines", "tensorboard", "mlflow", "wandb", "csv"],
+)
 def tracker(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Kind:
@@ -303,3 +351,33 @@ def test_a_view_that_was_deleted_is_rebuilt(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(OWN_TRACKERS), os.getcwd()])}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     _assert_each_once(tracker, study)
+
+
+def test_what_differs_is_found_and_mended(
+    tracker: Kind, study: Path, make_run: Callable[..., RunDir]
+) -> None:
+    if isinstance(tracker, Lines):
+        pytest.skip("a tracker need not be readable")
+    more, less, same = _trials(make_run, 3)
+    for run in (more, less, same):
+        _train(run, records=4)
+    mirror.sync(study)
+    assert list(mirror.differences(study)) == []
+    _edit_as_if_told(more, lambda lines: [*lines, lines[0].replace('"step": 0', '"step": 9')])
+    _edit_as_if_told(less, lambda lines: lines[:3])
+    for repair in (False, True):
+        found = list(mirror.differences(study, repair=repair))
+        assert [line.partition(",")[0] for line in found] == [
+            "0000 in kind: 2 of 10 values are missing",
+            "0001 in kind: 2 of 6 values are not in the folder",
+        ]
+    assert list(mirror.differences(study)) == []
+    _assert_each_once(tracker, study)
+
+
+def _edit_as_if_told(run: RunDir, edit: Callable[[list[str]], list[str]]) -> None:
+    """Changes the truth behind the mirror's back."""
+    run.records_file.write_text("".join(edit(run.records_file.read_text().splitlines(True))))
+    position = json.loads(run.mirror_file("kind").read_text())
+    position["offset"] = run.records_file.stat().st_size
+    run.mirror_file("kind").write_text(json.dumps(position))

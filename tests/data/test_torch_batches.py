@@ -135,6 +135,19 @@ def test_training_images_are_augmented_from_epoch_to_epoch_and_others_never():
     assert torch.equal(torch.cat(seen(data.validation, 1)), torch.from_numpy(images))
 
 
+def test_pixels_that_are_too_large_as_floats_give_the_same_bits(monkeypatch):
+    random = np.random.default_rng(0)
+    split = Split(random.integers(0, 256, (10, 3, 6, 6), dtype=np.uint8), Y)
+    split.inputs.flags.writeable = False  # as in the cache
+    found = Data(split, split, mean=random.random((3, 1, 1)), std=random.random((3, 1, 1)) + 0.1)
+    as_floats = prepare(found, 4, 0, CPU)
+    monkeypatch.setattr("dlsweep.data.torch._MOST_FLOATS", 0)
+    as_pixels = prepare(found, 4, 0, CPU)
+    for part in ("train", "validation"):
+        one, other = (torch.cat(seen(getattr(data, part), 1)) for data in (as_floats, as_pixels))
+        assert torch.equal(one, other)
+
+
 class Noise(Dataset):
     """Draws from all three libraries, wherever it is read."""
 

@@ -146,12 +146,31 @@ def test_a_folder_without_runs_is_refused(tmp_path):
 
 def test_two_mirrors_of_a_study_do_not_meet(study, lines, monkeypatch):
     monkeypatch.setattr(mirror, "_LOCK_PATIENCE", 0.2)
-    lock = Lock(study / "mirror" / "lock")
+    lock = Lock(study / "mirror" / "lines.lock")
     assert lock.acquire()
-    with pytest.raises(StudyLockedError, match=f"mirrored by process {os.getpid()}"):
+    with pytest.raises(StudyLockedError, match=f"mirrored to lines by process {os.getpid()}"):
         mirror.sync(study)
     lock.release()
     assert mirror.sync(study) == {"lines": 0}
+
+
+def test_another_tracker_can_be_told_while_a_mirror_is_at_work(
+    study, options, make_run, train, told, follow, tmp_path
+):
+    train(make_run(), range(3), "completed")
+    process = follow(study)
+    process.news()
+    (tmp_path / "more").mkdir()
+    more = {**options, "folder": str(tmp_path / "more")}
+    assert mirror.sync(study, ["more"], added={"more": more}) == {"more": 3}
+    assert mirror.sync(study, ["more"], added={"more": more}) == {"more": 0}
+    assert process.close() == (0, "")
+    assert told("0000") == [0, 1, 2]
+
+
+def test_a_tracker_that_cannot_be_read_back_is_said(study, make_run, train):
+    train(make_run(), range(3), "completed")
+    assert list(mirror.differences(study)) == ["0000 in lines: LineTracker cannot be read back"]
 
 
 def test_a_failing_tracker_does_not_hold_up_another(
@@ -200,7 +219,7 @@ def test_following_finds_new_runs_and_ends_when_input_closes(
     process.news()
     until(lambda: told("0000") == [0, 1])
     train(run, range(2, 3), "completed")
-    train(make_run(name="0001"), range(4), "failed")
+    train(make_run(name="0001"), range(4), "crashed")
     until(lambda: (told("0000"), told("0001")) == ([0, 1, 2], [0, 1, 2, 3]))
     train(make_run(name="0002"), range(5), "completed")
     assert process.close() == (0, "")

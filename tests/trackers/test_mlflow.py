@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -319,3 +320,51 @@ def test_making_and_checking_one_imports_no_mlflow(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_images_histograms_texts_and_tables_are_artifacts_that_replace_themselves(
+    tracker, client, rich_run, tmp_path
+):
+    run, records = rich_run
+    state = begin(tracker, run)
+    for _ in range(2):
+        tracker.log(run, records, state)
+    run_id = state["run_id"]
+    paths = {
+        artifact.path
+        for kind in ("images", "histograms", "texts", "tables")
+        for artifact in client.list_artifacts(run_id, kind)
+    }
+    stem = next(path for path in paths if path.endswith(".png")).removesuffix(".png")
+    assert stem.startswith("images/val~examples+step+1+timestamp+")
+    assert paths == {
+        f"{stem}.png",
+        f"{stem}+compressed.webp",
+        "histograms/weights-00000001.json",
+        "texts/sample-00000001.txt",
+        "tables/wrong-00000001.json",
+    }
+    table = mlflow_table(client, run_id, "tables/wrong-00000001.json")
+    assert table == [{"id": 3, "label": "a|b"}, {"id": 4, "label": None}]
+    assert client.get_run(run_id).data.tags["mlflow.loggedImages"] == "True"
+    assert list(client.get_run(run_id).data.metrics) == ["val/loss"]
+
+
+def mlflow_table(client, run_id, path):
+    """A table as MLflow reads it itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        frame = client._read_from_file(client.download_artifacts(run_id, path, folder))
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def test_a_new_database_is_made_without_a_word(tmp_path):
+    code = (
+        "import sys\n"
+        "from dlsweep.trackers.mlflow import MLflowTracker\n"
+        "tracker = MLflowTracker(sys.argv[1])\n"
+        "tracker.preload()\n"
+        "tracker._client.search_experiments()\n"
+    )
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/mlflow.db"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

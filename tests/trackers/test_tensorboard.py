@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
 
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from dlsweep.rundir import Record, Result
+from dlsweep.rundir import Record, Result, StudyDir
 from dlsweep.trackers.base import ViewLostError
 from dlsweep.trackers.tensorboard import TensorBoardTracker
 
@@ -81,7 +83,7 @@ def test_a_shortened_file_is_said_to_be_lost(make_run):
 def test_the_hparams_page_lists_params_objective_and_status(make_run):
     from tensorboard.plugins.hparams import api_pb2
 
-    ended = [("completed", 0.5, "adam"), ("failed", 0.25, "sgd")]
+    ended = [("completed", 0.5, "adam"), ("crashed", 0.25, "sgd")]
     for number, (status, lr, optimizer) in enumerate(ended):
         params = {"lr": lr, "training/optimizer": optimizer, "nesterov": True}
         run = make_run(name=f"{number:04d}", params=params)
@@ -106,6 +108,35 @@ def test_the_hparams_page_lists_params_objective_and_status(make_run):
         (0.5, "adam", True, "STATUS_SUCCESS", [0.5]),
         (0.25, "sgd", True, "STATUS_FAILURE", [0.25]),
     ]
+
+
+def test_the_hparams_page_of_a_study_shows_its_space_and_the_objective_alone(make_run):
+    run = make_run(params={"lr": 0.01, "optimizer": "adam", "seed": 1})
+    space = {
+        "lr": FloatDistribution(1e-4, 0.1, log=True),
+        "optimizer": CategoricalDistribution(["adam", "sgd"]),
+        "seed": CategoricalDistribution([1, 2]),
+    }
+    about = {key: json.loads(distribution_to_json(one)) for key, one in space.items()}
+    info = {"created": 100.0, "space": about, "objective": ["val/loss"]}
+    for _ in range(2):
+        TensorBoardTracker().log_study(StudyDir(run.path.parents[1]), info, {})
+    told = [Record(1, 1.0, {"val/loss": 0.25, "a": 1.0}), Record(2, 2.0, {"val/loss": 0.5})]
+    tell(run, told, Result("completed", metrics={"val/loss": 0.25}, ended=9.0))
+    experiment, (group,) = hparams_page(run.path.parents[1] / "tensorboard")
+    lr, optimizer, seed = experiment.hparam_infos
+    assert (lr.name, lr.domain_interval.min_value, lr.domain_interval.max_value) == (
+        "lr",
+        1e-4,
+        0.1,
+    )
+    assert [value.string_value for value in optimizer.domain_discrete.values] == ["adam", "sgd"]
+    assert [value.number_value for value in seed.domain_discrete.values] == [1.0, 2.0]
+    assert [info.display_name for info in experiment.metric_infos] == [
+        "val/loss at best",
+        "val/loss at last",
+    ]
+    assert [metric.value for metric in group.metric_values] == [0.25, 0.5]
 
 
 def hparams_page(logdir):
@@ -140,3 +171,24 @@ def test_making_and_checking_one_imports_no_tensorboard():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_images_histograms_texts_and_tables_are_shown_as_such(rich_run):
+    run, records = rich_run
+    tell(run, records)
+    events = read(run.path.parents[1] / "tensorboard" / "0000")
+    assert events.Tags()["scalars"] == ["val/loss"]
+    (image,) = events.Images("val/examples")
+    assert (image.step, image.width, image.height) == (1, 6, 4)
+    assert image.encoded_image_string == run.media_file("val/examples", 1).read_bytes()
+    (histogram,) = events.Histograms("weights")
+    value = histogram.histogram_value
+    assert (value.num, value.sum, value.min, value.max) == (4.0, 5.0, 0.0, 3.0)
+    texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0] for tag in ("sample", "wrong")}
+    assert texts == {
+        "sample": b"once upon",
+        "wrong": rb"""| id | label |
+| --- | --- |
+| 3 | a\|b |
+| 4 | None |""",
+    }

@@ -24,6 +24,8 @@ SGD = functools.partial(torch.optim.SGD, lr=0.1)
 POINTS = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
 CLASSES = (POINTS[:, 0] > 0).astype(np.int64)
 
+OTHERS = POINTS[::-1].copy() + 0.1, CLASSES[::-1].copy()
+
 
 class Points(TorchTrainer):
     def __init__(self, *args, batch_size: int = 60, **kwargs) -> None:
@@ -153,6 +155,27 @@ def test_the_model_ends_with_the_best_weights_or_the_last(
     expected = saved(folder, 2 if restore else 3)["model"]
     assert all(torch.equal(value, expected[name]) for name, value in recorder.weights.items())
     assert not torch.equal(*(saved(folder, step)["model"]["layers.1.weight"] for step in (2, 3)))
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_the_best_model_is_tested_at_the_very_end(
+    make_run: Callable[..., RunDir], ema_decay: float | None
+) -> None:
+    class Tested(Points):
+        def build_data(self, run: Run) -> object:
+            return {**dict.fromkeys(("train", "validation"), (POINTS, CLASSES)), "test": OTHERS}
+
+    folder, stopped = make_run(), make_run(name="0001")
+    metrics = fit(folder, Tested(SGD, epochs=2, ema_decay=ema_decay))
+    model = MLP([2], 2, hidden=4)
+    model.load_state_dict(saved(folder, int(metrics["epoch"]))["model"])
+    points, classes = map(torch.from_numpy, OTHERS)
+    loss = nn.functional.cross_entropy(model(points), classes)
+    assert metrics["test/loss"] == pytest.approx(loss.item(), rel=1e-5)
+    (*_, (last, _)) = folder.records()
+    assert last.metrics == {name: metrics[name] for name in ("test/loss", "test/accuracy")}
+    interrupted = fit(stopped, Tested(SGD, epochs=2, callbacks=[Counter(stop_at=1)]))
+    assert not any(name.startswith("test/") for name in interrupted)
 
 
 def test_what_a_callback_remembers_goes_on_with_the_run(make_run: Callable[..., RunDir]) -> None:

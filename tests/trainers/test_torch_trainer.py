@@ -559,3 +559,14 @@ def test_data_without_a_batch_is_refused(fit):
 def test_a_config_that_cannot_work_says_where(fit, config: dict, error: type, message: str):
     with pytest.raises(error, match=message):
         fit(TorchTrainer(SGD), config=config)
+
+
+def test_data_that_is_not_in_memory_cannot_tell_the_model_its_shapes(fit):
+    class Streamed(TorchTrainer):
+        def build_data(self, run: Run) -> object:
+            points = TensorDataset(torch.zeros(4, 2), torch.zeros(4))
+            return {"train": points, "validation": points}
+
+    model = {"_target_": "dlsweep.models.torch.MLP", "hidden": 4, "classes": 2}
+    with pytest.raises(ConfigError, match=r"model\.input_shape: a value is needed"):
+        fit(Streamed(SGD), config={"model": {**model, "input_shape": None}})

@@ -1,0 +1,226 @@
+"""Batches for Keras, from arrays in memory or what ``fit`` takes anyway.
+
+The order of the examples is a function of the seed and the epoch alone, so that a run that goes
+on in another process sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from dlsweep.data.augmentation import Augmentation
+from dlsweep.data.base import Array, Split, as_data, check_batch, normalised
+from dlsweep.data.loader import Loader
+from dlsweep.errors import DataError
+
+_NO_WORKERS = Loader()
+
+
+class Batches:
+    """What is passed over once an epoch.
+
+    Args:
+        source: What ``fit`` takes as ``x``, and what yields (inputs, targets).
+
+    Attributes:
+        source: As above.
+        examples: How many examples there are; None if that is not known beforehand.
+    """
+
+    examples: int | None = None
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yields the batches, for a training loop of one's own."""
+        if isinstance(self.source, keras.utils.PyDataset):
+            return (self.source[number] for number in range(len(self.source)))
+        return iter(self.source)
+
+    def begin(self, epoch: int) -> None:
+        """Arranges an epoch; a source of others arranges itself."""
+
+    def spec(self) -> Any:
+        """The shapes and types of a batch, as symbolic tensors."""
+        like = getattr(self.source, "element_spec", None) or self.source[0]
+
+        def symbolic(each: Any) -> keras.KerasTensor:
+            dtype = keras.backend.standardize_dtype(each.dtype)
+            return keras.KerasTensor((None, *each.shape[1:]), dtype)
+
+        return keras.tree.map_structure(symbolic, like)
+
+
+class ArrayBatches(Batches):
+    """Batches of arrays.
+
+    Args:
+        inputs: Shape [examples, ...], or several such arrays by name.
+        targets: Shape [examples, ...].
+        size: The examples of a batch.
+        seed: Of the order and the augmentation; None keeps the order that is.
+        augmentation: Of the inputs; nothing is done unless there is a seed.
+        prefetch: Batches that are held ready.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        targets: Array,
+        size: int,
+        seed: int | None = None,
+        augmentation: Augmentation | None = None,
+        prefetch: int = 2,
+    ) -> None:
+        self.examples: int = len(targets)
+        self._shape = np.shape(inputs)
+        self._seed = seed
+        self._augmentation = augmentation
+        first = () if seed is None else self._arrangement(seed, 1)
+        if keras.config.backend() == "tensorflow":
+            from dlsweep.data.tensorflow import Pipeline
+
+            pipeline = Pipeline(inputs, targets, size, prefetch, first)
+            self._arrange, source = pipeline.arrange, pipeline.dataset
+        else:
+            source = _Slices(inputs, targets, size, first)
+            self._arrange = source.arrange
+        super().__init__(source)
+
+    def begin(self, epoch: int) -> None:
+        """Arranges an epoch."""
+        if self._seed is not None:
+            self._arrange(self._arrangement(self._seed, epoch))
+
+    def _arrangement(self, seed: int, epoch: int) -> tuple[Array, ...]:
+        order = np.random.default_rng((seed, epoch)).permutation(self.examples)
+        if not self._augmentation:
+            return (order,)
+        moves = self._augmentation.draw(seed, epoch, self._shape)
+        return (order, *moves.origins(np.arange(self.examples)))
+
+
+class _Slices(keras.utils.PyDataset):
+    """Arrays cut into batches, for the backends that have no pipeline of their own."""
+
+    def __init__(
+        self, inputs: Any, targets: Array, size: int, arrangement: tuple[Array, ...]
+    ) -> None:
+        super().__init__()
+        self._arrays = inputs, targets
+        self._size = size
+        self.arrange(arrangement)
+
+    def arrange(self, arrangement: tuple[Array, ...]) -> None:
+        self._arrangement = arrangement
+
+    def __len__(self) -> int:
+        return -(-len(self._arrays[1]) // self._size)
+
+    def __getitem__(self, number: int) -> Any:
+        rows: Any = slice(number * self._size, (number + 1) * self._size)
+        if self._arrangement:
+            rows = self._arrangement[0][rows]
+        inputs, targets = keras.tree.map_structure(lambda array: array[rows], self._arrays)
+        for axis, origin in zip((-2, -1), self._arrangement[1:], strict=False):
+            inputs = np.take_along_axis(inputs, origin[rows], axis)
+        return inputs, targets
+
+
+@dataclass(frozen=True)
+class KerasData:
+    """A data set, ready to train on.
+
+    Attributes:
+        train: In another order each epoch.
+        validation: In the same order each epoch.
+        test: Likewise, if it was set apart.
+        record: What the run notes down about it, as plain JSON values.
+    """
+
+    train: Batches
+    validation: Batches
+    test: Batches | None
+    record: dict[str, Any]
+
+    def one_batch(self) -> KerasData:
+        """The first training batch alone, as training and as validation data."""
+        inputs, targets = keras.tree.map_structure(np.asarray, next(iter(self.train)))
+        only = ArrayBatches(inputs, targets, len(targets))
+        return KerasData(only, only, None, self.record)
+
+
+def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORKERS) -> KerasData:
+    """Makes batches of whatever ``data._target_`` returned.
+
+    Args:
+        found: A :class:`dlsweep.data.Data`, or a dict with ``train`` and ``validation`` (and
+            maybe ``test``), each of them a pair of arrays (inputs, targets), or a
+            ``tf.data.Dataset`` or ``PyDataset`` of batches. A ``PyDataset`` has its own workers.
+        batch_size: The examples of a batch; what yields batches has its own.
+        seed: Of the order of the training examples.
+        loader: How far to read ahead.
+
+    Raises:
+        ConfigError: If a batch is larger than the training data.
+        DataError: If it is something else.
+    """
+    data = as_data(found)
+    if data:
+        check_batch(batch_size, len(data.train))
+        parts: Mapping[str, object] = vars(data)
+        record = {**data.record, **data.facts()}
+    elif isinstance(found, Mapping) and {"train", "validation"} <= found.keys():
+        parts, record = found, {}
+    else:
+        raise DataError(
+            f"data: Received {_described(found)}.\n"
+            "Expected a dlsweep.data.Data, or a dict with 'train' and 'validation'."
+        )
+
+    def batches(name: str) -> Batches:
+        part, is_train = parts[name], name == "train"
+        if isinstance(part, tuple) and len(part) == 2:
+            part = Split(np.asarray(part[0]), np.asarray(part[1]))
+        if isinstance(part, Split):
+            return ArrayBatches(
+                data.normalise(part.inputs) if data else normalised(part.inputs),
+                _typed(part.targets),
+                batch_size,
+                seed if is_train else None,
+                data.augmentation if data else None,
+                loader.prefetch,
+            )
+        if isinstance(part, keras.utils.PyDataset) or hasattr(part, "element_spec"):
+            return Batches(part)
+        raise DataError(
+            f"data[{name!r}]: Received {_described(part)}.\n"
+            "Expected a pair of arrays (inputs, targets), a tf.data.Dataset or a PyDataset."
+        )
+
+    train, validation = batches("train"), batches("validation")
+    test = None if parts.get("test") is None else batches("test")
+    examples = {"train": train.examples, "validation": validation.examples}
+    if test:
+        examples["test"] = test.examples
+    shape = keras.tree.map_structure(lambda each: list(each.shape[1:]), train.spec()[0])
+    record = {"examples": examples, "input_shape": shape, **record}
+    return KerasData(train, validation, test, record)
+
+
+def _typed(targets: Array) -> Array:
+    if targets.dtype.kind not in "fiub":
+        raise DataError(f"targets: Received the type {targets.dtype}. Expected float or int.")
+    return targets.astype(np.float32 if targets.dtype.kind == "f" else np.int64)
+
+
+def _described(found: object) -> str:
+    if isinstance(found, Mapping):
+        return f"a dict with {', '.join(map(repr, found)) or 'nothing in it'}"
+    return f"{type(found).__module__}.{type(found).__qualname__}"

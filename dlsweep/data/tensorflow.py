@@ -1,0 +1,63 @@
+"""A TensorFlow input pipeline over arrays in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dlsweep.data.base import Array
+
+#: The positions of the examples in their order; and, if images are moved, where the pixels of each
+#: come from, along its height and its width, as :class:`dlsweep.data.augmentation.Moves` has it.
+Arrangement = tuple[Array, ...]
+
+
+class Pipeline:
+    """Arrays cut into batches: one operation a batch, and none an example.
+
+    Args:
+        inputs: Shape [examples, ...], or several such arrays by name.
+        targets: Shape [examples, ...].
+        size: The examples of a batch; the last may be smaller.
+        prefetch: Batches that are held ready.
+        arrangement: The first; an empty one keeps the order that is, and the images.
+
+    Attributes:
+        dataset: Yields (inputs, targets).
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        targets: Array,
+        size: int,
+        prefetch: int,
+        arrangement: Arrangement,
+    ) -> None:
+        self._size = size
+        with tf.device("CPU"):  # where pipelines run
+            self._arrays = tf.nest.map_structure(tf.constant, (inputs, targets))
+            self._arrangement = [tf.Variable(array, trainable=False) for array in arrangement]
+        starts = tf.data.Dataset.range(0, len(targets), np.int64(size))
+        self.dataset = starts.map(self._batch).prefetch(prefetch)
+
+    def arrange(self, arrangement: Arrangement) -> None:
+        """Arranges the passes that begin from now on."""
+        for variable, array in zip(self._arrangement, arrangement, strict=True):
+            variable.assign(array)
+
+    def _batch(self, start: Any) -> Any:
+        rows = slice(start, start + self._size)
+        if not self._arrangement:
+            return tf.nest.map_structure(lambda array: array[rows], self._arrays)
+        order, *origins = self._arrangement
+        chosen = order[rows]
+        inputs, targets = tf.nest.map_structure(
+            lambda array: tf.gather(array, chosen), self._arrays
+        )
+        for axis, origin in zip((-2, -1), origins, strict=False):
+            indices = tf.reshape(tf.gather(origin, chosen), (-1, inputs.shape[axis]))
+            inputs = tf.gather(inputs, indices, axis=axis, batch_dims=1)
+        return inputs, targets

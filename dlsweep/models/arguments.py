@@ -1,0 +1,53 @@
+"""Checks of what models of every framework are given."""
+
+from __future__ import annotations
+
+from dlsweep.errors import ConfigError
+
+
+def check_positive(**sizes: list[int]) -> None:
+    """Raises ConfigError if a size is not above 0; by the name of its argument."""
+    for name, values in sizes.items():
+        if not all(value > 0 for value in values):
+            raise ConfigError(
+                f"model.{name}: Received {', '.join(map(str, values))}. "
+                "Expected whole numbers above 0."
+            )
+
+
+def check_dropout(dropout: float) -> None:
+    """Raises ConfigError if a share of activations is none."""
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"model.dropout: Received {dropout}. Expected 0 or more, and below 1.")
+
+
+def check_activation(activation: str, valid: tuple[str, ...]) -> None:
+    """Raises ConfigError if an activation is none of those that there are."""
+    if activation not in valid:
+        raise ConfigError(
+            f"model.activation: Received {activation!r}. Expected one of {', '.join(valid)}."
+        )
+
+
+def pooled(input_shape: list[int], blocks: int) -> tuple[int, int]:
+    """The height and width of an image that remain behind blocks that each halve it.
+
+    Args:
+        input_shape: [channels, height, width].
+        blocks: How many.
+
+    Raises:
+        ConfigError: If nothing remains, or there is no block.
+    """
+    if len(input_shape) != 3:
+        raise ConfigError(
+            f"model.input_shape: Received {list(input_shape)}. Expected [channels, height, width]."
+        )
+    height, width = (size >> blocks for size in input_shape[1:])
+    if not blocks or not height or not width:
+        raise ConfigError(
+            f"model.channels: Received {blocks} blocks for images of "
+            f"{input_shape[1]} by {input_shape[2]} pixels. Expected 1 to "
+            f"{min(input_shape[1:]).bit_length() - 1}, since each halves the image."
+        )
+    return height, width

@@ -1,0 +1,1 @@
+"""Optimizers under PyTorch's names, a module for each framework that has others."""

@@ -1,0 +1,161 @@
+"""Schedules of a Keras optimizer's learning rate, under PyTorch's names and with its meaning.
+
+Each takes a step at an epoch's end. A schedule of Keras's own, which takes one at each batch, goes
+into the optimizer as its ``learning_rate`` instead.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from dlsweep.errors import ConfigError
+
+
+class Scheduler(ABC):
+    """Sets an optimizer's learning rate.
+
+    Args:
+        optimizer: A Keras optimizer with a plain number as its learning rate.
+
+    Raises:
+        ConfigError: If it has a schedule of its own.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        try:
+            self.base_lr = optimizer.learning_rate = float(optimizer.learning_rate)
+        except TypeError:
+            raise ConfigError(
+                "training.scheduler: Received one for an optimizer whose learning_rate is a "
+                "schedule already. Expected one of the two.  Type  training/scheduler=null"
+            ) from None
+        self.epoch = 0
+
+    def step(self, monitored: float) -> None:
+        """Ends an epoch, with the value of the monitored metric."""
+        self.epoch += 1
+        self._optimizer.learning_rate = self._next(monitored)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for a checkpoint; the learning rate is the optimizer's."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what a checkpoint holds."""
+        vars(self).update(state)
+
+    @abstractmethod
+    def _next(self, monitored: float) -> float:
+        """The learning rate of the epoch that follows."""
+
+
+class StepLR(Scheduler):
+    """Multiplies the learning rate at every so many epochs.
+
+    Args:
+        optimizer: Whose learning rate.
+        step_size: How many epochs.
+        gamma: The factor.
+    """
+
+    def __init__(self, optimizer: Any, step_size: int, gamma: float = 0.1) -> None:
+        super().__init__(optimizer)
+        self.step_size = step_size
+        self.gamma = gamma
+
+    def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
+        return float(self.base_lr * self.gamma ** (self.epoch // self.step_size))
+
+
+class CosineAnnealingLR(Scheduler):
+    """Lowers the learning rate along half a cosine (Loshchilov and Hutter, 2017).
+
+    Args:
+        optimizer: Whose learning rate.
+        T_max: After how many epochs it is lowest.
+        eta_min: How low.
+    """
+
+    def __init__(self, optimizer: Any, T_max: int, eta_min: float = 0.0) -> None:  # noqa: N803
+        super().__init__(optimizer)
+        self.t_max = T_max
+        self.eta_min = eta_min
+
+    def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
+        share = (1 + math.cos(math.pi * self.epoch / self.t_max)) / 2
+        return float(self.eta_min + (self.base_lr - self.eta_min) * share)
+
+
+class LambdaLR(Scheduler):
+    """Multiplies the learning rate at the start by a function of the epoch.
+
+    Args:
+        optimizer: Whose learning rate.
+        lr_lambda: The factor in an epoch, counted from 0.
+    """
+
+    def __init__(self, optimizer: Any, lr_lambda: Callable[[int], float]) -> None:
+        super().__init__(optimizer)
+        self._factor = lr_lambda
+        optimizer.learning_rate = self._next(0.0)
+
+    def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
+        return float(self.base_lr * self._factor(self.epoch))
+
+
+class ReduceLROnPlateau(Scheduler):
+    """Multiplies the learning rate once the monitored metric no longer improves.
+
+    Args:
+        optimizer: Whose learning rate.
+        mode: Whether more (``max``) or less (``min``) of the metric is better.
+        factor: What to multiply with.
+        patience: How many epochs without improvement to allow.
+        threshold: What an improvement must exceed, relative to the best.
+        cooldown: How many epochs after a reduction not to count.
+        min_lr: How low the learning rate may become.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        mode: Literal["min", "max"] = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__(optimizer)
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.best: float | None = None
+        self.waited = 0
+        self.cooling = 0
+
+    def _next(self, monitored: float) -> float:
+        rate = float(self._optimizer.learning_rate)
+        self.waited += 1
+        if self._is_better(monitored):
+            self.best, self.waited = monitored, 0
+        if self.cooling:
+            self.cooling, self.waited = self.cooling - 1, 0
+        if self.waited > self.patience:
+            self.cooling, self.waited = self.cooldown, 0
+            return max(rate * self.factor, self.min_lr)
+        return rate
+
+    def _is_better(self, value: float) -> bool:
+        if self.best is None:
+            return True
+        if self.mode == "max":
+            return value > self.best * (1 + self.threshold)
+        return value < self.best * (1 - self.threshold)

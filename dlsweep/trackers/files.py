@@ -1,0 +1,51 @@
+"""Views that are files beside the runs: where they lie, and appending to them exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from dlsweep.rundir import RunDir
+from dlsweep.trackers.base import State, ViewLostError
+
+
+def beside(run: RunDir, tool: str) -> Path:
+    """The folder of a tool's files: the study's for a trial, or else the run's own."""
+    is_trial = run.info().number is not None
+    return (run.path.parent.parent if is_trial else run.path) / tool
+
+
+def begin(path: Path, state: State) -> None:
+    """Makes an empty file; the state keeps its size from now on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    state["size"] = 0
+
+
+def require(path: Path, state: State) -> None:
+    """Sees that a file still holds what was written.
+
+    Raises:
+        ViewLostError: If it is gone or shorter than it was.
+    """
+    size = path.stat().st_size if path.exists() else 0
+    if size < state["size"]:
+        raise ViewLostError(f"{path} has {size} bytes. Expected {state['size']} or more.")
+
+
+@contextmanager
+def appending(path: Path, state: State) -> Iterator[BinaryIO]:
+    """Opens a file behind what the state knows of it; what a crash left there is cut off.
+
+    Raises:
+        ViewLostError: If it is gone or shorter than it was.
+    """
+    require(path, state)
+    with path.open("r+b") as file:
+        file.truncate(state["size"])
+        file.seek(0, 2)
+        yield file
+        size = file.tell()
+    state["size"] = size

@@ -1,0 +1,266 @@
+"""Training with Keras: ``model.fit``, which can be stopped and goes on to the bit.
+
+A model may be built in any of Keras's ways, and may have a ``train_step`` of its own. For a loop
+of your own, subclass :class:`KerasTrainer`, override ``train``, and name the class in the config
+as ``training._target_``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from dlsweep.data.keras import KerasData, prepare
+from dlsweep.errors import ConfigError, DataError
+from dlsweep.run import Run
+from dlsweep.rundir import write_atomically
+from dlsweep.schedulers.keras import Scheduler
+from dlsweep.trainers.callbacks import Callback, Callbacks
+from dlsweep.trainers.config import built, fit_model_to_data
+from dlsweep.trainers.epochs import Epochs, EpochTrainer
+from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights, shortest
+
+_ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
+_POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+_LOSSES = {
+    "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "mse": keras.losses.MeanSquaredError,
+}
+
+
+def setup(
+    seed: int, deterministic: bool = False, threads: int | None = None, debug: bool = False
+) -> None:
+    """Prepares a trial's process, before anything is built in it.
+
+    Args:
+        seed: Of Python's, NumPy's, Keras's and its backend's random numbers.
+        deterministic: Whether to use only kernels that give the same bits twice; an operation
+            that has none raises an error.
+        threads: How many CPU threads an operation may use; None leaves that to the backend.
+        debug: Whether functions run line by line, and a number that is NaN is an error, which
+            names the operation it came from.
+
+    Raises:
+        ConfigError: If the seed is not one that all of them take.
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
+    _backend().setup(seed, deterministic, threads, debug)
+    keras.utils.set_random_seed(seed)
+
+
+class KerasTrainer(EpochTrainer):
+    """Trains the config's model on the config's data.
+
+    The arguments are those of :class:`EpochTrainer`. The optimizer's maker takes Keras's options,
+    such as ``global_clipnorm``; the loss may be one of Keras's; callbacks may be Keras's or
+    :class:`dlsweep.trainers.callbacks.Callback`. Of several batches that make one step, those left
+    over at an epoch's end count towards the next epoch's first step.
+    """
+
+    callback_kinds = (Callback, keras.callbacks.Callback)
+
+    def build_model(self, run: Run) -> keras.Model:
+        """The model to train; by default what ``model`` in the config names."""
+        return built(run, "model", keras.Model)
+
+    def build_data(self, run: Run) -> object:
+        """The data; by default what ``data`` in the config names.
+
+        Returns:
+            What :func:`dlsweep.data.keras.prepare` takes.
+        """
+        return built(run, "data", object)
+
+    def train(self, model: keras.Model, data: KerasData, epochs: Epochs[KerasState]) -> None:
+        """Trains through all epochs that are left.
+
+        Override it for a loop of your own::
+
+            for epoch in epochs:
+                for inputs, targets in data.train:
+                    ...
+                epochs.end({"train/loss": ..., "val/loss": ...})
+
+        Logging, checkpoints, the schedule, early stopping and pruning happen in ``epochs``.
+
+        Args:
+            model: Built, and compiled with the config's optimizer and loss.
+            data: Batches to train on and to validate with.
+            epochs: What is left to do.
+        """
+        if epochs.are_over:
+            return
+        model.fit(
+            data.train.source,
+            validation_data=data.validation.source,
+            initial_epoch=epochs.progress.epoch,
+            epochs=self.epochs,
+            shuffle=False,
+            verbose=0,
+            callbacks=[*epochs.state.keras_callbacks, Reporter(epochs)],
+        )
+
+    def fit(self, run: Run) -> dict[str, float]:
+        """Trains, from the latest checkpoint if there is one, and saves as it goes.
+
+        Returns:
+            The metrics of the best epoch; with test data, also how the model that is in memory at
+            the end, see :class:`EarlyStopping`, does on that.
+
+        Raises:
+            ConfigError: If the config cannot work on this machine, or with this data.
+            DataError: If the data cannot be used.
+            CheckpointError: If the checkpoint is not one of this model and optimizer.
+            Diverged: If a loss or the monitored metric becomes NaN or infinite.
+        """
+        with keras.device(self._device()):
+            keras.config.set_dtype_policy(_POLICIES[self.precision])
+            found = self.build_data(run)
+            fit_model_to_data(run.config, found)
+            model = self.build_model(run)
+            data = prepare(found, self.batch_size, self.seed, self.loader)
+            if self.overfit_batch:
+                data = data.one_batch()
+            write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+            _build(model, data, self.loss)
+            self._compile(model)
+            return self._fit(run, model, data)
+
+    def load_model(self, run: Run) -> keras.Model:
+        """The trained model of a run, with its best checkpoint's weights."""
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(_POLICIES[self.precision])
+        try:
+            model = self.build_model(run)
+        finally:
+            keras.config.set_dtype_policy(before)
+        if not model.built:
+            record = json.loads((run.dir.path / "data.json").read_text())
+            model(_symbolic(record["input_shape"]))
+        load_weights(model, run.checkpoints.need_best().path)
+        return model
+
+    def _fit(self, run: Run, model: keras.Model, data: KerasData) -> dict[str, float]:
+        callbacks = list(self.callbacks)
+        if self.profiler is not None:
+            callbacks.append(_backend().profiler(run.dir.path / "profile", *self.profiler))
+        ours = Callbacks([each for each in callbacks if isinstance(each, Callback)])
+        others = [each for each in callbacks if not isinstance(each, Callback)]
+        state = KerasState(model, data, self._schedule(model), ours, others, self.seed)
+        epochs = Epochs(run, self, state)
+        ours.begin(run, model)
+        self.train(model, data, epochs)
+        metrics = epochs.progress.best
+        if run.stop_reason is None:
+            metrics = metrics | self._finish(run, model, data, epochs.progress.epoch)
+        ours.on_train_end(metrics)
+        return metrics
+
+    def _finish(
+        self, run: Run, model: keras.Model, data: KerasData, epoch: int
+    ) -> dict[str, float]:
+        """Has the model end as asked; returns how it does on the test data, if there is some."""
+        best = run.checkpoints.best()
+        if best and self.early_stopping.restore_best_weights:
+            load_weights(model, best.path)
+        if data.test is None:
+            return {}
+        measured = model.evaluate(data.test.source, verbose=0, return_dict=True)
+        tested = {f"test/{name}": shortest(value) for name, value in measured.items()}
+        run.log(tested, step=epoch)
+        return tested
+
+    def _compile(self, model: keras.Model) -> None:
+        options: dict[str, Any] = {}
+        if self.clip_norm is not None:
+            options["global_clipnorm"] = self.clip_norm
+        if self.accumulate > 1:
+            options["gradient_accumulation_steps"] = self.accumulate
+        if self.ema_decay is not None:
+            options |= {"use_ema": True, "ema_momentum": self.ema_decay}
+        is_classifier = self.loss == "cross_entropy"
+        model.compile(
+            optimizer=self.optimizer(**options),
+            loss=_LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss,
+            metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")]
+            if is_classifier
+            else None,
+        )
+        model.optimizer.build(model.trainable_variables)
+
+    def _schedule(self, model: keras.Model) -> Scheduler | None:
+        scheduler = self.scheduler(model.optimizer) if self.scheduler else None
+        mode = getattr(scheduler, "mode", self.mode)
+        if mode != self.mode:
+            raise ConfigError(
+                f"training.scheduler.mode: Received {mode!r}. Expected {self.mode!r}, "
+                f"as training.mode says, since it follows {self.monitor}."
+            )
+        return scheduler
+
+    def _device(self) -> str:
+        has_gpu = _backend().use_gpu(self.device != "cpu")
+        if self.device == "gpu" and not has_gpu:
+            raise ConfigError(
+                f"training.device: Received 'gpu', and Keras on {keras.config.backend()} sees none "
+                "here.\nExpected 'cpu' or 'auto'. Type  training.device=auto"
+            )
+        if self.precision == "fp16" and not has_gpu:
+            raise ConfigError(
+                "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
+                "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
+            )
+        return "gpu:0" if has_gpu else "cpu:0"
+
+
+def _backend() -> ModuleType:
+    """The module that knows what Keras leaves to its backend."""
+    if keras.config.backend() == "tensorflow":
+        from dlsweep.trainers import tensorflow
+
+        return tensorflow
+    from dlsweep.trainers import torch
+
+    return torch
+
+
+def _build(model: keras.Model, data: KerasData, loss: object) -> None:
+    """Builds the model on symbolic inputs; raises DataError if the data does not fit it."""
+    inputs, *targets = data.train.spec()
+    try:
+        outputs = model(inputs)
+    except ValueError as error:
+        reason = max(_ESCAPES.sub("", str(error)).split("\n\n"), key=lambda part: "shape" in part)
+        raise DataError(
+            f"data: Received inputs of shape {_shapes(inputs)}, which do not fit the model "
+            f"{model.name!r}.\nExpected what it takes: {reason}"
+        ) from None
+    if loss == "mse" and _shapes([outputs]) != _shapes(targets):
+        raise DataError(
+            f"training.loss: Received outputs of shape {_shapes(outputs)} and targets of shape "
+            f"{_shapes(targets)[0]}. Expected equal shapes for 'mse'."
+        )
+    labels = data.record.get("classes", 0)
+    if loss == "cross_entropy" and labels > (classes := outputs.shape[-1]):
+        raise DataError(
+            f"data: Received labels up to {labels - 1}. The model has {classes} classes, "
+            f"0 to {classes - 1}."
+        )
+
+
+def _shapes(tensors: Any) -> Any:
+    """The shape of each example, without the batch."""
+    return keras.tree.map_structure(lambda tensor: list(tensor.shape[1:]), tensors)
+
+
+def _symbolic(shape: Any) -> Any:
+    """Tensors of a shape, or of several by name, for any batch."""
+    if isinstance(shape, dict):
+        return {name: _symbolic(each) for name, each in shape.items()}
+    return keras.KerasTensor((None, *shape))

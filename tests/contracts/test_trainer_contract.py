@@ -1,0 +1,395 @@
+"""What the trainer of every framework must do, with the same arguments to the same end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlsweep.data import Data, Split
+from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
+from dlsweep.run import Run
+from dlsweep.rundir import RunDir
+from dlsweep.trainers import Trainer
+from dlsweep.trainers.early_stopping import EarlyStopping
+
+pytestmark = pytest.mark.slow
+
+IMAGES = np.random.default_rng(0).normal(size=(70, 1, 8, 8)).astype(np.float32)
+LABELS = np.arange(70) % 4
+CNN = {"input_shape": [1, 8, 8], "classes": 4, "channels": [4, 8], "hidden": 16, "dropout": 0.5}
+MLP = {"input_shape": [2], "classes": 3, "hidden": 8}
+
+
+class Torch:
+    """PyTorch's side of the contract."""
+
+    optimizers = "torch.optim"
+    schedulers = "torch.optim.lr_scheduler"
+    module = "dlsweep.trainers.torch"
+    trainer = "TorchTrainer"
+    models = "dlsweep.models.torch"
+
+    def arrays(self, checkpoint: Path) -> list[np.ndarray]:
+        import torch
+
+        state = torch.load(checkpoint / "state.pt", weights_only=True)
+        found = list(state["model"].values())
+        for each in state["optimizer"]["state"].values():
+            found += [value for value in each.values() if value is not None]
+        return [np.asarray(value) for value in found]
+
+
+class Keras:
+    """Keras's side of the contract, on whichever backend it has been loaded."""
+
+    optimizers = "dlsweep.optimizers.keras"
+    schedulers = "dlsweep.schedulers.keras"
+    module = "dlsweep.trainers.keras"
+    trainer = "KerasTrainer"
+    models = "dlsweep.models.keras"
+
+    def arrays(self, checkpoint: Path) -> list[np.ndarray]:
+        with np.load(checkpoint / "variables.npz") as values:
+            return [values[name] for name in values.files]
+
+
+Side = Torch | Keras
+Fit = Callable[..., tuple[dict[str, float], RunDir]]
+
+
+@pytest.fixture(params=[Torch, Keras], ids=["torch", "keras"])
+def side(request: pytest.FixtureRequest) -> Side:
+    return request.param()
+
+
+class Disturbed(Run):
+    """A run that is stopped or broken off at the end of an epoch."""
+
+    stop_at: int = 0
+    crash_at: int = 0
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        if step == self.crash_at:
+            raise CrashError
+        super().log(metrics, step)
+        if step == self.stop_at:
+            self.stop("pruned")
+
+
+class CrashError(Exception):
+    pass
+
+
+def blobs(count: int = 90) -> Split:
+    """Three classes of points, far apart."""
+    targets = np.arange(count) % 3
+    noise = np.random.default_rng(count).normal(size=(count, 2))
+    return Split(np.array([[0, 4], [4, 0], [-4, -4]])[targets] + noise, targets)
+
+
+def two_sets() -> Data:
+    return Data(blobs(90), blobs(30), record={"name": "blobs"})
+
+
+def trainer(
+    side: Side,
+    optimizer: dict[str, float] | None = None,
+    scheduler: dict[str, Any] | None = None,
+    model: tuple[str, dict] = ("MLP", MLP),
+    data: Callable[[], object] = two_sets,
+    **options: Any,
+) -> Trainer:
+    """A trainer of that framework; optimizer and scheduler by name and arguments."""
+
+    def part(module: str, spec: dict[str, Any]) -> functools.partial:
+        arguments = dict(spec)
+        return functools.partial(
+            getattr(importlib.import_module(module), arguments.pop("name")), **arguments
+        )
+
+    base = getattr(importlib.import_module(side.module), side.trainer)
+
+    class Tried(base):
+        def build_model(self, run: Run) -> object:
+            return getattr(importlib.import_module(side.models), model[0])(**model[1])
+
+        def build_data(self, run: Run) -> object:
+            return data()
+
+    options.setdefault("batch_size", 30)
+    return Tried(
+        part(side.optimizers, optimizer or {"name": "SGD", "lr": 0.1}),
+        part(side.schedulers, scheduler) if scheduler else None,
+        **options,
+    )
+
+
+@pytest.fixture
+def fit(side: Side, make_run: Callable[..., RunDir]) -> Fit:
+    """Trains in a run folder from a seed; returns the metrics and the folder."""
+
+    def fit(
+        tried: Trainer, name: str = "0000", seed: int = 0, stop_at: int = 0, crash_at: int = 0
+    ) -> tuple[dict[str, float], RunDir]:
+        direction = "maximize" if tried.mode == "max" else "minimize"
+        folder = make_run(name=name, objective=[tried.monitor], directions=[direction])
+        importlib.import_module(side.module).setup(seed=seed)
+        with Disturbed.open(folder.path) as run:
+            run.stop_at, run.crash_at = stop_at, crash_at
+            return tried.fit(run), folder
+
+    return fit
+
+
+def logged(folder: RunDir) -> list[dict[str, float]]:
+    return [{**record.metrics, "step": record.step} for record, _ in folder.records()]
+
+
+def last(folder: RunDir) -> Path:
+    return max(folder.checkpoints.glob("step-*"))
+
+
+# What it learns and measures
+
+
+def test_every_epoch_is_logged_with_what_there_is_to_know(side: Side, fit: Fit) -> None:
+    metrics, folder = fit(trainer(side, epochs=3, batch_size=32))
+    records = logged(folder)
+    assert [record["step"] for record in records] == [1, 2, 3]
+    names = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "epoch", "step"}
+    assert all(set(record) == names for record in records)
+    assert [record["lr"] for record in records] == [0.1] * 3
+    assert metrics["val/accuracy"] > 0.95
+    assert records[-1]["train/loss"] < records[0]["train/loss"]
+    note = json.loads((folder.path / "data.json").read_text())
+    assert note["name"] == "blobs"
+    assert note["examples"] == {"train": 90, "validation": 30}
+    assert note["input_shape"] == [2]
+
+
+def test_means_weigh_each_example_the_same(side: Side, fit: Fit) -> None:
+    frozen = {"name": "SGD", "lr": 0.0}
+    one, _ = fit(trainer(side, frozen, epochs=1, batch_size=90))
+    other, _ = fit(trainer(side, frozen, epochs=1, batch_size=64), name="0001")
+    assert other == pytest.approx(one, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode"), [("val/loss", "min"), ("val/accuracy", "max"), ("train/loss", "max")]
+)
+def test_the_best_epoch_is_returned_and_kept(side: Side, fit: Fit, monitor: str, mode: str) -> None:
+    metrics, folder = fit(trainer(side, epochs=4, monitor=monitor, mode=mode))
+    pick = max if mode == "max" else min
+    assert metrics[monitor] == pick(record[monitor] for record in logged(folder))
+    kept = [json.loads(each.read_text()) for each in folder.checkpoints.glob("*/manifest.json")]
+    assert metrics in [each["metrics"] for each in kept]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [
+        ({"name": "StepLR", "step_size": 2, "gamma": 0.5}, [1e-6, 1e-6, 5e-7, 5e-7]),
+        ({"name": "CosineAnnealingLR", "T_max": 4}, [1e-6, 8.53553e-7, 5e-7, 1.46447e-7]),
+        ({"name": "ReduceLROnPlateau", "mode": "max", "patience": 1}, [1e-6, 1e-6, 1e-6, 1e-7]),
+    ],
+)
+def test_a_scheduler_follows_the_epochs(
+    side: Side, fit: Fit, scheduler: dict, rates: list[float]
+) -> None:
+    still = {"name": "SGD", "lr": 1e-6}  # so slow that the accuracy stays as it is
+    _, folder = fit(trainer(side, still, scheduler, epochs=4))
+    assert [record["lr"] for record in logged(folder)] == pytest.approx(rates, rel=1e-5)
+
+
+# How it ends
+
+
+def test_patience_ends_a_training_that_no_longer_improves(side: Side, fit: Fit) -> None:
+    frozen = {"name": "SGD", "lr": 0.0}
+    _, folder = fit(trainer(side, frozen, epochs=9, early_stopping=EarlyStopping(patience=2)))
+    assert [record["step"] for record in logged(folder)] == [1, 2, 3]
+
+
+def test_a_wish_to_stop_is_met_at_the_epochs_end(side: Side, fit: Fit) -> None:
+    metrics, folder = fit(trainer(side, epochs=5, checkpoint_every=4), stop_at=1)
+    assert metrics["epoch"] == 1
+    assert [path.name for path in folder.checkpoints.glob("step-*")] == ["step-00000001"]
+
+
+@pytest.mark.parametrize(
+    ("end", "scheduler"), [({"stop_at": 2}, "StepLR"), ({"crash_at": 3}, "ReduceLROnPlateau")]
+)
+def test_a_resumed_run_ends_as_an_undisturbed_one_to_the_last_bit(
+    side: Side, make_run: Callable[..., RunDir], end: dict[str, int], scheduler: str
+) -> None:
+    schedules = {
+        "StepLR": {"step_size": 3, "gamma": 0.5},
+        "ReduceLROnPlateau": {"mode": "max", "patience": 0, "factor": 0.5},
+    }
+    straight, broken = make_run(name="0000"), make_run(name="0001")
+
+    def attempt(folder: RunDir, seed: int, **end: int) -> dict[str, float]:
+        importlib.import_module(side.module).setup(seed=seed)
+        tried = trainer(
+            side,
+            {"name": "Adam", "lr": 0.01, "weight_decay": 0.01},
+            {"name": scheduler, **schedules[scheduler]},
+            ("CNN", CNN),
+            lambda: Data(Split(IMAGES, LABELS), Split(IMAGES[:20], LABELS[:20])),
+            epochs=5,
+            batch_size=16,
+            accumulate=2,
+            clip_norm=1.0,
+        )
+        with Disturbed.open(folder.path) as run:
+            vars(run).update(end)
+            return tried.fit(run)
+
+    expected = attempt(straight, 1)
+    with contextlib.suppress(CrashError):
+        attempt(broken, 1, **end)
+    assert len(logged(broken)) == 2
+    assert attempt(broken, 99) == expected
+    assert logged(broken) == logged(straight)
+    for one, other in zip(side.arrays(last(broken)), side.arrays(last(straight)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_finished_run_is_not_trained_again(side: Side, make_run: Callable[..., RunDir]) -> None:
+    folder = make_run()
+    results = []
+    for _ in range(2):
+        with Run.open(folder.path) as run:
+            results.append(trainer(side, epochs=2).fit(run))
+    assert results[0] == results[1]
+    assert len(logged(folder)) == 2
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_at_its_batch(side: Side, fit: Fit) -> None:
+    split = blobs(90)
+    split.inputs[:] = np.nan
+    tried = trainer(side, data=lambda: Data(split, blobs(30)), batch_size=30)
+    with pytest.raises(Diverged, match="train/loss became nan at step 1"):
+        fit(tried)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training(side: Side, fit: Fit) -> None:
+    split = blobs(30)
+    split.inputs[:] = np.nan
+    tried = trainer(side, data=lambda: Data(blobs(90), split), batch_size=30)
+    with pytest.raises(Diverged, match="val/loss became nan at step 3"):
+        fit(tried)
+
+
+# What it saves
+
+
+@pytest.mark.parametrize(("every", "steps"), [(2, [1, 2, 4, 5]), (3, [1, 3, 5])])
+def test_the_best_and_the_last_epoch_are_saved_whatever_the_interval(
+    side: Side, fit: Fit, every: int, steps: list[int]
+) -> None:
+    tried = trainer(
+        side, epochs=5, checkpoint_every=every, monitor="train/loss", mode="max", batch_size=30
+    )
+    _, folder = fit(tried)
+    saved = sorted(int(path.name[-8:]) for path in folder.checkpoints.glob("step-*"))
+    assert saved == [step for step in steps if step == 1 or step >= steps[-2]]
+
+
+def test_a_checkpoint_of_another_model_is_refused(side: Side, make_run: Any) -> None:
+    folder = make_run()
+    for hidden, error in ((8, contextlib.nullcontext()), (9, pytest.raises(CheckpointError))):
+        tried = trainer(side, model=("MLP", {**MLP, "hidden": hidden}), epochs=hidden)
+        with Disturbed.open(folder.path) as run, error:
+            run.stop_at = 1
+            tried.fit(run)
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, r"training\.epochs: Received 0\. Expected 1 or more"),
+        ({"batch_size": 0}, r"training\.batch_size: Received 0"),
+        ({"accumulate": 0}, r"training\.accumulate: Received 0"),
+        ({"checkpoint_every": 0}, r"training\.checkpoint_every: Received 0"),
+        ({"seed": -1}, r"training\.seed: Received -1\. Expected 0 or more"),
+        ({"clip_norm": 0.0}, r"training\.clip_norm: Received 0\.0"),
+        ({"clip_norm": math.nan}, r"training\.clip_norm: Received nan"),
+        ({"device": "tpu"}, r"training\.device: Received 'tpu'\. Expected one of auto, cpu, gpu"),
+        ({"precision": "int8"}, r"training\.precision: Received 'int8'"),
+        ({"mode": "most"}, r"training\.mode: Received 'most'"),
+        ({"loss": "crossentropy"}, r"training\.loss: Received 'crossentropy'"),
+    ],
+)
+def test_an_argument_out_of_its_range_is_refused(
+    side: Side, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trainer(side, **arguments)
+
+
+def test_fp16_on_a_cpu_is_refused_with_the_reason(side: Side, fit: Fit) -> None:
+    with pytest.raises(ConfigError, match=r"'fp16' on a CPU[\s\S]*training\.precision=bf16"):
+        fit(trainer(side, device="cpu", precision="fp16"))
+
+
+def test_a_monitor_that_is_not_measured_is_refused_after_one_epoch(side: Side, fit: Fit) -> None:
+    with pytest.raises(ConfigError, match=r"'val/f1'[\s\S]*one of epoch, lr, train/accuracy"):
+        fit(trainer(side, epochs=9, monitor="val/f1"))
+
+
+def test_a_plateau_scheduler_that_looks_the_other_way_is_refused(side: Side, fit: Fit) -> None:
+    plateau = {"name": "ReduceLROnPlateau", "mode": "min"}
+    with pytest.raises(ConfigError, match=r"scheduler\.mode: Received 'min'\. Expected 'max'"):
+        fit(trainer(side, None, plateau))
+
+
+def test_bf16_learns(side: Side, fit: Fit) -> None:
+    metrics, folder = fit(trainer(side, epochs=5, batch_size=16, precision="bf16"))
+    assert metrics["val/accuracy"] > 0.9
+    assert {array.dtype.itemsize for array in side.arrays(last(folder))} <= {4, 8}
+
+
+def test_accumulated_batches_are_as_good_as_one_large_batch(side: Side, fit: Fit) -> None:
+    _, large = fit(trainer(side, epochs=2, batch_size=30))
+    _, small = fit(trainer(side, epochs=2, batch_size=10, accumulate=3), name="0001")
+    by_size = [logged(folder)[-1]["val/loss"] for folder in (large, small)]
+    assert by_size[1] == pytest.approx(by_size[0], rel=1e-4)
+
+
+def test_the_norm_of_the_gradients_is_clipped(side: Side, fit: Fit) -> None:
+    start, free, clipped = (
+        side.arrays(last(fit(trainer(side, sgd, epochs=1, batch_size=90, **options), name)[1]))
+        for name, sgd, options in (
+            ("0000", {"name": "SGD", "lr": 0.0}, {}),
+            ("0001", {"name": "SGD", "lr": 1.0}, {}),
+            ("0002", {"name": "SGD", "lr": 1.0}, {"clip_norm": 0.01}),
+        )
+    )
+
+    def moved(arrays: list[np.ndarray]) -> float:
+        pairs = list(zip(arrays, start, strict=True))[:4]  # kernels and biases
+        return math.sqrt(sum(float(((one - other) ** 2).sum()) for one, other in pairs))
+
+    assert moved(free) > 0.1
+    assert moved(clipped) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_outside_the_classes_are_refused(side: Side, fit: Fit, label: int) -> None:
+    split = blobs(90)
+    split.targets[7] = label
+    with pytest.raises(DataError, match=r"(?i)labels from -1|3 classes"):
+        fit(trainer(side, data=lambda: Data(split, blobs(30))))

@@ -1,0 +1,134 @@
+"""Secrets reach no record, no log and no tracker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dlsweep import secrets
+from dlsweep.errors import ConfigError
+
+KEY = "sk-4f9a8b7c6d5e4f3a2b1c"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_API_KEY", KEY)
+    monkeypatch.setenv("MY_LOGIN", "margaret-1234")
+    monkeypatch.setenv("DATA_FOLDER", os.getcwd())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"data": {"password": "x"}},
+        {"data": {"api_key": "x"}},
+        {"tracking": {"wandb": {"token": "ghp_0123456789abcdef"}}},
+        {"framework": {"env": {"HF_TOKEN": "hf_0123456789abcdefgh"}}},
+        {"tracking": {"mlflow": {"tracking_uri": "https://me:pw@host:5000"}}},
+        {"hydra": {"sweeper": {"storage": "postgresql://me:pw@host/db"}}},
+        {"data": {"headers": ["Bearer " + KEY]}},
+    ],
+)
+def test_a_secret_in_clear_is_refused_without_being_shown(config: dict) -> None:
+    with pytest.raises(ConfigError, match="holds a secret in clear") as raised:
+        secrets.check(OmegaConf.create(config))
+    assert "export " in str(raised.value)
+    assert not any(text in str(raised.value) for text in (KEY, "pw@", "hf_0", "ghp_"))
+
+
+def test_a_secret_in_the_space_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data.password holds a secret"):
+        secrets.check(OmegaConf.create({}), ["+data.password=a,b"])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"data": {"token": "${oc.env:MY_LOGIN}"}},
+        {"model": {"pad_token": "<pad>", "eos_token": "</s>", "max_tokens": 512}},
+        {"model": {"bypass": "relu", "tokenizer": "bpe"}},
+        {"data": {"password": None, "secret": "???"}},
+        {"tracking": {"mlflow": {"tracking_uri": "http://host:5000/path@x"}}},
+        {"hydra": {"sweeper": {"storage": "postgresql://me:${oc.env:PW}@host/db"}}},
+    ],
+)
+def test_references_and_plain_words_are_no_secrets(config: dict) -> None:
+    secrets.check(OmegaConf.create(config))
+
+
+def test_what_is_printed_is_scrubbed() -> None:
+    config = "login: ${oc.env:MY_LOGIN}\nfolder: ${oc.env:DATA_FOLDER}\n"
+    text = f"{KEY} margaret-1234 {os.getcwd()} https://me:pw@host/ a:b@c"
+    assert secrets.scrub(text, config) == f"*** *** {os.getcwd()} https://me:***@host/ a:b@c"
+    assert "margaret" in secrets.scrub(text)
+
+
+TRAIN = """
+import os, sys
+def train(run, cfg):
+    print("login", cfg.login, "key", os.environ["CLOUD_API_KEY"])
+    print("at", "postgresql://me:hunter22@host/db", file=sys.stderr)
+    run.log({"val/loss": 1.0}, step=1)
+    if cfg.training.fail:
+        raise RuntimeError(f"no answer for {cfg.login} with {os.environ['CLOUD_API_KEY']}")
+    return {"val/loss": 1.0}
+"""
+CONFIG = """
+# @package _global_
+defaults: [{override /framework: none}, {override /model: none}, {override /data: none}, \
+{override /training: function}]
+login: ${oc.env:MY_LOGIN}
+plain: {from: "${login}", url: "https://${oc.env:MY_LOGIN}@host"}
+training: {_target_: mine.train, fail: false}
+framework: {env: {REMOTE_LOGIN: "${oc.env:MY_LOGIN}"}}
+tracking: {csv: {_target_: "${oc.env:CSV_TARGET}"}}
+hydra:
+  job: {env_set: {OTHER_LOGIN: "${oc.env:MY_LOGIN}"}}
+  sweeper:
+    storage: sqlite:///${oc.env:STUDY_LOGIN}.db
+    max_failure_rate: 1.0
+    params: {training.fail: "false,true"}
+"""
+
+
+PLANTED = {
+    "WANDB_API_KEY": "0123456789abcdef0123456789abcdef01234567",
+    "STUDY_LOGIN": "study-9876",
+    "CSV_TARGET": "dlsweep.trackers.csv.CSVTracker",
+}
+
+
+@pytest.mark.slow
+def test_secrets_planted_everywhere_reach_no_file(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "planted.yaml").write_text(CONFIG)
+    (tmp_path / "mine.py").write_text(TRAIN)
+    trackers = "tracking=[mlflow,tensorboard,wandb,csv]"
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsweep", "+experiment=planted", trackers, "-m"],
+        cwd=tmp_path,
+        env={**os.environ, "WANDB_MODE": "offline", **PLANTED},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    planted = [KEY, "margaret-1234", "hunter22", *PLANTED.values()]
+    written = {"stdout": done.stdout.encode(), "stderr": done.stderr.encode()}
+    for file in (path for path in (tmp_path / "outputs").rglob("*") if path.is_file()):
+        written[str(file)] = file.read_bytes()
+    found = {
+        (name, secret)
+        for name, text in written.items()
+        for secret in planted
+        if secret.encode() in text
+    }
+    assert not found
+    assert len([name for name in written if name.endswith((".wandb", "log.txt"))]) >= 4
+    assert any(b"login ***" in text for text in written.values())

@@ -1,0 +1,133 @@
+"""The dashboards, started as a user does and asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from dlsweep import mirror
+from dlsweep.errors import ConfigError
+from dlsweep.rundir import RunDir, StudyDir
+from dlsweep.ui import find_dashboards
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def study(make_run: Callable[..., RunDir], tmp_path: Path) -> Path:
+    """A study of one trial, in all trackers that have a dashboard."""
+    run = make_run({"lr": 0.1}, params={"lr": 0.1})
+    run.records_file.write_text('{"step": 1, "time": 1.5, "metrics": {"val/accuracy": 0.5}}\n')
+    folder = StudyDir(run.path.parents[1])
+    storage = f"sqlite:///{folder.database}"
+    optuna.create_study(study_name="study", storage=storage)
+    info = {
+        "id": "5",
+        "name": "study",
+        "storage": storage,
+        "objective": ["val/accuracy"],
+        "directions": ["maximize"],
+        "created": 1.0,
+        "n_trials": 1,
+        "tracking": {
+            "mlflow": {
+                "_target_": "dlsweep.trackers.mlflow.MLflowTracker",
+                "tracking_uri": f"sqlite:///{tmp_path}/outputs/mlflow.db",
+            },
+            "tensorboard": {"_target_": "dlsweep.trackers.tensorboard.TensorBoardTracker"},
+        },
+    }
+    folder.info_file.write_text(json.dumps(info))
+    return folder.path
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **env: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dlsweep", "ui", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **env},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_all_dashboards_open_together_and_end_at_ctrl_c(study: Path, start) -> None:
+    mirror.sync(study)
+    process = start("--folder", str(study.parent))
+    assert process.stdout
+    lines = [process.stdout.readline() for _ in range(4)]
+    assert lines[3] == "Ctrl-C stops them.\n", lines
+    addresses = {name: line.split()[-1] for line in lines[:3] for name in [line.split()[0]]}
+    assert addresses.keys() == {"mlflow", "tensorboard", "optuna"}
+    assert all(address.startswith("http://127.0.0.1:") for address in addresses.values())
+    assert "<title>MLflow</title>" in get(addresses["mlflow"])
+    assert json.loads(get(f"{addresses['tensorboard']}/data/runs")) == ["study/tensorboard/0000"]
+    assert "study" in get(f"{addresses['optuna']}/api/studies")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    for address in addresses.values():
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
+
+
+def get(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        return answer.read().decode()
+
+
+def test_one_that_does_not_start_says_why_and_ends_the_others(study: Path, start) -> None:
+    info = json.loads((study / "study.json").read_text())
+    broken = f"sqlite:///{study}/nowhere/study.db"
+    (study / "study.json").write_text(json.dumps({**info, "storage": broken}))
+    (study / "tensorboard").mkdir()
+    process = start("optuna", "tensorboard", "--folder", str(study))
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "optuna study did not start:" in output
+    assert "StorageInternalError" in output
+
+
+def test_a_server_that_runs_elsewhere_is_only_named(study: Path) -> None:
+    info = json.loads((study / "study.json").read_text())
+    info["tracking"]["mlflow"]["tracking_uri"] = "http://host:5000"
+    (study / "study.json").write_text(json.dumps(info))
+    (dashboard,) = find_dashboards(study, ["mlflow"])
+    assert (dashboard.address, dashboard.command) == ("http://host:5000", [])
+
+
+def test_a_tool_that_holds_nothing_is_refused(study: Path, tmp_path: Path) -> None:
+    del_tracking = {**json.loads((study / "study.json").read_text()), "tracking": {}}
+    (study / "study.json").write_text(json.dumps(del_tracking))
+    with pytest.raises(ConfigError, match="holds nothing that mlflow could show"):
+        find_dashboards(study, ["mlflow"])
+    with pytest.raises(ConfigError, match="holds no study and no runs"):
+        find_dashboards(tmp_path / "elsewhere")
+
+
+def test_an_unknown_tool_is_refused(start) -> None:
+    output, _ = start("mlfow").communicate(timeout=60)
+    assert "Received 'mlfow'. Expected mlflow, tensorboard, optuna." in output

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from dlsweep.errors import ConfigError, TrackerError
+from dlsweep.rundir import Record, Result
+from dlsweep.trackers.base import ViewLostError
+from dlsweep.trackers.wandb import WandbTracker, read_offline
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def no_login(monkeypatch, tmp_path):
+    """Nothing of this machine's own W&B account is seen."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+@pytest.fixture
+def tracker():
+    return WandbTracker("project", mode="offline")
+
+
+def folders_of(run):
+    return sorted((run.path.parents[1] / "wandb").glob(f"offline-run-*-{run.info().id}*"))
+
+
+def rows_of(run):
+    """The history of every folder of a run, as (W&B's step, step, a)."""
+    records = [record for folder in folders_of(run) for record in read_offline(folder)]
+    rows = [one["history"]["item"] for one in records if one["type"] == "history"]
+    return [(row["_step"], row["step"], row["a"]) for row in rows]
+
+
+def records(steps):
+    return [Record(step, 100.5 + step, {"a": step / 2}) for step in steps]
+
+
+def described(folder):
+    """What the run is, its summary and how it ended, as its file says last."""
+    found = {record["type"]: record[record["type"]] for record in read_offline(folder)}
+    summary: dict = {}
+    for record in read_offline(folder):
+        if record["type"] == "summary":
+            summary |= record["summary"]["update"]
+    return found["run"], summary, found["exit"]
+
+
+def test_a_run_has_its_group_type_name_and_config(tracker, make_run):
+    run = make_run(
+        {"model": {"hidden": [8, 8]}, "token": "${oc.env:HOME}"},
+        params={"training/optimizer": "adam"},
+    )
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    (folder,) = folders_of(run)
+    about, _, _ = described(folder)
+    del about["config"]["update"]["_wandb"]
+    assert about["config"]["update"] == {
+        "model.hidden": [8, 8],
+        "token": "${oc.env:HOME}",
+        "training/optimizer": "adam",
+    }
+    assert (about["project"], about["run_group"], about["job_type"], about["display_name"]) == (
+        "project",
+        "study",
+        "trial",
+        "study/0000",
+    )
+    assert about["run_id"] == run.info().id
+
+
+def test_a_run_that_is_no_trial_keeps_its_files_in_its_own_folder(tracker, make_run):
+    run = make_run(number=None)
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    (folder,) = (run.path / "wandb").glob("offline-run-*")
+    assert described(folder)[0]["job_type"] == "run"
+
+
+def test_rows_have_step_wall_time_and_odd_values(tracker, make_run):
+    run = make_run()
+    state: dict = {}
+    tracker.start(run, {}, state)
+    told = [Record(4, 100.25, {"a": 0.5}), Record(2, 101.5, {"a": float("nan"), "b/c": 1e400})]
+    tracker.log(run, told, state)
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    (folder,) = folders_of(run)
+    rows = [one["history"]["item"] for one in read_offline(folder) if one["type"] == "history"]
+    for row in rows:
+        del row["_runtime"]
+    assert rows == [
+        {"_step": 0, "_timestamp": 100.25, "step": 4, "a": 0.5},
+        {"_step": 1, "_timestamp": 101.5, "step": 2, "a": "NaN", "b/c": "Infinity"},
+    ]
+    (axis,) = [one["metric"] for one in read_offline(folder) if one["type"] == "metric"]
+    assert (axis["glob_name"], axis["step_metric"]) == ("*", "step")
+
+
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("pruned", 0), ("crashed", 1)])
+def test_the_summary_holds_the_objective_of_the_best_epoch(tracker, make_run, status, code):
+    run = make_run()
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.log(run, [Record(1, 1.0, {"a": 0.9}), Record(2, 2.0, {"a": 0.4})], state)
+    tracker.finish(run, Result(status, "why", {"a": 0.9}, ended=3.0), state)
+    about, summary, end = described(folders_of(run)[0])
+    assert (summary["a"], summary["status"], summary["reason"]) == (0.9, status, "why")
+    assert about["tags"] == [status]
+    assert end.get("exit_code", 0) == code
+
+
+def test_a_run_that_goes_on_continues_under_its_id(tracker, make_run):
+    run = make_run()
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.log(run, records(range(3)), state)
+    tracker.finish(run, Result("killed", ended=1.0), state)
+    later = WandbTracker("project", mode="offline")
+    later.start(run, {}, state)
+    later.log(run, records(range(3, 5)), state)
+    later.finish(run, Result("completed", ended=2.0), state)
+    assert len(folders_of(run)) == 2
+    assert rows_of(run) == [(step, step, step / 2) for step in range(5)]
+    assert {described(folder)[0]["run_id"] for folder in folders_of(run)} == {run.info().id}
+
+
+def test_rows_lost_in_a_kill_are_found_missing_and_written_again(tracker, make_run):
+    run = make_run()
+    code = (
+        "import json, sys, time; from dlsweep.rundir import Record, RunDir;"
+        "from dlsweep.trackers.wandb import WandbTracker;"
+        "run, state = RunDir(sys.argv[1]), {};"
+        "tracker = WandbTracker('project', mode='offline');"
+        "tracker.start(run, {}, state);"
+        "tracker.log(run, [Record(k, 1.0, {'a': k}) for k in range(50)], state);"
+        "print(json.dumps(state), flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={name: v for name, v in os.environ.items() if name != "WANDB_SERVICE"},
+    )
+    assert process.stdout
+    state = json.loads(process.stdout.readline())
+    for one in [process, *psutil.Process(process.pid).children()]:
+        one.kill()
+    process.communicate()
+    assert state == {"mode": "offline", "rows": 50}
+    assert len(rows_of(run)) < 50
+    with pytest.raises(ViewLostError, match=r"and no end. Expected 50"):
+        tracker.start(run, {}, state)
+    fresh: dict = {}
+    tracker.start(run, {}, fresh)
+    tracker.log(run, records(range(50)), fresh)
+    tracker.finish(run, Result("completed", ended=1.0), fresh)
+    assert rows_of(run) == [(step, step, step / 2) for step in range(50)]
+    tracker.start(run, {}, fresh)
+
+
+def test_a_tracker_that_failed_leaves_its_run_to_the_next(tracker, make_run):
+    run = make_run()
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.log(run, records(range(2)), state)
+    later = WandbTracker("project", mode="offline")
+    later.start(run, {}, state)
+    later.log(run, records(range(2, 4)), state)
+    later.finish(run, Result("completed", ended=1.0), state)
+    assert rows_of(run) == [(step, step, step / 2) for step in range(4)]
+
+
+def test_a_run_that_was_told_in_the_other_mode_is_told_again(tracker, make_run):
+    with pytest.raises(ViewLostError, match=r"told online. Expected offline"):
+        tracker.start(make_run(), {}, {"mode": "online", "rows": 3})
+
+
+def test_without_a_key_it_is_offline(tmp_path, monkeypatch):
+    assert WandbTracker("p").mode == "offline"
+    assert WandbTracker("p").view == "wandb leet {folder}/wandb"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password k\n")
+    assert WandbTracker("p").mode == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert WandbTracker("p").mode == "offline"
+
+
+def test_going_online_without_a_key_says_what_to_type():
+    with pytest.raises(
+        TrackerError, match=r"no key for api.wandb.ai.\nType  wandb login\nOr write"
+    ):
+        WandbTracker("p", mode="online").check()
+
+
+def test_a_server_that_is_away_is_said_at_once(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    begun = time.monotonic()
+    with pytest.raises(TrackerError, match=f"127.0.0.1:{port} does not answer: .*refused"):
+        WandbTracker("p").check()
+    assert time.monotonic() - begun < 1
+
+
+def test_another_mode_is_refused():
+    with pytest.raises(ConfigError, match=r"mode: Received 'disabled'. Expected 'online'"):
+        WandbTracker("p", mode="disabled")
+
+
+def test_making_and_checking_one_imports_no_wandb():
+    code = (
+        "import sys; from dlsweep.trackers.wandb import WandbTracker;"
+        "WandbTracker('p', mode='offline').check(); print([m for m in sys.modules if m == 'wandb'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_images_histograms_texts_and_tables_are_shown_as_such(tracker, rich_run):
+    run, records = rich_run
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.log(run, records, state)
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    (folder,) = folders_of(run)
+    rows = [one["history"]["item"] for one in read_offline(folder) if one["type"] == "history"]
+    told = {name: one for row in rows for name, one in row.items()}
+    kinds = {name: told[f"{name}._type"] for name in ("val/examples", "weights", "sample", "wrong")}
+    assert kinds == {
+        "val/examples": "image-file",
+        "weights": "histogram",
+        "sample": "table-file",
+        "wrong": "table-file",
+    }
+    image = folder / "files" / told["val/examples.path"]
+    assert image.read_bytes() == run.media_file("val/examples", 1).read_bytes()
+    table = json.loads((folder / "files" / told["wrong.path"]).read_text())
+    assert (table["columns"], table["data"]) == (["id", "label"], [[3, "a|b"], [4, None]])
+    assert sum(told["weights.values"]) == 4
+    assert len(rows) == 5
