@@ -112,7 +112,7 @@ def _record(folder: StudyDir) -> dict[str, Any]:
         raise StudyError(f"{folder.info_file} is damaged: {error!r}") from None
     if folder.database.exists():
         record["storage"] = f"sqlite:///{folder.database}"
-    elif storage.startswith("sqlite") and not _is_study(storage.partition("///")[2]):
+    elif storage.startswith("sqlite") and not _is_study(resolved(storage).partition("///")[2]):
         raise StudyError(f"{folder.info_file} names {storage}, where no study lies.")
     return record
 

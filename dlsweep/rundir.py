@@ -17,10 +17,12 @@ A run folder is the truth about a run, and everything else is a view of it::
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
 import os
+import re
 import signal
 import socket
 import time
@@ -257,6 +259,7 @@ class StudyDir:
         self.info_file = self.path / "study.json"
         self.database = self.path / "study.db"
         self.lock_file = self.path / "lock"
+        self.lease_file = self.path / "lease.json"
         self.trials = self.path / "trials"
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"
@@ -328,6 +331,15 @@ class Lock:
         """Who has the hold: process, host and since when."""
         return self.path.read_text() or "an unknown process"
 
+    def kill_holder(self) -> bool:
+        """Kills the process that has the hold, with all of its group, if it is on this host."""
+        found = re.match(r"process (\d+) on (\S+) since", self.holder())
+        if not found or found[2] != socket.gethostname():
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(found[1]), signal.SIGKILL)
+        return True
+
     def release(self) -> None:
         """Gives the hold back."""
         if self._file:
@@ -339,9 +351,17 @@ def _record(line: bytes, file: Path) -> Record:
     try:
         fields = json.loads(line)
         metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
-        return Record(int(fields["step"]), float(fields["time"]), metrics)
+        media = {str(name): _media(about) for name, about in fields.get("media", {}).items()}
+        return Record(int(fields["step"]), float(fields["time"]), metrics, media)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
+
+
+def _media(about: Media) -> Media:
+    """What a record says of a medium; its file must be one that the run itself may have written."""
+    if about["kind"] == "image" and Path(about["file"]).parts[:-1] != ("media",):
+        raise ValueError(f"the image {about['file']} is not in media/")
+    return dict(about)
 
 
 def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:

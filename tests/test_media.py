@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlsweep.errors import DataError
+from dlsweep.errors import DataError, StudyError
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir
 
@@ -108,3 +109,12 @@ def test_a_step_that_is_passed_twice_is_kept_once(make_run: MakeRun) -> None:
                 run.log_text("sample", text, step)
     kept = [record.media["sample"]["text"] for record, _ in folder.records()]
     assert kept == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../secret.png", "media/../../secret.png"])
+def test_an_image_that_lies_elsewhere_is_refused(make_run: MakeRun, file: str) -> None:
+    folder = make_run()
+    about = {"step": 1, "time": 0.0, "metrics": {}, "media": {"x": {"kind": "image", "file": file}}}
+    folder.records_file.write_text(json.dumps(about) + "\n")
+    with pytest.raises(StudyError, match=r"is not in media/"):
+        list(folder.records())

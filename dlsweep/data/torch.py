@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -205,14 +204,13 @@ def prepare(
         if isinstance(part, tuple) and len(part) == 2:
             part = Split(each(part[0], np.asarray), np.asarray(part[1]))
         if isinstance(part, Split):
-            owner = data or Data(part, part)
-        if isinstance(part, Split) and isinstance(part.inputs, Mapping):
-            split = {name: Split(array, part.targets) for name, array in part.inputs.items()}
-            order = seed if shuffle else None
-            on_device = partial(_on_device, data=owner, batch_size=batch_size, seed=order)
-            return NamedBatches(each(split, partial(on_device, device=device)))
-        if isinstance(part, Split):
-            return _on_device(part, owner, batch_size, seed if shuffle else None, device)
+            owner, order = data or Data(part, part), seed if shuffle else None
+            targets = torch.from_numpy(_typed(part.targets)).to(device)
+            made = each(
+                part.inputs,
+                lambda inputs: _on_device(inputs, targets, owner, batch_size, order),
+            )
+            return NamedBatches(made) if isinstance(made, Mapping) else made
         if isinstance(part, Dataset):
             pinned = device.type == "cuda"
             part = seeded_loader(part, batch_size, seed, shuffle, loader, pinned)
@@ -232,22 +230,15 @@ def prepare(
 
 
 def _on_device(
-    split: Split, data: Data, batch_size: int, seed: int | None, device: torch.device
+    inputs: Array, targets: Tensor, data: Data, batch_size: int, seed: int | None
 ) -> ArrayBatches:
-    pixels = np.asarray(split.inputs)
     finish: Callable[[Tensor], Tensor] = _as_it_is
-    if pixels.dtype == np.uint8 and pixels.size * 4 > _MOST_FLOATS:
-        inputs, finish = np.require(pixels, requirements="W"), _normaliser(data, device)
+    if inputs.dtype == np.uint8 and inputs.size * 4 > _MOST_FLOATS:
+        inputs, finish = np.require(inputs, requirements="W"), _normaliser(data, targets.device)
     else:
-        inputs = data.normalise(pixels)
-    return ArrayBatches(
-        torch.from_numpy(inputs).to(device),
-        torch.from_numpy(_typed(split.targets)).to(device),
-        batch_size,
-        seed,
-        data.augmentation,
-        finish,
-    )
+        inputs = data.normalise(inputs)
+    moved = torch.from_numpy(inputs).to(targets.device)
+    return ArrayBatches(moved, targets, batch_size, seed, data.augmentation, finish)
 
 
 def _as_it_is(inputs: Tensor) -> Tensor:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import COMPLETED, Lock, Record, Result, RunDir, Status, StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
 
@@ -62,13 +62,14 @@ class MLflowTracker(Readable):
 
     Args:
         tracking_uri: ``sqlite:///mlflow.db`` (relative to the current folder) or ``http://host:port``.
-        checkpoint: Whether to keep the best checkpoint of a completed run as an artifact.
+        checkpoint: Which checkpoint of a completed run to keep as an artifact: ``best``, ``last``
+            or ``none``.
 
     Raises:
         ConfigError: If the URI is of another kind.
     """
 
-    def __init__(self, tracking_uri: str, checkpoint: bool = True) -> None:
+    def __init__(self, tracking_uri: str, checkpoint: Keep = "best") -> None:
         self.database: Path | None = None
         if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
             self.database = Path(tracking_uri.removeprefix(_SQLITE)).absolute()
@@ -83,6 +84,7 @@ class MLflowTracker(Readable):
         self.view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
         if self.database is None:
             self.view = self._place
+        check_keep("mlflow", checkpoint)
         self._checkpoint = checkpoint
         self._experiments: dict[str, str] = {}
 
@@ -177,8 +179,8 @@ class MLflowTracker(Readable):
         self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
         if run.log_file.exists():
             self._client.log_artifact(run_id, str(run.log_file))
-        if self._checkpoint and result.status in COMPLETED:
-            self._send_checkpoint(run, run_id)
+        if result.status in COMPLETED:
+            self._send_checkpoint(run, state)
         status = _STATUS.get(result.status, "FAILED")
         self._client.set_terminated(run_id, status, _ms(result.ended))
         state["closed"] = True
@@ -264,15 +266,13 @@ class MLflowTracker(Readable):
         run_id = self._find(experiment, trial.info().id) if trial.info_file.exists() else None
         return {**tags, "dlsweep.best_run_id": run_id} if run_id else tags
 
-    def _send_checkpoint(self, run: RunDir, run_id: str) -> None:
-        info = run.info()
-        best = Checkpointer(
-            run.checkpoints,
-            monitor=info.objective[0] if info.objective else None,
-            mode="max" if info.directions[:1] == ["maximize"] else "min",
-        ).best()
-        if best:
-            self._client.log_artifacts(run_id, str(best.path), f"checkpoint/{best.path.name}")
+    def _send_checkpoint(self, run: RunDir, state: State) -> None:
+        """Uploads the checkpoint, unless that very one is there."""
+        checkpoint = kept_checkpoint(run, self._checkpoint)
+        if checkpoint and state.get("checkpoint") != digest_of(checkpoint):
+            place = f"checkpoint/{checkpoint.name}"
+            self._client.log_artifacts(state["run_id"], str(checkpoint), place)
+            state["checkpoint"] = digest_of(checkpoint)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from dlsweep.trackers.base import Point, Readable, State, Tracker, ViewLostError
 from dlsweep.trackers.link import Link, Options
 
 #: Records told between two notes of the position.
-_BATCH = 500
+_BATCH = 1000
 
 
 @dataclass

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import FAILURES, Media, Record, Result, RunDir
+from dlsweep.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.files import beside
 from dlsweep.trackers.params import params_of
 
@@ -46,15 +47,24 @@ class WandbTracker(Readable):
         entity: W&B's team or user; None stands for that of the key.
         mode: ``online`` or ``offline``; None stands for ``WANDB_MODE`` if that is set, for
             ``online`` if W&B has a key for its server, or else for ``offline``.
+        checkpoint: Which checkpoint of a completed run to keep as an artifact: ``best``, ``last``
+            or ``none``.
 
     Raises:
-        ConfigError: If the mode is another.
+        ConfigError: If the mode or the checkpoint is another.
     """
 
     #: W&B's service outlives a tracker that failed, and so do the runs that it has open.
     _open: ClassVar[dict[str, wandb.Run]] = {}
 
-    def __init__(self, project: str, entity: str | None = None, mode: Mode | None = None) -> None:
+    def __init__(
+        self,
+        project: str,
+        entity: str | None = None,
+        mode: Mode | None = None,
+        checkpoint: Keep = "none",
+    ) -> None:
+        check_keep("wandb", checkpoint)
         self.server = os.environ.get("WANDB_BASE_URL", _SERVER)
         chosen = mode or os.environ.get("WANDB_MODE") or ("online" if self._key() else "offline")
         if chosen not in ("online", "offline"):
@@ -62,6 +72,7 @@ class WandbTracker(Readable):
                 f"tracking.wandb.mode: Received {chosen!r}. Expected 'online' or 'offline'."
             )
         self.project = project
+        self._checkpoint = checkpoint
         self.entity = entity
         self.mode: Mode = "online" if chosen == "online" else "offline"
         self.view = "wandb leet {folder}/wandb"
@@ -109,10 +120,13 @@ class WandbTracker(Readable):
             state["rows"] += 1
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Sets the summary and closes the run."""
+        """Sets the summary, adds the log and the checkpoint, and closes the run."""
         opened = self._opened(run, state)
         opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
         opened.tags = (result.status,)
+        self._add_log(run, opened, state)
+        if result.status in COMPLETED:
+            self._add_checkpoint(run, opened, state)
         self._close(run, int(result.status in FAILURES))
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
@@ -164,6 +178,29 @@ class WandbTracker(Readable):
             self.view = opened.project_url or self.view
         self._open[info.id] = opened
         return opened
+
+    def _add_log(self, run: RunDir, opened: wandb.Run, state: State) -> None:
+        """Adds what the run has printed since the last end that was told."""
+        if not run.log_file.exists():
+            return
+        with run.log_file.open("rb") as file:
+            file.seek(state.get("log", 0))
+            if text := file.read().decode(errors="replace"):
+                opened.write_logs(text)
+            state["log"] = file.tell()
+
+    def _add_checkpoint(self, run: RunDir, opened: wandb.Run, state: State) -> None:
+        """Adds the checkpoint, unless that very one is there."""
+        checkpoint = kept_checkpoint(run, self._checkpoint)
+        if not checkpoint or state.get("checkpoint") == digest_of(checkpoint):
+            return
+        import wandb
+
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        artifact = wandb.Artifact(f"checkpoint-{run.info().id}", "model", metadata=manifest)
+        artifact.add_dir(str(checkpoint))
+        opened.log_artifact(artifact)
+        state["checkpoint"] = digest_of(checkpoint)
 
     def _close(self, run: RunDir, code: int) -> None:
         if opened := self._open.pop(run.info().id, None):

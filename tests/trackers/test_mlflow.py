@@ -176,14 +176,13 @@ def save_checkpoints(run: RunDir) -> None:
 @pytest.mark.parametrize(
     ("keep", "status", "kept"),
     [
-        (True, "completed", ["checkpoint/step-00000001"]),
-        (True, "pruned", []),
-        (False, "completed", []),
+        ("best", "completed", ["checkpoint/step-00000001"]),
+        ("last", "completed", ["checkpoint/step-00000002"]),
+        ("best", "pruned", []),
+        ("none", "completed", []),
     ],
 )
-def test_the_best_checkpoint_of_a_completed_run_is_kept(
-    tracker, client, make_run, keep, status, kept
-):
+def test_the_checkpoint_of_a_completed_run_is_kept(tracker, client, make_run, keep, status, kept):
     run = make_run()
     save_checkpoints(run)
     teller = MLflowTracker(tracker.uri, checkpoint=keep)
@@ -355,6 +354,30 @@ def mlflow_table(client, run_id, path):
     with tempfile.TemporaryDirectory() as folder:
         frame = client._read_from_file(client.download_artifacts(run_id, path, folder))
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def test_a_checkpoint_is_uploaded_again_only_when_it_has_changed(tracker, client, make_run):
+    run = make_run()
+    save_checkpoints(run)
+    state = begin(tracker, run)
+    place = tracker.database.parent / "mlartifacts" / "study" / state["run_id"] / "artifacts"
+    kept = place / "checkpoint" / "step-00000001" / "model.txt"
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    first = kept.stat().st_mtime_ns
+    tracker.finish(run, Result("completed", ended=2.0), state)
+    assert kept.stat().st_mtime_ns == first
+    Checkpointer(run.checkpoints, monitor="val/accuracy", mode="max").save(
+        3, lambda folder: (folder / "model.txt").write_text("better"), {"val/accuracy": 0.95}
+    )
+    tracker.finish(run, Result("completed", ended=3.0), state)
+    assert (place / "checkpoint" / "step-00000003" / "model.txt").read_text() == "better"
+
+
+def test_another_word_for_the_checkpoint_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"checkpoint: Received True. Expected best, last or none"
+    ):
+        MLflowTracker("sqlite:///m.db", checkpoint=True)
 
 
 def test_a_new_database_is_made_without_a_word(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ import time
 import psutil
 import pytest
 
+from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.rundir import Record, Result
 from dlsweep.trackers.base import ViewLostError
@@ -252,3 +254,22 @@ def test_images_histograms_texts_and_tables_are_shown_as_such(tracker, rich_run)
     assert (table["columns"], table["data"]) == (["id", "label"], [[3, "a|b"], [4, None]])
     assert sum(told["weights.values"]) == 4
     assert len(rows) == 5
+
+
+def test_the_log_and_the_checkpoint_are_kept(make_run):
+    run = make_run()
+    run.log_file.write_text("epoch 1\nepoch 2\n")
+    Checkpointer(run.checkpoints).save(1, lambda folder: (folder / "w").write_text("weights"))
+    tracker = WandbTracker("project", mode="offline", checkpoint="last")
+    state: dict = {}
+    tracker.start(run, {}, state)
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    (folder,) = folders_of(run)
+    records = list(read_offline(folder))
+    text = "".join(json.dumps(one) for one in records if one["type"].startswith("output"))
+    assert "epoch 1" in text
+    assert "epoch 2" in text
+    (artifact,) = [one["artifact"] for one in records if one["type"] == "artifact"]
+    assert (artifact["type"], artifact["name"]) == ("model", f"checkpoint-{run.info().id}")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert digest in json.dumps(artifact)

@@ -1,0 +1,45 @@
+"""Which checkpoint of a run a tracker keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal, get_args
+
+from dlsweep.checkpoint import Checkpointer
+from dlsweep.errors import ConfigError
+from dlsweep.rundir import RunDir
+
+#: The words of the option ``checkpoint``.
+Keep = Literal["best", "last", "none"]
+
+
+def check_keep(tracker: str, keep: str) -> None:
+    """Sees that the option is one of its words.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if keep not in get_args(Keep):
+        raise ConfigError(
+            f"tracking.{tracker}.checkpoint: Received {keep!r}. Expected best, last or none."
+        )
+
+
+def kept_checkpoint(run: RunDir, keep: Keep) -> Path | None:
+    """The folder of the checkpoint to keep, if there is one; its manifest has sizes and digests."""
+    if keep == "none":
+        return None
+    info = run.info()
+    checkpoints = Checkpointer(
+        run.checkpoints,
+        monitor=info.objective[0] if info.objective else None,
+        mode="max" if info.directions[:1] == ["maximize"] else "min",
+    )
+    found = checkpoints.best() if keep == "best" else checkpoints.latest()
+    return found.path if found else None
+
+
+def digest_of(checkpoint: Path) -> str:
+    """What changes when any file of a checkpoint does."""
+    return hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()

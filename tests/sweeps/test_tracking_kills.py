@@ -1,0 +1,55 @@
+"""Driver, trials and mirror are killed again and again; every tracker holds every record once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+COMMAND = (
+    "+experiment=quadratic",
+    "tracking=[mlflow,wandb,tensorboard,csv]",
+    "tracking.wandb.mode=offline",
+    "hydra.sweeper.n_trials=6",
+    "training.steps=20",
+    "training.seconds=0.1",
+    "-m",
+)
+
+
+def test_every_record_is_told_once_however_often_the_driver_is_killed(project) -> None:
+    dice = random.Random(11)
+    for _ in range(3):
+        driver = project.start(*COMMAND)
+        deadline = time.monotonic() + dice.uniform(4, 12)
+        while driver.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        family = (
+            psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
+        )
+        driver.kill()
+        if dice.random() < 0.5:  # at times all that it has started dies with it
+            for child in family:
+                child.kill()
+        driver.communicate()
+    project.run(*COMMAND)
+    study = project.path / "outputs" / "quadratic"
+    assert len(project.trials("quadratic")) == 6
+    said = project.run("verify", str(study))
+    assert said == "The study, its folders and its trackers hold the same.\n"
+    for trial in project.trials("quadratic"):
+        with (study / "csv" / f"{trial.name}.csv").open() as file:
+            told = [(int(row["step"]), float(row["value"])) for row in csv.DictReader(file)]
+        assert told == logged(trial)
+
+
+def logged(trial: Path) -> list[tuple[int, float]]:
+    lines = map(json.loads, (trial / "records.jsonl").read_text().splitlines())
+    return [(line["step"], line["metrics"]["val/loss"]) for line in lines]
