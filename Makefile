@@ -1,5 +1,5 @@
 # One word for each thing a developer does; `make check` is what CI runs.
-.PHONY: check format quick bench
+.PHONY: check format quick bench faults
 
 check:
 	ruff format --check .
@@ -13,6 +13,9 @@ format:
 
 quick:
 	pytest -n auto --dist loadfile -m "not slow and not gpu"
+
+faults:
+	pytest tests/faults --long-faults --durations=10
 
 bench:
 	for bench in tests/benchmarks/bench_*.py; do python $$bench; done

@@ -30,6 +30,8 @@ from dlsweep.trackers.link import make_tracker
 
 #: How often, in seconds, the driver looks around while nothing rings.
 _TURN = 0.25
+#: How long, in seconds, a tracker may answer nothing once all runs are over.
+_TRACKER_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Driver:
         limits: Limits = _NO_LIMITS,
     ) -> None:
         self.launcher = launcher
-        self._limits = limits
+        self.limits = limits
         self.view = view
         self.stopping = ""
         self._mirror = Mirror(folder, view) if mirrored else None
@@ -191,9 +193,9 @@ class Driver:
         """Asks a run whose time is up to save and end, and kills it if it does not."""
         now = time.monotonic()
         if not active.timed_out:
-            active.timed_out = self._limits.exceeded(now - active.began, now - active.heard)
+            active.timed_out = self.limits.exceeded(now - active.began, now - active.heard)
             if active.timed_out:
-                active.kill_at = now + self._limits.grace
+                active.kill_at = now + self.limits.grace
                 active.folder.request_stop("timed_out")
         elif now > active.kill_at and active.job:
             active.job.kill()
@@ -272,6 +274,7 @@ class Mirror:
         self._folder = folder
         self._view = view
         self._failure = ""
+        self._heard = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -305,12 +308,19 @@ class Mirror:
         self.hang_up()
         if not wait:
             self._process.kill()
-        started = time.monotonic()
+        started = self._heard = time.monotonic()
         while self._process.poll() is None:
             time.sleep(0.02)
             if time.monotonic() - started > 2:
                 self._view.say("Bringing the trackers up to date …")
                 started = float("inf")
+            if time.monotonic() - self._heard > _TRACKER_PATIENCE:
+                self._view.say(
+                    "A tracker does not answer. Bring it up to date later:  "
+                    f"python -m dlsweep sync {self._folder}"
+                )
+                self._process.kill()
+                self._process.wait()
         self._listener.join()
 
     def _listen(self) -> None:
@@ -318,6 +328,7 @@ class Mirror:
         assert self._process.stdout
         for line in self._process.stdout:
             message = json.loads(line)
+            self._heard = time.monotonic()
             if "error" in message:
                 self._failure = f"tracking.{message['tracker']}: {message['error']}"
             elif message.get("view"):

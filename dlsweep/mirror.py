@@ -18,7 +18,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -418,7 +418,8 @@ def _input_stays_open(seconds: float) -> bool:
 
 
 def _print_line(event: dict[str, Any]) -> None:
-    print(json.dumps(event), file=sys.__stdout__, flush=True)
+    with suppress(BrokenPipeError):  # whoever has started it is dead; the trackers are told all
+        print(json.dumps(event), file=sys.__stdout__, flush=True)
 
 
 def _size(path: Path) -> int:

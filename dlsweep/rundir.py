@@ -17,10 +17,12 @@ A run folder is the truth about a run, and everything else is a view of it::
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
 import os
+import re
 import signal
 import socket
 import time
@@ -257,6 +259,7 @@ class StudyDir:
         self.info_file = self.path / "study.json"
         self.database = self.path / "study.db"
         self.lock_file = self.path / "lock"
+        self.lease_file = self.path / "lease.json"
         self.trials = self.path / "trials"
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"
@@ -327,6 +330,15 @@ class Lock:
     def holder(self) -> str:
         """Who has the hold: process, host and since when."""
         return self.path.read_text() or "an unknown process"
+
+    def kill_holder(self) -> bool:
+        """Kills the process that has the hold, with all of its group, if it is on this host."""
+        found = re.match(r"process (\d+) on (\S+) since", self.holder())
+        if not found or found[2] != socket.gethostname():
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(found[1]), signal.SIGKILL)
+        return True
 
     def release(self) -> None:
         """Gives the hold back."""

@@ -32,6 +32,7 @@ from dlsweep.errors import (
 from dlsweep.failures import Policy
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
+from dlsweep.lease import Lease
 from dlsweep.plan import show_plan
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_view
@@ -62,8 +63,8 @@ from dlsweep.sweep_settings import (
 _FEWEST = 4
 #: How long, in seconds, to wait while all that is left to do is to be tried again later.
 _PAUSE = 0.05
-#: How long, in seconds, a trial of a dead driver may take to save and end.
-_ORPHAN_PATIENCE = 60.0
+#: How long, in seconds, a killed process may take to be gone.
+_DEATH_PATIENCE = 10.0
 
 
 def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -276,13 +277,15 @@ class Sweep:
         folder.create(info, OmegaConf.to_yaml(config))
 
     def _wait_for_orphan(self, folder: RunDir) -> None:
-        """Lets a trial that an earlier driver left behind save and end before it goes on."""
+        """Lets a trial that an earlier driver left behind save and end, or kills it in the end."""
         lock = Lock(folder.lock_file)
         if lock.acquire():
             lock.release()
             return
         self.view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
-        if not lock.wait(_ORPHAN_PATIENCE):
+        if not lock.wait(self.driver.limits.grace) and not (
+            lock.kill_holder() and lock.wait(_DEATH_PATIENCE)
+        ):
             raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
         lock.release()
 
@@ -315,9 +318,10 @@ class Sweep:
             preflight(self.driver.launcher, configs, self.folder.path / "check")
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
-        tried = [results.point_of(trial) for trial in self.study.finished_trials()]
-        tried += [trial.params for trial in self.study.open_trials()]
-        return (point for point in self.study.space.points() if point not in tried)
+        points = [results.point_of(trial) for trial in self.study.finished_trials()]
+        points += [trial.params for trial in self.study.open_trials()]
+        tried = {frozenset(point.items()) for point in points}
+        return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
     def _best_so_far(self) -> str:
         best = self.study.best
@@ -391,16 +395,21 @@ def _room_to_write(folder: StudyDir) -> Iterator[None]:
 @contextlib.contextmanager
 def _held(folder: StudyDir) -> Iterator[None]:
     """Holds the study for this driver alone."""
-    lock = Lock(folder.lock_file)
-    if not lock.acquire():
+    lock, lease = Lock(folder.lock_file), Lease(folder.lease_file)
+    holder = "" if lock.acquire() else lock.holder()
+    if not holder and not lease.take():
+        holder = lease.holder()
+    if holder:
+        lock.release()
         raise StudyLockedError(
-            f"The study in {folder.path} is being driven by {lock.holder()}.\n"
+            f"The study in {folder.path} is being driven by {holder}.\n"
             "Stop that process, or give this sweep a name of its own:  "
             "hydra.sweeper.study_name=<name>"
         )
     try:
         yield
     finally:
+        lease.release()
         lock.release()
 
 

@@ -6,7 +6,7 @@ Images have the shape [channels, height, width] or [height, width], in every fra
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -17,6 +17,8 @@ from dlsweep.data.augmentation import Augmentation
 from dlsweep.errors import ConfigError, DataError
 
 Array: TypeAlias = NDArray[Any]
+#: One array, or several by name for a model of several inputs.
+Inputs: TypeAlias = Array | Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -24,25 +26,40 @@ class Split:
     """Examples that belong together.
 
     Attributes:
-        inputs: Shape [examples, ...]: uint8 pixels, floats, or integers such as token ids.
+        inputs: Shape [examples, ...]: uint8 pixels, floats, or integers such as token ids; for a
+            model of several inputs, such arrays by name.
         targets: Shape [examples, ...]: classes as integers, or values as floats.
 
     Raises:
         DataError: If there are no examples, or not a target for each.
     """
 
-    inputs: Array
+    inputs: Inputs
     targets: Array
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.inputs) == len(self.targets):
-            raise DataError(
-                f"Received {len(self.inputs)} inputs and {len(self.targets)} targets. "
-                "Expected at least one example, and as many targets as inputs."
-            )
+        arrays = self.inputs.values() if isinstance(self.inputs, Mapping) else [self.inputs]
+        for count in map(len, arrays):
+            if not 0 < count == len(self.targets):
+                raise DataError(
+                    f"Received {count} inputs and {len(self.targets)} targets. "
+                    "Expected at least one example, and as many targets as inputs."
+                )
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.targets)
+
+    @property
+    def shape(self) -> Any:
+        """The shape of one input, or of each by name, as a list."""
+        return each(self.inputs, lambda array: list(array.shape[1:]))
+
+
+def each(inputs: Any, do: Callable[[Any], Any]) -> Any:
+    """Does something to an input, or to each of several by name."""
+    if isinstance(inputs, Mapping):
+        return {name: do(array) for name, array in inputs.items()}
+    return do(inputs)
 
 
 @dataclass(frozen=True)
@@ -77,19 +94,12 @@ class Data:
     def __post_init__(self) -> None:
         if not np.all(np.asarray(self.std) > 0):
             raise DataError(f"std: Received {self.std}. Expected numbers above 0.")
-        shape = self.train.inputs.shape[1:]
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            if np.ndim(value) and np.broadcast_shapes(np.shape(value), shape) != shape:
-                raise DataError(
-                    f"{name}: Received the shape {list(np.shape(value))}. "
-                    f"Expected one that broadcasts to an input of {list(shape)}."
-                )
-        self.augmentation.check(shape)
+        each(self.train.shape, self._check_shape)
         _check_labels(self._targets(), self.classes)
 
-    def normalise(self, inputs: Array) -> Array:
+    def normalise(self, inputs: Any) -> Any:
         """Inputs as a model takes them; see :func:`normalised`."""
-        return normalised(inputs, self.mean, self.std)
+        return each(inputs, lambda array: normalised(array, self.mean, self.std))
 
     def facts(self) -> dict[str, Any]:
         """What a model must fit and an export must carry along, as plain JSON values.
@@ -103,11 +113,20 @@ class Data:
         if targets.dtype.kind in "iub":
             found = self.classes or 1 + max(int(each.max()) for each in self._targets())
         return {
-            "input_shape": list(self.train.inputs.shape[1:]),
+            "input_shape": self.train.shape,
             "classes": found,
             "mean": np.asarray(self.mean).tolist(),
             "std": np.asarray(self.std).tolist(),
         }
+
+    def _check_shape(self, shape: list[int]) -> None:
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if np.ndim(value) and list(np.broadcast_shapes(np.shape(value), shape)) != shape:
+                raise DataError(
+                    f"{name}: Received the shape {list(np.shape(value))}. "
+                    f"Expected one that broadcasts to an input of {shape}."
+                )
+        self.augmentation.check(shape)
 
     def _targets(self) -> list[Array]:
         splits = (self.train, self.validation, self.test)
@@ -128,7 +147,7 @@ def as_data(found: object) -> Data | None:
     parts = [found[name] for name in ("train", "validation", "test") if name in found]
     if not all(isinstance(part, tuple) and len(part) == 2 for part in parts):
         return None
-    splits = [Split(np.asarray(inputs), np.asarray(targets)) for inputs, targets in parts]
+    splits = [Split(each(inputs, np.asarray), np.asarray(targets)) for inputs, targets in parts]
     return Data(splits[0], splits[1], splits[2] if len(splits) > 2 else None)
 
 

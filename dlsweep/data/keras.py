@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from dlsweep.data.augmentation import Augmentation
-from dlsweep.data.base import Array, Split, as_data, check_batch, normalised
+from dlsweep.data.base import Array, Data, Split, as_data, check_batch, each
 from dlsweep.data.loader import Loader
 from dlsweep.errors import DataError
 
@@ -50,9 +50,9 @@ class Batches:
         """The shapes and types of a batch, as symbolic tensors."""
         like = getattr(self.source, "element_spec", None) or self.source[0]
 
-        def symbolic(each: Any) -> keras.KerasTensor:
-            dtype = keras.backend.standardize_dtype(each.dtype)
-            return keras.KerasTensor((None, *each.shape[1:]), dtype)
+        def symbolic(array: Any) -> keras.KerasTensor:
+            dtype = keras.backend.standardize_dtype(array.dtype)
+            return keras.KerasTensor((None, *array.shape[1:]), dtype)
 
         return keras.tree.map_structure(symbolic, like)
 
@@ -79,7 +79,7 @@ class ArrayBatches(Batches):
         prefetch: int = 2,
     ) -> None:
         self.examples: int = len(targets)
-        self._shape = np.shape(inputs)
+        self._inputs = inputs
         self._seed = seed
         self._augmentation = augmentation
         first = () if seed is None else self._arrangement(seed, 1)
@@ -102,7 +102,7 @@ class ArrayBatches(Batches):
         order = np.random.default_rng((seed, epoch)).permutation(self.examples)
         if not self._augmentation:
             return (order,)
-        moves = self._augmentation.draw(seed, epoch, self._shape)
+        moves = self._augmentation.draw(seed, epoch, self._inputs.shape)
         return (order, *moves.origins(np.arange(self.examples)))
 
 
@@ -187,10 +187,10 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
     def batches(name: str) -> Batches:
         part, is_train = parts[name], name == "train"
         if isinstance(part, tuple) and len(part) == 2:
-            part = Split(np.asarray(part[0]), np.asarray(part[1]))
+            part = Split(each(part[0], np.asarray), np.asarray(part[1]))
         if isinstance(part, Split):
             return ArrayBatches(
-                data.normalise(part.inputs) if data else normalised(part.inputs),
+                (data or Data(part, part)).normalise(part.inputs),
                 _typed(part.targets),
                 batch_size,
                 seed if is_train else None,
@@ -209,7 +209,7 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
     examples = {"train": train.examples, "validation": validation.examples}
     if test:
         examples["test"] = test.examples
-    shape = keras.tree.map_structure(lambda each: list(each.shape[1:]), train.spec()[0])
+    shape = keras.tree.map_structure(lambda spec: list(spec.shape[1:]), train.spec()[0])
     record = {"examples": examples, "input_shape": shape, **record}
     return KerasData(train, validation, test, record)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dlsweep.data.augmentation import Augmentation
-from dlsweep.data.base import Array, Data, Split, as_data, check_batch
+from dlsweep.data.base import Array, Data, Split, as_data, check_batch, each
 from dlsweep.data.loader import Loader
 from dlsweep.data.torch_loader import SeededBatches, generator, seeded_loader
 from dlsweep.errors import DataError
@@ -118,6 +118,20 @@ class LoaderBatches:
             yield _moved(batch, self._device)
 
 
+class NamedBatches:
+    """Batches of several inputs by name, all in the same order."""
+
+    def __init__(self, inputs: Mapping[str, Batches]) -> None:
+        self._inputs = inputs
+        self.examples = next(iter(inputs.values())).examples
+
+    def epoch(self, number: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Yields (inputs by name, targets)."""
+        for group in zip(*(one.epoch(number) for one in self._inputs.values()), strict=True):
+            inputs, targets = zip(*group, strict=True)
+            yield dict(zip(self._inputs, inputs, strict=True)), targets[0]
+
+
 class OneBatch:
     """The first batch of the first epoch, in every epoch."""
 
@@ -188,10 +202,15 @@ def prepare(
     def batches(name: str) -> Batches:
         part, shuffle = parts[name], name == "train"
         if isinstance(part, tuple) and len(part) == 2:
-            part = Split(np.asarray(part[0]), np.asarray(part[1]))
+            part = Split(each(part[0], np.asarray), np.asarray(part[1]))
         if isinstance(part, Split):
-            owner = data or Data(part, part)
-            return _on_device(part, owner, batch_size, seed if shuffle else None, device)
+            owner, order = data or Data(part, part), seed if shuffle else None
+            targets = torch.from_numpy(_typed(part.targets)).to(device)
+            made = each(
+                part.inputs,
+                lambda inputs: _on_device(inputs, targets, owner, batch_size, order),
+            )
+            return NamedBatches(made) if isinstance(made, Mapping) else made
         if isinstance(part, Dataset):
             pinned = device.type == "cuda"
             part = seeded_loader(part, batch_size, seed, shuffle, loader, pinned)
@@ -211,21 +230,15 @@ def prepare(
 
 
 def _on_device(
-    split: Split, data: Data, batch_size: int, seed: int | None, device: torch.device
+    inputs: Array, targets: Tensor, data: Data, batch_size: int, seed: int | None
 ) -> ArrayBatches:
     finish: Callable[[Tensor], Tensor] = _as_it_is
-    if split.inputs.dtype == np.uint8 and split.inputs.size * 4 > _MOST_FLOATS:
-        inputs, finish = np.require(split.inputs, requirements="W"), _normaliser(data, device)
+    if inputs.dtype == np.uint8 and inputs.size * 4 > _MOST_FLOATS:
+        inputs, finish = np.require(inputs, requirements="W"), _normaliser(data, targets.device)
     else:
-        inputs = data.normalise(split.inputs)
-    return ArrayBatches(
-        torch.from_numpy(inputs).to(device),
-        torch.from_numpy(_typed(split.targets)).to(device),
-        batch_size,
-        seed,
-        data.augmentation,
-        finish,
-    )
+        inputs = data.normalise(inputs)
+    moved = torch.from_numpy(inputs).to(targets.device)
+    return ArrayBatches(moved, targets, batch_size, seed, data.augmentation, finish)
 
 
 def _as_it_is(inputs: Tensor) -> Tensor:

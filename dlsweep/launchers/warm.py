@@ -11,6 +11,7 @@ and ``{"ended": pid, "code": exit code}`` when a trial is over. It ends when the
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import json
@@ -99,6 +100,8 @@ def _reap(server: socket.socket) -> None:
             return
         if pid == 0:
             return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what the trial has started and left behind
         _tell(server, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
 

@@ -39,10 +39,7 @@ def pooled(input_shape: list[int], blocks: int) -> tuple[int, int]:
     Raises:
         ConfigError: If nothing remains, or there is no block.
     """
-    if len(input_shape) != 3:
-        raise ConfigError(
-            f"model.input_shape: Received {list(input_shape)}. Expected [channels, height, width]."
-        )
+    check_image(input_shape)
     height, width = (size >> blocks for size in input_shape[1:])
     if not blocks or not height or not width:
         raise ConfigError(
@@ -51,3 +48,21 @@ def pooled(input_shape: list[int], blocks: int) -> tuple[int, int]:
             f"{min(input_shape[1:]).bit_length() - 1}, since each halves the image."
         )
     return height, width
+
+
+def check_image(input_shape: list[int]) -> None:
+    """Raises ConfigError if an input is no image."""
+    if len(input_shape) != 3:
+        raise ConfigError(
+            f"model.input_shape: Received {list(input_shape)}. Expected [channels, height, width]."
+        )
+
+
+def check_branches(input_shape: object) -> None:
+    """Raises ConfigError unless there are several inputs by name, each a row of features."""
+    shapes = list(input_shape.values()) if isinstance(input_shape, dict) else []
+    if len(shapes) < 2 or any(len(shape) != 1 for shape in shapes):
+        raise ConfigError(
+            f"model.input_shape: Received {input_shape}. Expected the features of several inputs "
+            "by name, such as {left: [32], right: [64]}."
+        )

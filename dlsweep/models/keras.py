@@ -11,7 +11,14 @@ from typing import Any, Literal, get_args
 import keras
 from keras import layers
 
-from dlsweep.models.arguments import check_activation, check_dropout, check_positive, pooled
+from dlsweep.models.arguments import (
+    check_activation,
+    check_branches,
+    check_dropout,
+    check_image,
+    check_positive,
+    pooled,
+)
 
 Activation = Literal["relu", "gelu", "silu", "elu", "tanh"]
 
@@ -80,7 +87,7 @@ def CNN(  # noqa: N802
         model.add(_convolution(fan_in, fan_out))
         model.add(_batch_norm())
         model.add(layers.ReLU())
-        model.add(layers.MaxPooling2D())
+        model.add(layers.MaxPooling2D(data_format="channels_last"))
         fan_in = fan_out
     model.add(layers.Flatten())
     model.add(_dense(fan_in * height * width, hidden))
@@ -88,6 +95,80 @@ def CNN(  # noqa: N802
     model.add(layers.Dropout(dropout))
     model.add(_dense(hidden, classes))
     return model
+
+
+def TwoBranches(  # noqa: N802
+    input_shape: dict[str, list[int]],
+    classes: int,
+    branch: int = 32,
+    hidden: int = 64,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """A layer for each of several inputs; what they give is joined, and goes on through another.
+
+    Args:
+        input_shape: The features of each input by name, such as ``{"left": [32], "right": [64]}``.
+        classes: How many scores to return.
+        branch: The width of each input's layer.
+        hidden: The width of the layer behind the join.
+        dropout: The share of its activations set to zero in training.
+
+    Raises:
+        ConfigError: If an argument is out of its range.
+    """
+    check_branches(input_shape)
+    check_positive(classes=[classes], branch=[branch], hidden=[hidden])
+    check_dropout(dropout)
+    inputs = {name: keras.Input(tuple(shape), name=name) for name, shape in input_shape.items()}
+    parts = [layers.ReLU()(_dense(each.shape[-1], branch)(each)) for each in inputs.values()]
+    joined = layers.Concatenate()(parts)
+    behind = layers.ReLU()(_dense(joined.shape[-1], hidden)(joined))
+    scores = _dense(hidden, classes)(layers.Dropout(dropout)(behind))
+    return keras.Model(inputs, scores, name="two_branches")
+
+
+def ResNet(  # noqa: N802
+    input_shape: list[int],
+    classes: int,
+    channels: list[int],
+    blocks: int = 3,
+) -> keras.Model:
+    """The residual network for images of 32 by 32 pixels.
+
+    He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2016, section 4.2; of
+    6 ``blocks`` + 2 layers, with projections where the shape changes.
+
+    Args:
+        input_shape: The shape of one input: [channels, height, width].
+        classes: How many scores to return.
+        channels: Of each stage; each but the first halves height and width.
+        blocks: Residual blocks of each stage.
+
+    Raises:
+        ConfigError: If an argument is out of its range.
+    """
+    check_image(input_shape)
+    check_positive(input_shape=input_shape, classes=[classes], channels=channels, blocks=[blocks])
+    inputs = keras.Input(tuple(input_shape))
+    outputs = layers.ReLU()(_normed(layers.Permute((2, 3, 1))(inputs), channels[0]))
+    for stage, fan_out in enumerate(channels):
+        for number in range(blocks):
+            outputs = _residual(outputs, fan_out, strides=2 if stage and not number else 1)
+    pooled_outputs = layers.GlobalAveragePooling2D(data_format="channels_last")(outputs)
+    return keras.Model(inputs, _dense(channels[-1], classes)(pooled_outputs), name="resnet")
+
+
+def _residual(inputs: Any, fan_out: int, strides: int) -> Any:
+    """Two convolutions beside a shortcut."""
+    body = layers.ReLU()(_normed(inputs, fan_out, strides=strides))
+    shortcut = inputs
+    if inputs.shape[-1] != fan_out or strides > 1:
+        shortcut = _normed(inputs, fan_out, size=1, strides=strides)
+    return layers.ReLU()(layers.Add()([_normed(body, fan_out), shortcut]))
+
+
+def _normed(inputs: Any, fan_out: int, size: int = 3, strides: int = 1) -> Any:
+    return _batch_norm()(_convolution(inputs.shape[-1], fan_out, size, strides)(inputs))
 
 
 def _dense(fan_in: int, units: int) -> keras.Layer:

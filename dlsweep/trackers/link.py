@@ -85,6 +85,8 @@ class Link:
             view = tracker.view.replace("{folder}", shlex.quote(str(self._folder)))
             self._announce({"tracker": self.name, "ready": True, "view": view})
             self._announced = True
+        elif self._announce:
+            self._announce({"tracker": self.name})  # a sign of life
 
     def _cause(self, error: Exception) -> Exception:
         """What the tracker's own check finds, which says it better, or else the error itself."""

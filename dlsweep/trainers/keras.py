@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import keras
 
+from dlsweep.data.base import each
 from dlsweep.data.keras import KerasData, prepare
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
@@ -142,7 +144,7 @@ class KerasTrainer(EpochTrainer):
             keras.config.set_dtype_policy(before)
         if not model.built:
             record = json.loads((run.dir.path / "data.json").read_text())
-            model(_symbolic(record["input_shape"]))
+            model(each(record["input_shape"], _symbolic))
         load_weights(model, run.checkpoints.need_best().path)
         return model
 
@@ -150,8 +152,8 @@ class KerasTrainer(EpochTrainer):
         callbacks = list(self.callbacks)
         if self.profiler is not None:
             callbacks.append(_backend().profiler(run.dir.path / "profile", *self.profiler))
-        ours = Callbacks([each for each in callbacks if isinstance(each, Callback)])
-        others = [each for each in callbacks if not isinstance(each, Callback)]
+        ours = Callbacks([one for one in callbacks if isinstance(one, Callback)])
+        others = [one for one in callbacks if not isinstance(one, Callback)]
         state = KerasState(model, data, self._schedule(model), ours, others, self.seed)
         epochs = Epochs(run, self, state)
         ours.begin(run, model)
@@ -216,7 +218,7 @@ class KerasTrainer(EpochTrainer):
                 "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
                 "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
             )
-        return "gpu:0" if has_gpu else "cpu:0"
+        return "gpu" if has_gpu else "cpu"
 
 
 def _backend() -> ModuleType:
@@ -259,8 +261,6 @@ def _shapes(tensors: Any) -> Any:
     return keras.tree.map_structure(lambda tensor: list(tensor.shape[1:]), tensors)
 
 
-def _symbolic(shape: Any) -> Any:
-    """Tensors of a shape, or of several by name, for any batch."""
-    if isinstance(shape, dict):
-        return {name: _symbolic(each) for name, each in shape.items()}
+def _symbolic(shape: Sequence[int]) -> keras.KerasTensor:
+    """A tensor of inputs of a shape, for any batch."""
     return keras.KerasTensor((None, *shape))

@@ -21,10 +21,13 @@ import pytest
 HERE = Path(__file__).parent
 #: How often each fault is tried, in the quick form and in the long one.
 COUNTS = {
-    "kills of the driver": (4, 60),
-    "kills of the driver and the parent of trials": (2, 20),
-    "kills of the driver and all trials": (2, 20),
+    "kills of the driver": (3, 60),
+    "kills of the driver and the parent of trials": (1, 20),
+    "kills of the driver and all trials": (1, 20),
+    "kills of the driver and all trials, with a framework": (0, 10),
     "kills of the driver at its writes": (4, 1000),
+    "leaking trials": (10, 200),
+    "hung trackers": (0, 1),
     "signal=KILL at the calls of a save": (20, 1000),
     "error=ENOSPC at the calls of a save": (12, 1000),
     "error=EIO at the calls of a save": (12, 1000),
@@ -57,8 +60,10 @@ class Sweeps:
         self, *arguments: str, under: Sequence[str] = (), **env: str
     ) -> subprocess.Popen[str]:
         """Starts a sweep, under a program such as strace if one is given."""
+        named = any(argument.startswith("+experiment=") for argument in arguments)
+        experiment = [] if named else ["+experiment=quadratic"]
         driver = subprocess.Popen(
-            [*under, sys.executable, "-m", "dlsweep", "+experiment=quadratic", *arguments],
+            [*under, sys.executable, "-m", "dlsweep", *experiment, *arguments],
             cwd=self.path,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
@@ -69,11 +74,18 @@ class Sweeps:
         self.drivers.append(driver)
         return driver
 
+    def kill_all(self, driver: subprocess.Popen[str]) -> None:
+        """Kills a driver and all that it has started, as when its machine goes down."""
+        kill([*descendants(driver.pid), driver.pid])
+        driver.communicate()
+
     def end(self) -> None:
         """Ends what a failed test has left."""
         for driver in self.drivers:
-            kill([*descendants(driver.pid), driver.pid])
-            driver.communicate()
+            if driver.poll() is None:
+                self.kill_all(driver)
+            elif driver.stdout and not driver.stdout.closed:
+                driver.communicate()
 
     def run(self, *arguments: str, code: int = 0, under: Sequence[str] = (), **env: str) -> str:
         driver = self.start(*arguments, under=under, **env)
@@ -85,13 +97,16 @@ class Sweeps:
         assert driver.returncode == code, output
         return output
 
-    def kill_at_random(self, whom: str, times: int, *arguments: str) -> int:
-        """Runs a sweep to its end, killed at random moments; returns how often it was."""
+    def kill_at_random(self, whom: str, times: int, *arguments: str, longest: float = 4.5) -> int:
+        """Runs a sweep to its end, killed at random moments; returns how often it was.
+
+        Each time it is killed within half a second and ``longest`` seconds.
+        """
         killed = 0
         while killed < times:
             driver = self.start(*arguments)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                driver.wait(self.dice.uniform(0.5, 4.5))
+                driver.wait(self.dice.uniform(0.5, longest))
             if driver.poll() is not None:
                 break
             kill(victims(whom, driver.pid))
@@ -158,6 +173,21 @@ def strace() -> Callable[..., list[str]]:
         return ["strace", "-qq", "-y", "-o", str(into), "-e", f"trace={calls}", *options]
 
     return command
+
+
+@pytest.fixture
+def preload(tmp_path: Path) -> Callable[[str], str]:
+    """Compiles a C file that stands beside the tests; what LD_PRELOAD is to be."""
+
+    def compiled(name: str) -> str:
+        if not shutil.which("gcc"):
+            pytest.skip("gcc is not installed: apt-get install gcc")
+        library = tmp_path / f"{name}.so"
+        command = ["gcc", "-shared", "-fPIC", "-o", str(library), str(HERE / f"{name}.c")]
+        subprocess.run(command, check=True)
+        return str(library)
+
+    return compiled
 
 
 @pytest.fixture(scope="module")

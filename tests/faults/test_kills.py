@@ -75,3 +75,34 @@ def test_a_kill_at_any_write_of_the_driver_changes_nothing(
         sweeps.run(*arguments)
         sweeps.assert_exactly_once(name, 4)
         assert sweeps.table(name)[COLUMNS].equals(expected), name
+
+
+@pytest.mark.parametrize("framework", ["torch"])
+def test_real_training_ends_to_the_bit_as_if_nothing_had_happened(
+    sweeps, undisturbed, times, framework: str
+) -> None:
+    """Weights included: what a checkpoint holds is what it holds after an undisturbed sweep."""
+    if not (kills := times("kills of the driver and all trials, with a framework")):
+        pytest.skip("it takes minutes: only with --long-faults")
+    arguments = (
+        "+experiment=mnist",
+        f"framework={framework}",
+        "tracking=none",
+        "deterministic=true",
+        "training.epochs=4",
+        "training.checkpoint_steps=20",
+        "hydra.sweeper.n_trials=4",
+        "hydra.sweeper.n_jobs=1",
+        "-m",
+    )
+    undisturbed.run(*arguments)
+    whom = "kills of the driver and all trials"
+    assert sweeps.kill_at_random(whom, kills, *arguments, longest=20)
+    columns = ["number", "state", "val/accuracy", "training.optimizer.lr", "model.hidden"]
+    expected, found = undisturbed.table("mnist")[columns], sweeps.table("mnist")[columns]
+    assert found.equals(expected)
+    for one, other in zip(undisturbed.trials("mnist"), sweeps.trials("mnist"), strict=True):
+        names = [path.name for path in sorted((one / "checkpoints").glob("step-????????"))]
+        for name in names:
+            files = [trial / "checkpoints" / name / "state.pt" for trial in (one, other)]
+            assert files[0].read_bytes() == files[1].read_bytes(), files

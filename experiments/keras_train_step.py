@@ -1,0 +1,52 @@
+"""A Keras model with a training step of its own, which ``fit`` calls: mixup."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+
+class Mixup(keras.Model):
+    """Learns from pairs of examples, mixed.
+
+    Zhang, Cisse, Dauphin and Lopez-Paz, mixup: Beyond Empirical Risk Minimization, 2018.
+
+    Args:
+        classes: How many scores to return.
+        hidden: The width of the hidden layer.
+        share: How much of the second example is mixed in at most.
+    """
+
+    def __init__(self, classes: int, hidden: int = 64, share: float = 0.5) -> None:
+        super().__init__()
+        self.share = share
+        self.random = keras.random.SeedGenerator()
+        self.flatten = layers.Flatten()
+        self.hidden = layers.Dense(hidden, activation="relu")
+        self.scores = layers.Dense(classes)
+
+    def call(self, inputs: Any) -> Any:
+        """Scores of shape [batch, classes]."""
+        return self.scores(self.hidden(self.flatten(inputs)))
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Mixes each example of a batch with another, and the losses alike."""
+        inputs, targets = data
+        share = keras.random.uniform((), 0.0, self.share, seed=self.random)
+        mixed = (1 - share) * inputs + share * inputs[::-1]
+        with tf.GradientTape() as tape:
+            scores = self(mixed, training=True)
+            loss = (1 - share) * self.compute_loss(y=targets, y_pred=scores)
+            loss += share * self.compute_loss(y=targets[::-1], y_pred=scores)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, self.trainable_weights)
+        self.optimizer.apply(gradients, self.trainable_weights)
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=tf.shape(targets)[0])
+            else:
+                metric.update_state(targets, scores)
+        return self.get_metrics_result()

@@ -1,0 +1,59 @@
+"""Each example under experiments/ is swept; its best model is loaded again and predicts alike."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import dlsweep
+
+pytestmark = pytest.mark.slow
+
+KERAS = ["sequential", "functional", "subclassed", "train_step", "gradient_tape"]
+EXAMPLES = [
+    *[(f"keras_{name}", ()) for name in KERAS],
+    ("torch_training_step", ()),
+    ("two_branches", ("framework=torch",)),
+    ("two_branches", ("framework=keras",)),
+    ("mnist", ("framework=keras", "framework.backend=torch", "model=resnet", "model.blocks=1")),
+    ("mnist", ("framework=torch", "model=resnet", "model.blocks=1")),
+]
+
+
+def predicted(model: object, inputs: object) -> np.ndarray:
+    if hasattr(model, "predict"):
+        return np.asarray(model.predict(inputs, verbose=0))
+    import torch
+
+    with torch.no_grad():
+        return np.asarray(
+            model(
+                {name: torch.from_numpy(each) for name, each in inputs.items()}
+                if isinstance(inputs, dict)
+                else torch.from_numpy(inputs)
+            )
+        )
+
+
+@pytest.mark.parametrize(("name", "choices"), EXAMPLES)
+def test_an_example_is_swept_saved_and_loaded_again(project, name: str, choices: tuple) -> None:
+    small = ("training.epochs=1", "tracking=none", "training.optimizer.lr=0.003,0.01")
+    if "model=resnet" in choices:
+        small += ("model.channels=[2,4]", "training.batch_size=1000")
+    output = project.run(f"+experiment={name}", *choices, *small, "-m")
+    assert f"{name}: 2 trials" in output
+    table = project.table(name)
+    assert set(table["state"]) <= {"completed", "pruned"}
+    trial = project.trials(name)[0]
+
+    model = dlsweep.load_model(trial)
+    config = OmegaConf.load(trial / ".hydra" / "config.yaml")
+    data = instantiate(config.data)
+    outputs = predicted(model, data.normalise(data.validation.inputs))
+    measured = json.loads((trial / "result.json").read_text())["metrics"]["val/accuracy"]
+    found = float((outputs.argmax(1) == data.validation.targets).mean())
+    assert found == pytest.approx(measured, abs=1e-3)
