@@ -22,6 +22,7 @@ from contextlib import ExitStack, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+from dlsweep import origin
 from dlsweep.errors import (
     ConfigError,
     StudyError,
@@ -129,6 +130,8 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
         while not any(place.has_run() for place in places):
             if not _input_stays_open(_FIRST_LOOK_EVERY):
                 return True  # no run was started, so there is nothing to tell
+        for place in places:
+            origin.record(place.path)
         following = True
         while following:
             for place in places:
@@ -220,7 +223,7 @@ class _Place:
     def __init__(self, study: StudyDir | None, run: Path | None) -> None:
         self._study = study
         self._run = run
-        self._path = study.path if study else run or Path()
+        self.path = study.path if study else run or Path()
         self._live: dict[str, _Watched] = {}
         self._over: set[str] = set()
         self._verify = False
@@ -236,7 +239,7 @@ class _Place:
         """The options of each tracker; those of a trial are its study's."""
         if self._study:
             return dict(self._study_info()["tracking"])
-        return RunDir(self._path).info().tracking
+        return RunDir(self.path).info().tracking
 
     def connect(
         self,
@@ -249,14 +252,14 @@ class _Place:
         self._verify = verify
         for name, options in tracking.items():
             key = json.dumps([name, options], sort_keys=True)
-            new = Link(name, options, self._path, announce)
+            new = Link(name, options, self.path, announce)
             self.links.append(links.setdefault(key, new))
         if self._study:
             self._study_views = [StudyView(self._study, link) for link in self.links]
 
     def has_run(self) -> bool:
         """Whether any of its runs has been started."""
-        return any(_Watched(self._path / name).exists() for name in self._names())
+        return any(_Watched(self.path / name).exists() for name in self._names())
 
     def hold(self, holds: ExitStack) -> None:
         """Keeps other mirrors away.
@@ -265,10 +268,10 @@ class _Place:
             StudyLockedError: If there is one and it stays.
         """
         for link in self.links:
-            lock = Lock(self._path / "mirror" / f"{link.name}.lock")
+            lock = Lock(self.path / "mirror" / f"{link.name}.lock")
             if not lock.wait(_LOCK_PATIENCE):
                 raise StudyLockedError(
-                    f"{self._path} is being mirrored to {link.name} by {lock.holder()}, which "
+                    f"{self.path} is being mirrored to {link.name} by {lock.holder()}, which "
                     "keeps it up to date.\nTry again when that has ended."
                 )
             holds.callback(lock.release)
@@ -297,7 +300,7 @@ class _Place:
         """What trackers hold otherwise than the run folders."""
         parents = self._open_study(self._study_info())
         for name in sorted(self._names()):
-            run = RunDir(self._path / name)
+            run = RunDir(self.path / name)
             for link in self.links if run.info_file.exists() else ():
                 found = self._differences(run, link, parents, repair)
                 yield from (f"{run.path.name} in {link.name}: {one}" for one in found)
@@ -324,15 +327,15 @@ class _Place:
 
     def _discover(self) -> None:
         for name in sorted(self._names() - self._over - self._live.keys()):
-            run = _Watched(self._path / name)
+            run = _Watched(self.path / name)
             if run.exists():
                 self._live[name] = run
 
     def _names(self) -> set[str]:
         """The paths of the runs below this place's own."""
         if self._run:
-            return {os.path.relpath(self._run, self._path)}
-        trials = self._path / "trials"
+            return {os.path.relpath(self._run, self.path)}
+        trials = self.path / "trials"
         return {f"trials/{name}" for name in os.listdir(trials)} if trials.exists() else set()
 
     def _rotate(self) -> None:

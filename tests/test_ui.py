@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import optuna
 import pytest
@@ -28,9 +30,13 @@ pytestmark = [
 
 @pytest.fixture
 def study(make_run: Callable[..., RunDir], tmp_path: Path) -> Path:
-    """A study of one trial, in all trackers that have a dashboard."""
-    run = make_run({"lr": 0.1}, params={"lr": 0.1})
-    run.records_file.write_text('{"step": 1, "time": 1.5, "metrics": {"val/accuracy": 0.5}}\n')
+    """A study of two trials, in all trackers that have a dashboard."""
+    for name in ("0000", "0001"):
+        run = make_run({"lr": 0.1}, name=name, params={"lr": 0.1})
+        lines = (
+            f'{{"step": {k}, "time": {k}, "metrics": {{"val/accuracy": 0.{k}}}}}' for k in (1, 2)
+        )
+        run.records_file.write_text("".join(f"{line}\n" for line in lines))
     folder = StudyDir(run.path.parents[1])
     storage = f"sqlite:///{folder.database}"
     optuna.create_study(study_name="study", storage=storage)
@@ -85,13 +91,40 @@ def test_all_dashboards_open_together_and_end_at_ctrl_c(study: Path, start) -> N
     assert addresses.keys() == {"mlflow", "tensorboard", "optuna"}
     assert all(address.startswith("http://127.0.0.1:") for address in addresses.values())
     assert "<title>MLflow</title>" in get(addresses["mlflow"])
-    assert json.loads(get(f"{addresses['tensorboard']}/data/runs")) == ["study/tensorboard/0000"]
+    assert json.loads(get(f"{addresses['tensorboard']}/data/runs")) == [
+        "study/tensorboard/0000",
+        "study/tensorboard/0001",
+    ]
     assert "study" in get(f"{addresses['optuna']}/api/studies")
+    assert_runs_can_be_compared(addresses["mlflow"], study)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 0
     for address in addresses.values():
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
+
+
+def assert_runs_can_be_compared(address: str, study: Path) -> None:
+    """Opens MLflow's comparison in a browser, where there is one."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        return
+    states = [json.loads(RunDir(p).mirror_file("mlflow").read_text()) for p in trials(study)]
+    ids = json.dumps([state["state"]["run_id"] for state in states])
+    page = f"{address}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps(['1']))}"
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000"]
+    done = subprocess.run(
+        [browser, *flags, f"--user-data-dir={study}/browser", "--dump-dom", page],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    for expected in ("0000", "0001", "val/accuracy", "js-plotly-plot"):
+        assert expected in done.stdout
+
+
+def trials(study: Path) -> list[Path]:
+    return sorted((study / "trials").iterdir())
 
 
 def get(address: str) -> str:

@@ -11,10 +11,14 @@ from dlsweep.rundir import RunDir
 from dlsweep.trackers.base import State, ViewLostError
 
 
+def home(run: RunDir) -> Path:
+    """The folder of a trial's study, or of a run that is no trial."""
+    return run.path if run.info().number is None else run.path.parent.parent
+
+
 def beside(run: RunDir, tool: str) -> Path:
-    """The folder of a tool's files: the study's for a trial, or else the run's own."""
-    is_trial = run.info().number is not None
-    return (run.path.parent.parent if is_trial else run.path) / tool
+    """The folder of a tool's files."""
+    return home(run) / tool
 
 
 def begin(path: Path, state: State) -> None:

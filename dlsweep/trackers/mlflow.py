@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from dlsweep import origin
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import COMPLETED, Lock, Record, Result, RunDir, Status, StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
+from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.params import params_of
 
@@ -128,6 +130,7 @@ class MLflowTracker(Readable):
             point = (name, best["value"], info["finished"], best["number"])
             self._client.log_batch(state["run_id"], metrics=_metrics([point]))
         self._client.log_batch(state["run_id"], tags=_tags(tags))
+        self._send_origin(study.path, state)
         if "finished" in info:
             self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
         else:
@@ -151,7 +154,11 @@ class MLflowTracker(Readable):
         }
         if parent:
             tags["mlflow.parentRunId"] = parent["run_id"]
+        if commit := origin.read(home(run)).get("commit"):
+            tags["mlflow.source.git.commit"] = commit
         self._open(self._experiment(info.study), info.name, info.created, tags, state)
+        if not parent:
+            self._send_origin(run.path, state)
         params = iter(params_of(run).items())
         while batch := list(islice(params, _PARAMS_A_CALL)):
             self._client.log_batch(state["run_id"], params=_params(batch))
@@ -264,7 +271,20 @@ class MLflowTracker(Readable):
         }
         trial = study.trial(best["number"])
         run_id = self._find(experiment, trial.info().id) if trial.info_file.exists() else None
-        return {**tags, "dlsweep.best_run_id": run_id} if run_id else tags
+        if run_id is None:
+            return tags
+        link = f"[{trial.path.name}](#/experiments/{experiment}/runs/{run_id})"
+        note = f"The best trial is {link}, at {best['value']:.6g}."
+        return {**tags, "dlsweep.best_run_id": run_id, "mlflow.note.content": note}
+
+    def _send_origin(self, folder: Path, state: State) -> None:
+        """Uploads where the runs come from, once."""
+        if state.get("origin") or not (folder / origin.ORIGIN).exists():
+            return
+        for name in (origin.ORIGIN, origin.DIFF):
+            if (folder / name).exists():
+                self._client.log_artifact(state["run_id"], str(folder / name))
+        state["origin"] = True
 
     def _send_checkpoint(self, run: RunDir, state: State) -> None:
         """Uploads the checkpoint, unless that very one is there."""

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
+from dlsweep import origin
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
-from dlsweep.trackers.files import beside
+from dlsweep.trackers.files import beside, home
 from dlsweep.trackers.params import params_of
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class WandbTracker(Readable):
             name=f"{info.study}/{info.name}",
             group=info.study,
             job_type="run" if info.number is None else "trial",
-            config=params_of(run),
+            config={**params_of(run), **_origin(run)},
             resume="allow",
             reinit="create_new",
             settings=_settings(),
@@ -266,6 +267,12 @@ def read_offline(folder: Path) -> Iterator[dict[str, Any]]:
             assert reader.stdout
             for line in reader.stdout:
                 yield json.loads(line)
+
+
+def _origin(run: RunDir) -> dict[str, Any]:
+    """Where the run comes from; the packages stand in the study's folder."""
+    found = origin.read(home(run))
+    return {f"origin.{name}": value for name, value in found.items() if name != "packages"}
 
 
 def _media(run: RunDir, media: Media) -> Any:

@@ -391,3 +391,17 @@ def test_a_new_database_is_made_without_a_word(tmp_path):
     command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/mlflow.db"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_study_holds_where_its_runs_come_from(tracker, client, make_run):
+    run = make_run()
+    study = StudyDir(run.path.parents[1])
+    (study.path / "origin.json").write_text('{"commit": "abc123"}')
+    (study.path / "diff.patch").write_text("+a = 1")
+    parent: dict = {}
+    for _ in range(2):
+        tracker.log_study(study, {**STUDY, "id": "origin"}, parent)
+    kept = {artifact.path for artifact in client.list_artifacts(parent["run_id"])}
+    assert kept == {"origin.json", "diff.patch"}
+    child = client.get_run(begin(tracker, run, parent)["run_id"])
+    assert child.data.tags["mlflow.source.git.commit"] == "abc123"
