@@ -52,6 +52,8 @@ class EpochTrainer(Trainer):
         overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
             that cannot learn it has an error.
         checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
+        checkpoint_steps: Must be None: in the middle of an epoch, only PyTorch saves.
+        checkpoint_seconds: As ``checkpoint_steps``.
         seed: Of the order of the training examples.
 
     Raises:
@@ -80,6 +82,8 @@ class EpochTrainer(Trainer):
         profiler: Sequence[int] | None = None,
         overfit_batch: bool = False,
         checkpoint_every: int = 1,
+        checkpoint_steps: int | None = None,
+        checkpoint_seconds: float | None = None,
         seed: int = 0,
     ) -> None:
         check_one_of("device", device, ("auto", "cpu", "gpu"))
@@ -89,6 +93,12 @@ class EpochTrainer(Trainer):
         check_least("batch_size", batch_size, 1)
         check_least("accumulate", accumulate, 1)
         check_least("checkpoint_every", checkpoint_every, 1)
+        if checkpoint_steps is not None or checkpoint_seconds is not None:
+            raise ConfigError(
+                "training: Received checkpoint_steps or checkpoint_seconds. Keras saves at the end "
+                "of an epoch.\nExpected null for both. Type, for instance,  "
+                "training.checkpoint_every=1"
+            )
         check_least("seed", seed, 0)
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
@@ -178,6 +188,7 @@ class Epochs(Generic[S]):
         self._unsaved: dict[str, float] = {}
         if checkpoint := run.checkpoints.latest():
             state.restore(checkpoint.path, self.progress)
+            self._stop_early()
 
     def __iter__(self) -> Iterator[int]:
         """Yields the number of each epoch, from 1; :meth:`end` must be called within each."""
@@ -187,10 +198,8 @@ class Epochs(Generic[S]):
 
     @property
     def are_over(self) -> bool:
-        """Whether no further epoch is to begin: all are done, patience is out, or a stop is due."""
-        patience = self._trainer.early_stopping.patience or math.inf
-        is_done = self.progress.epoch >= self._trainer.epochs or self.progress.waited >= patience
-        return is_done or self._run.should_stop
+        """Whether no further epoch is to begin: all are done, or a stop is due."""
+        return self.progress.epoch >= self._trainer.epochs or self._run.should_stop
 
     def begin(self) -> int:
         """Begins the next epoch; returns its number."""
@@ -220,6 +229,7 @@ class Epochs(Generic[S]):
             known, trainer.monitor, trainer.mode, trainer.early_stopping.min_delta
         )
         self.state.callbacks.on_epoch_end(epoch, known)
+        self._stop_early()
         self._unsaved = known
         if is_best or epoch % trainer.checkpoint_every == 0:
             self.save_last()
@@ -233,6 +243,11 @@ class Epochs(Generic[S]):
                 lambda folder: self.state.save(folder, self.progress),
                 metrics,
             )
+
+    def _stop_early(self) -> None:
+        """Stops when patience is out."""
+        if self.progress.waited >= (self._trainer.early_stopping.patience or math.inf):
+            self._run.stop("stopped_early")
 
     def _check(self, metrics: Mapping[str, float]) -> None:
         monitor = self._trainer.monitor
