@@ -191,9 +191,11 @@ def preload(tmp_path: Path) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweeps]:
     """A project for sweeps that nothing happens to, to compare with."""
-    return Sweeps(tmp_path_factory.mktemp("undisturbed"))
+    project = Sweeps(tmp_path_factory.mktemp("undisturbed"))
+    yield project
+    project.end()
 
 
 def victims(whom: str, driver: int) -> list[int]:
