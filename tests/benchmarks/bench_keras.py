@@ -69,7 +69,7 @@ def train_by_hand(data: Data, folder: Path) -> float:
     model.compile(
         keras.optimizers.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        ["accuracy"],
+        metrics=["accuracy"],
     )
     model.fit(
         data.normalise(data.train.inputs),
