@@ -39,7 +39,7 @@ def test_a_study_can_be_told_to_other_trackers_later_and_compared(project) -> No
     result = study / "trials" / "0002" / "result.json"
     result.write_text(json.dumps({**json.loads(result.read_text()), "status": "crashed"}))
     said = project.run("verify", str(study), code=1)
-    assert "0002 in the study: it is completed there, and its folder says failed" in said
+    assert "0002 in the study: it is completed there, and its folder says crashed" in said
 
 
 def test_an_unknown_tracker_or_option_is_refused(project) -> None:
