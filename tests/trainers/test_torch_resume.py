@@ -136,7 +136,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(make_run, data, break_off):
 
     with contextlib.suppress(CrashError):
         attempt(broken, 1, Trained(data(), break_off))
-    assert len(list(broken.records())) == 2
+    assert len(list(broken.records())) in (1, 2), "in the second epoch, or after"
     received = attempt(broken, 99, Trained(data()))
 
     assert received == expected
@@ -150,7 +150,7 @@ def test_workers_read_the_same_and_a_run_can_go_on_with_others(make_run):
     straight, broken = make_run(name="0000"), make_run(name="0001")
     expected = attempt(straight, 1, Trained(dataset()))
     attempt(broken, 1, Trained(dataset(), stop, workers=2))
-    assert len(list(broken.records())) == 2
+    assert len(list(broken.records())) in (1, 2), "in the second epoch, or after"
     assert attempt(broken, 99, Trained(dataset(), workers=1)) == expected
     assert_same(state(broken), state(straight))
 
