@@ -48,6 +48,7 @@ def test_every_command_is_known() -> None:
     assert len(RUNS) >= 8
 
 
+@pytest.mark.timeout(900)
 def test_every_run_works_in_order(folder: Path) -> None:
     outputs = {command: shell(command, folder) for command in RUNS}
     main = outputs["python -m dlsweep +experiment=mnist -m"]
