@@ -19,7 +19,7 @@ EXAMPLES = [
     ("torch_training_step", ()),
     ("two_branches", ("framework=torch",)),
     ("two_branches", ("framework=keras",)),
-    ("mnist", ("framework=keras", "framework.backend=torch", "model=resnet", "model.blocks=1")),
+    ("mnist", ("framework=keras", "model=resnet", "model.blocks=1")),
     ("mnist", ("framework=torch", "model=resnet", "model.blocks=1")),
 ]
 

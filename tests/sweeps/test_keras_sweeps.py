@@ -53,6 +53,12 @@ def test_bad_trials_are_pruned_and_a_killed_driver_goes_on(project, read_steps) 
         assert (len(steps) < 3) == (state == "pruned")
 
 
+def test_keras_trains_on_pytorch_too(project) -> None:
+    output = project.run(*KERAS, "framework.backend=torch", "training.epochs=1")
+    assert "Warm start is off" not in output
+    assert "completed" in output
+
+
 def test_two_deterministic_runs_are_the_same_to_the_last_bit(project) -> None:
     for name in ("one", "two"):
         folder = f"hydra.run.dir=outputs/{name}"
