@@ -7,9 +7,11 @@ as ``training._target_``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -53,7 +55,24 @@ def setup(
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
     _backend().setup(seed, deterministic, threads, debug)
-    keras.utils.set_random_seed(seed)
+    with _tensorflow_only_as_backend():
+        keras.utils.set_random_seed(seed)
+
+
+@contextlib.contextmanager
+def _tensorflow_only_as_backend() -> Iterator[None]:
+    """Has Keras find no TensorFlow on another backend, which it would import only to seed it.
+
+    That takes seconds, and the two frameworks' kernels in one process crash some models.
+    """
+    if keras.config.backend() == "tensorflow" or "tensorflow" in sys.modules:
+        yield
+        return
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # makes an import fail
+    try:
+        yield
+    finally:
+        del sys.modules["tensorflow"]
 
 
 class KerasTrainer(EpochTrainer):

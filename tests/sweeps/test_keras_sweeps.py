@@ -53,10 +53,26 @@ def test_bad_trials_are_pruned_and_a_killed_driver_goes_on(project, read_steps) 
         assert (len(steps) < 3) == (state == "pruned")
 
 
+_LOADED = """
+import sys
+from dlsweep.trainers.keras import KerasTrainer
+
+class Told(KerasTrainer):
+    def fit(self, run):
+        metrics = super().fit(run)
+        print(", ".join(f"{name} {name in sys.modules}" for name in ("torch", "tensorflow")))
+        return metrics
+"""
+
+
 def test_keras_trains_on_pytorch_too(project) -> None:
-    output = project.run(*KERAS, "framework.backend=torch", "training.epochs=1")
+    project.module("loaded", _LOADED)
+    options = ("framework.backend=torch", "training.epochs=1", "training._target_=loaded.Told")
+    output = project.run(*KERAS, *options, "hydra.run.dir=run")
     assert "Warm start is off" not in output
     assert "completed" in output
+    log = (project.path / "run" / "log.txt").read_text()
+    assert "torch True, tensorflow False" in log, "both in one process crash some models"
 
 
 def test_two_deterministic_runs_are_the_same_to_the_last_bit(project) -> None:
