@@ -25,7 +25,7 @@ class MixupTrainer(TorchTrainer):
         inputs, targets = batch
         share = self.share * torch.rand((), device=inputs.device)
         scores = model(torch.lerp(inputs, inputs.flip(0), share))
-        losses = [self.loss(scores, each) for each in (targets, targets.flip(0))]
+        losses = [self.criterion(scores, each) for each in (targets, targets.flip(0))]
         accuracy = (scores.argmax(1) == targets).double().mean()
         return {"loss": torch.lerp(*losses, share), "accuracy": accuracy}
 

@@ -53,7 +53,7 @@ def test_an_unknown_key_of_the_sweep_is_looked_for_there() -> None:
 def test_an_unknown_choice_lists_what_there_is() -> None:
     assert explained("model=mpl").splitlines() == [
         "The group 'model' has no choice 'mpl'. Did you mean 'mlp'?",
-        "There are: cnn, mlp, none",
+        "There are: cnn, mlp, none, resnet, two_branches",
     ]
 
 
