@@ -20,7 +20,6 @@ EXAMPLES = [
     ("two_branches", ("framework=torch",)),
     ("two_branches", ("framework=keras",)),
     ("mnist", ("framework=keras", "model=resnet", "model.blocks=1")),
-    ("mnist", ("framework=keras", "framework.backend=torch", "model=resnet", "model.blocks=1")),
     ("mnist", ("framework=torch", "model=resnet", "model.blocks=1")),
 ]
 
