@@ -141,8 +141,10 @@ class Sweep:
         """Goes on until the study is complete, the time is up, or the user stops it."""
         self._record_study()
         self._count_earlier()
+        # It imports its trackers while the trials' parent imports, and tells them what an earlier
+        # driver was killed before telling.
+        self.driver.start_mirror()
         if self._open or self._wants_more():
-            self.driver.start_mirror()  # it imports its trackers while the trials' parent imports
             self._preflight()
             self.study.begin()
             with self.view:
