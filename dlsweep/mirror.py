@@ -12,10 +12,12 @@ done or dead, and the mirror brings everything up to date and exits.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, redirect_stdout, suppress
@@ -41,6 +43,8 @@ _LOOK_EVERY = 2.0
 _FIRST_LOOK_EVERY = 0.2
 #: Seconds to wait for another mirror of the same folder.
 _LOCK_PATIENCE = 15.0
+#: Seconds before each of the last tries, once the driver is done.
+_LAST_WAITS = (0.0, 1.0, 2.0)
 _NICENESS = 10
 
 
@@ -112,18 +116,19 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
 
     Says on standard output, as one line of JSON a tracker, that it works and how to view it
     (``{"tracker", "ready", "view"}``) or why it does not (``{"tracker", "error"}``). A tracker
-    that fails later is said on standard error and tried again, after 1 to 30 seconds.
+    that fails later is said on standard error and tried again, after 1 to 30 seconds. Another
+    mirror of the folder, which a killed driver left behind, is let end first.
 
     Returns:
         Whether every tracker was up to date at the end.
 
     Raises:
-        StudyError, StudyLockedError, ConfigError: As :func:`sync`.
+        StudyError, ConfigError: As :func:`sync`.
     """
     places = _connect(Path(folder), trackers, announce=_print_line)
     with ExitStack() as holds:
         for place in places:
-            place.hold(holds)
+            place.hold(holds, patience=math.inf)
         holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
         for link in _links(places):
             link.prepare()
@@ -137,9 +142,7 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
             for place in places:
                 place.turn()
             following = _input_stays_open(_LOOK_EVERY)
-        for place in places:
-            place.look_again()
-            place.turn()
+        _tell_the_rest(places)
     behind = [link for link in _links(places) if link.failure]
     for link in behind:
         print(f"{link.name} is not up to date. {link.failure}", file=sys.stderr)
@@ -261,7 +264,7 @@ class _Place:
         """Whether any of its runs has been started."""
         return any(_Watched(self.path / name).exists() for name in self._names())
 
-    def hold(self, holds: ExitStack) -> None:
+    def hold(self, holds: ExitStack, patience: float = _LOCK_PATIENCE) -> None:
         """Keeps other mirrors away.
 
         Raises:
@@ -269,7 +272,7 @@ class _Place:
         """
         for link in self.links:
             lock = Lock(self.path / "mirror" / f"{link.name}.lock")
-            if not lock.wait(_LOCK_PATIENCE):
+            if not lock.wait(patience):
                 raise StudyLockedError(
                     f"{self.path} is being mirrored to {link.name} by {lock.holder()}, which "
                     "keeps it up to date.\nTry again when that has ended."
@@ -374,6 +377,17 @@ def _connect(
         chosen = {name: options[name] for name in wanted or known if name in options}
         place.connect(chosen, links, announce, verify)
     return places
+
+
+def _tell_the_rest(places: list[_Place]) -> None:
+    """Looks at everything once more, and again if a tracker fails."""
+    for wait in _LAST_WAITS:
+        time.sleep(wait)
+        for place in places:
+            place.look_again()
+            place.turn()
+        if not any(link.failure for link in _links(places)):
+            return
 
 
 def _end(run: RunDir) -> Result | None:

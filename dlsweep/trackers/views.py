@@ -97,15 +97,17 @@ class RunView:
         self._run = run
         self._link = link
         self._position: _Position | None = None
+        self._started_by: Tracker | None = None
 
     def update(self, tracker: Tracker, parent: State, end: Result | None, verify: bool) -> None:
         """Tells all that is new, and how the run ended if it has."""
         told = asdict(end) if end else None
-        if self._position is None:
+        if self._position is None or self._started_by is not tracker:
             position = _Position.load(self._file, self._link.options)
             if end and position.told == told and not verify:
                 return
             self._position = self._start(tracker, parent, position)
+            self._started_by = tracker
         self._log(tracker, self._position)
         if end and self._position.told != told:
             tracker.finish(self._run, end, self._position.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import netrc
 import os
@@ -28,6 +29,24 @@ if TYPE_CHECKING:
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
 _CONNECT_SECONDS = 3.0
+
+
+@contextlib.contextmanager
+def _service() -> Iterator[None]:
+    """Lets go of W&B's service, and of the runs open in it, if it turns out to have died."""
+    try:
+        yield
+    except Exception as error:
+        from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+        dead = (ConnectionError, HandleAbandonedError, MailboxClosedError)
+        if isinstance(error, dead):
+            import wandb
+
+            WandbTracker._open.clear()
+            with contextlib.suppress(*dead):
+                wandb.teardown()  # it cannot be told; the next call starts another
+        raise
 
 
 class WandbTracker(Readable):
@@ -96,6 +115,7 @@ class WandbTracker(Readable):
         """Imports wandb."""
         import wandb  # noqa: F401
 
+    @_service()
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
         """Opens the run, or sees that its files hold what was told.
 
@@ -111,6 +131,7 @@ class WandbTracker(Readable):
         elif self.mode == "offline":
             self._require(run, state)
 
+    @_service()
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
         """Adds one row a record."""
         opened = self._opened(run, state)
@@ -120,6 +141,7 @@ class WandbTracker(Readable):
             opened.log(row, step=state["rows"], commit=True)
             state["rows"] += 1
 
+    @_service()
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Sets the summary, adds the log and the checkpoint, and closes the run."""
         opened = self._opened(run, state)
@@ -144,6 +166,7 @@ class WandbTracker(Readable):
                     row = record["history"]["item"]
                     yield from _points(row)
 
+    @_service()
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
         """Closes the run and removes its offline files."""
         self._close(run, 0)
@@ -157,6 +180,7 @@ class WandbTracker(Readable):
             return self._open[info.id]
         import wandb
 
+        os.environ.pop("WANDB_SERVICE", None)  # another process's, which may end before this one
         folder = beside(run, "wandb")
         folder.mkdir(parents=True, exist_ok=True)
         opened = wandb.init(

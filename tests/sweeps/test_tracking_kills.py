@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import random
@@ -39,15 +40,43 @@ def test_every_record_is_told_once_however_often_the_driver_is_killed(project) -
             for child in family:
                 child.kill()
         driver.communicate()
-    project.run(*COMMAND)
+    said = project.run(*COMMAND)
     study = project.path / "outputs" / "quadratic"
     assert len(project.trials("quadratic")) == 6
-    said = project.run("verify", str(study))
-    assert said == "The study, its folders and its trackers hold the same.\n"
+    verify(project, said)
     for trial in project.trials("quadratic"):
         with (study / "csv" / f"{trial.name}.csv").open() as file:
             told = [(int(row["step"]), float(row["value"])) for row in csv.DictReader(file)]
         assert told == logged(trial)
+
+
+def test_a_killed_service_of_wandb_is_started_again_and_told_everything(project) -> None:
+    # a service of the process that starts the sweep, which ends when it likes, is not used
+    driver = project.start(*COMMAND, WANDB_SERVICE="3-1-unix-/nowhere/socket")
+    deadline = time.monotonic() + 60
+    while not (services := services_of_wandb(driver.pid)) and time.monotonic() < deadline:
+        assert driver.poll() is None, driver.communicate()[0]
+        time.sleep(0.05)
+    time.sleep(1.0)
+    for service in services:
+        service.kill()
+    said, _ = driver.communicate()
+    assert services, said
+    assert "wandb is behind and will be tried again" in said
+    verify(project, said)
+
+
+def services_of_wandb(driver: int) -> list[psutil.Process]:
+    family = psutil.Process(driver).children(recursive=True)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child for child in family if "--port-filename" in child.cmdline()]
+    return []
+
+
+def verify(project, said: str) -> None:
+    verdict = project.start("verify", str(project.path / "outputs" / "quadratic"))
+    found, _ = verdict.communicate(timeout=240)
+    assert found == "The study, its folders and its trackers hold the same.\n", said + found
 
 
 def logged(trial: Path) -> list[tuple[int, float]]:
