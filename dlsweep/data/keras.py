@@ -6,17 +6,17 @@ on in another process sees what it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
 from dlsweep.data.augmentation import Augmentation
-from dlsweep.data.base import Array, Data, Split, as_data, check_batch, each
+from dlsweep.data.base import Array, Data, Split
 from dlsweep.data.loader import Loader
-from dlsweep.errors import DataError
+from dlsweep.data.prepared import Prepared, prepared
 
 _NO_WORKERS = Loader()
 
@@ -133,27 +133,15 @@ class _Slices(keras.utils.PyDataset):
         return inputs, targets
 
 
-@dataclass(frozen=True)
-class KerasData:
-    """A data set, ready to train on.
+#: A data set in Keras's batches.
+KerasData: TypeAlias = Prepared[Batches]
 
-    Attributes:
-        train: In another order each epoch.
-        validation: In the same order each epoch.
-        test: Likewise, if it was set apart.
-        record: What the run notes down about it, as plain JSON values.
-    """
 
-    train: Batches
-    validation: Batches
-    test: Batches | None
-    record: dict[str, Any]
-
-    def one_batch(self) -> KerasData:
-        """The first training batch alone, as training and as validation data."""
-        inputs, targets = keras.tree.map_structure(np.asarray, next(iter(self.train)))
-        only = ArrayBatches(inputs, targets, len(targets))
-        return KerasData(only, only, None, self.record)
+def one_batch(data: KerasData) -> KerasData:
+    """The first training batch alone, as training and as validation data."""
+    inputs, targets = keras.tree.map_structure(np.asarray, next(iter(data.train)))
+    only = ArrayBatches(inputs, targets, len(targets))
+    return Prepared[Batches](only, only, None, data.record)
 
 
 def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORKERS) -> KerasData:
@@ -171,56 +159,21 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
         ConfigError: If a batch is larger than the training data.
         DataError: If it is something else.
     """
-    data = as_data(found)
-    if data:
-        check_batch(batch_size, len(data.train))
-        parts: Mapping[str, object] = vars(data)
-        record = {**data.record, **data.facts()}
-    elif isinstance(found, Mapping) and {"train", "validation"} <= found.keys():
-        parts, record = found, {}
-    else:
-        raise DataError(
-            f"data: Received {_described(found)}.\n"
-            "Expected a dlsweep.data.Data, or a dict with 'train' and 'validation'."
+
+    def from_arrays(split: Split, data: Data, is_train: bool) -> Batches:
+        return ArrayBatches(
+            data.normalise(split.inputs),
+            split.targets,
+            batch_size,
+            seed if is_train else None,
+            data.augmentation,
+            loader.prefetch,
         )
 
-    def batches(name: str) -> Batches:
-        part, is_train = parts[name], name == "train"
-        if isinstance(part, tuple) and len(part) == 2:
-            part = Split(each(part[0], np.asarray), np.asarray(part[1]))
-        if isinstance(part, Split):
-            return ArrayBatches(
-                (data or Data(part, part)).normalise(part.inputs),
-                _typed(part.targets),
-                batch_size,
-                seed if is_train else None,
-                data.augmentation if data else None,
-                loader.prefetch,
-            )
-        if isinstance(part, keras.utils.PyDataset) or hasattr(part, "element_spec"):
-            return Batches(part)
-        raise DataError(
-            f"data[{name!r}]: Received {_described(part)}.\n"
-            "Expected a pair of arrays (inputs, targets), a tf.data.Dataset or a PyDataset."
-        )
+    def from_others(part: object, is_train: bool) -> Batches | None:  # noqa: ARG001
+        is_one = isinstance(part, keras.utils.PyDataset) or hasattr(part, "element_spec")
+        return Batches(part) if is_one else None
 
-    train, validation = batches("train"), batches("validation")
-    test = None if parts.get("test") is None else batches("test")
-    examples = {"train": train.examples, "validation": validation.examples}
-    if test:
-        examples["test"] = test.examples
-    shape = keras.tree.map_structure(lambda spec: list(spec.shape[1:]), train.spec()[0])
-    record = {"examples": examples, "input_shape": shape, **record}
-    return KerasData(train, validation, test, record)
-
-
-def _typed(targets: Array) -> Array:
-    if targets.dtype.kind not in "fiub":
-        raise DataError(f"targets: Received the type {targets.dtype}. Expected float or int.")
-    return targets.astype(np.float32 if targets.dtype.kind == "f" else np.int64)
-
-
-def _described(found: object) -> str:
-    if isinstance(found, Mapping):
-        return f"a dict with {', '.join(map(repr, found)) or 'nothing in it'}"
-    return f"{type(found).__module__}.{type(found).__qualname__}"
+    data = prepared(found, batch_size, from_arrays, from_others, "a tf.data.Dataset or a PyDataset")
+    shape = keras.tree.map_structure(lambda spec: list(spec.shape[1:]), data.train.spec()[0])
+    return replace(data, record={"input_shape": shape, **data.record})

@@ -7,8 +7,7 @@ on in another process sees what it would have seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sized
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dlsweep.data.augmentation import Augmentation
-from dlsweep.data.base import Array, Data, Split, as_data, check_batch, each
+from dlsweep.data.base import Array, Data, Split, each
 from dlsweep.data.loader import Loader
+from dlsweep.data.prepared import Prepared, described, prepared
 from dlsweep.data.torch_loader import SeededBatches, generator, seeded_loader
 from dlsweep.errors import DataError
 
@@ -144,26 +144,14 @@ class OneBatch:
         yield self._batch
 
 
-@dataclass(frozen=True)
-class TorchData:
-    """A data set, ready to train on.
+#: A data set in PyTorch's batches.
+TorchData: TypeAlias = Prepared[Batches]
 
-    Attributes:
-        train: In another order each epoch.
-        validation: In the same order each epoch.
-        test: Likewise, if it was set apart.
-        record: What the run notes down about it, as plain JSON values.
-    """
 
-    train: Batches
-    validation: Batches
-    test: Batches | None
-    record: dict[str, Any]
-
-    def one_batch(self) -> TorchData:
-        """The first training batch alone, as training and as validation data."""
-        only = OneBatch(self.train)
-        return TorchData(only, only, None, self.record)
+def one_batch(data: TorchData) -> TorchData:
+    """The first training batch alone, as training and as validation data."""
+    only = OneBatch(data.train)
+    return Prepared[Batches](only, only, None, data.record)
 
 
 def prepare(
@@ -187,46 +175,22 @@ def prepare(
         ConfigError: If a batch is larger than the training data.
         DataError: If it is something else.
     """
-    if data := as_data(found):
-        check_batch(batch_size, len(data.train))
-        parts: Mapping[str, object] = vars(data)
-        record = {**data.record, **data.facts()}
-    elif isinstance(found, Mapping) and {"train", "validation"} <= found.keys():
-        parts, record = found, {}
-    else:
-        raise DataError(
-            f"data: Received {_described(found)}.\n"
-            "Expected a dlsweep.data.Data, or a dict with 'train' and 'validation'."
-        )
 
-    def batches(name: str) -> Batches:
-        part, shuffle = parts[name], name == "train"
-        if isinstance(part, tuple) and len(part) == 2:
-            part = Split(each(part[0], np.asarray), np.asarray(part[1]))
-        if isinstance(part, Split):
-            owner, order = data or Data(part, part), seed if shuffle else None
-            targets = torch.from_numpy(_typed(part.targets)).to(device)
-            made = each(
-                part.inputs,
-                lambda inputs: _on_device(inputs, targets, owner, batch_size, order),
-            )
-            return NamedBatches(made) if isinstance(made, Mapping) else made
+    def from_arrays(split: Split, data: Data, is_train: bool) -> Batches:
+        targets = torch.from_numpy(split.targets).to(device)
+        order = seed if is_train else None
+        made = each(
+            split.inputs, lambda inputs: _on_device(inputs, targets, data, batch_size, order)
+        )
+        return NamedBatches(made) if isinstance(made, Mapping) else made
+
+    def from_others(part: object, is_train: bool) -> Batches | None:
         if isinstance(part, Dataset):
             pinned = device.type == "cuda"
-            part = seeded_loader(part, batch_size, seed, shuffle, loader, pinned)
-        if isinstance(part, DataLoader):
-            return LoaderBatches(part, device, seed)
-        raise DataError(
-            f"data[{name!r}]: Received {_described(part)}.\n"
-            "Expected a pair of arrays (inputs, targets), a Dataset or a DataLoader."
-        )
+            part = seeded_loader(part, batch_size, seed, is_train, loader, pinned)
+        return LoaderBatches(part, device, seed) if isinstance(part, DataLoader) else None
 
-    train, validation = batches("train"), batches("validation")
-    test = None if parts.get("test") is None else batches("test")
-    examples = {"train": train.examples, "validation": validation.examples}
-    if test:
-        examples["test"] = test.examples
-    return TorchData(train, validation, test, {"examples": examples, **record})
+    return prepared(found, batch_size, from_arrays, from_others, "a Dataset or a DataLoader")
 
 
 def _on_device(
@@ -254,12 +218,6 @@ def _normaliser(data: Data, device: torch.device) -> Callable[[Tensor], Tensor]:
     return lambda pixels: pixels.to(torch.float32).sub_(mean).div_(std)
 
 
-def _typed(targets: Array) -> Array:
-    if targets.dtype.kind not in "fiub":
-        raise DataError(f"targets: Received the type {targets.dtype}. Expected float or int.")
-    return targets.astype(np.float32 if targets.dtype.kind == "f" else np.int64)
-
-
 def size_of(batch: Any) -> int:
     """How many examples a batch has: the length of its first tensor.
 
@@ -268,7 +226,7 @@ def size_of(batch: Any) -> int:
     """
     for tensor in _tensors(batch):
         return len(tensor)
-    raise DataError(f"data: Received a batch of {_described(batch)}. Expected tensors in it.")
+    raise DataError(f"data: Received a batch of {described(batch)}. Expected tensors in it.")
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
@@ -277,12 +235,6 @@ def _tensors(batch: Any) -> Iterator[Tensor]:
     elif isinstance(batch, (Mapping, tuple, list)):
         for value in batch.values() if isinstance(batch, Mapping) else batch:
             yield from _tensors(value)
-
-
-def _described(found: object) -> str:
-    if isinstance(found, Mapping):
-        return f"a dict with {', '.join(map(repr, found)) or 'nothing in it'}"
-    return f"{type(found).__module__}.{type(found).__qualname__}"
 
 
 def _moved(batch: Any, device: torch.device) -> Any:

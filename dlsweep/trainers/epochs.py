@@ -6,6 +6,7 @@ loop of its own calls :meth:`Epochs.begin` and :meth:`Epochs.end` from there.
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,23 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from dlsweep.data.loader import Loader
+from dlsweep.data.prepared import Counted, Prepared
 from dlsweep.errors import ConfigError, Diverged
 from dlsweep.run import Run
+from dlsweep.rundir import write_atomically
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import check_least, check_one_of, check_trace, checked_callbacks
+from dlsweep.trainers.config import (
+    built,
+    check_least,
+    check_one_of,
+    check_trace,
+    checked_callbacks,
+    fit_model_to_data,
+)
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
+
+B = TypeVar("B", bound=Counted)
 
 _LOADER = Loader()
 _NO_EARLY_STOPPING = EarlyStopping()
@@ -88,29 +100,6 @@ class EpochTrainer(Trainer):
         checkpoint_seconds: float | None = None,
         seed: int = 0,
     ) -> None:
-        check_one_of("device", device, ("auto", "cpu", "gpu"))
-        check_one_of("precision", precision, ("fp32", "bf16", "fp16"))
-        check_one_of("mode", mode, ("min", "max"))
-        check_least("epochs", epochs, 1)
-        check_least("batch_size", batch_size, 1)
-        check_least("accumulate", accumulate, 1)
-        check_least("checkpoint_every", checkpoint_every, 1)
-        check_least("checkpoint_steps", checkpoint_steps or 1, 1)
-        if (checkpoint_steps or checkpoint_seconds) and not self.saves_mid_epoch:
-            raise ConfigError(
-                "training.checkpoint_steps, training.checkpoint_seconds: "
-                f"{type(self).__qualname__} saves at an epoch's end only. Expected null for both."
-            )
-        check_least("seed", seed, 0)
-        if clip_norm is not None and not 0 < clip_norm < math.inf:
-            raise ConfigError(f"training.clip_norm: Received {clip_norm}. Expected more than 0.")
-        if ema_decay is not None and not 0 < ema_decay < 1:
-            raise ConfigError(
-                f"training.ema_decay: Received {ema_decay}. Expected between 0 and 1, as 0.999."
-            )
-        check_trace(profiler)
-        if not callable(loss):
-            check_one_of("loss", loss, ("cross_entropy", "mse"))
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.epochs = epochs
@@ -132,6 +121,77 @@ class EpochTrainer(Trainer):
         self.checkpoint_steps = checkpoint_steps
         self.checkpoint_seconds = checkpoint_seconds
         self.seed = seed
+        self._check_arguments()
+
+    @abstractmethod
+    def build_model(self, run: Run) -> Any:
+        """The model to train; by default what ``model`` in the config names."""
+
+    def build_data(self, run: Run) -> object:
+        """The data; by default what ``data`` in the config names.
+
+        Returns:
+            What the framework's ``prepare`` takes, :func:`dlsweep.data.torch.prepare` or
+            :func:`dlsweep.data.keras.prepare`.
+        """
+        return built(run, "data", object)
+
+    def _read_data(self, run: Run, prepare: Callable[[object], Prepared[B]]) -> Prepared[B]:
+        """The data in batches, noted down in the run's folder; the config's model fits it then."""
+        found = self.build_data(run)
+        fit_model_to_data(run.config, found)
+        data = prepare(found)
+        write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+        return data
+
+    def _check_gpu(self, has_gpu: bool, framework: str) -> None:
+        """Raises ConfigError if what is asked for needs a GPU, and there is none to use."""
+        if self.device == "gpu" and not has_gpu:
+            raise ConfigError(
+                f"training.device: Received 'gpu', and {framework} sees none here.\n"
+                "Expected 'cpu' or 'auto'. Type  training.device=auto"
+            )
+        if self.precision == "fp16" and not has_gpu:
+            raise ConfigError(
+                "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
+                "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
+            )
+
+    def _check_scheduler_mode(self, mode: str) -> None:
+        """Raises ConfigError if a scheduler takes another mode of the monitored metric."""
+        if mode != self.mode:
+            raise ConfigError(
+                f"training.scheduler.mode: Received {mode!r}. Expected {self.mode!r}, "
+                f"as training.mode says, since it follows {self.monitor}."
+            )
+
+    def _check_arguments(self) -> None:
+        check_one_of("device", self.device, ("auto", "cpu", "gpu"))
+        check_one_of("precision", self.precision, ("fp32", "bf16", "fp16"))
+        check_one_of("mode", self.mode, ("min", "max"))
+        check_least("epochs", self.epochs, 1)
+        check_least("batch_size", self.batch_size, 1)
+        check_least("accumulate", self.accumulate, 1)
+        check_least("checkpoint_every", self.checkpoint_every, 1)
+        check_least("checkpoint_steps", self.checkpoint_steps or 1, 1)
+        if (self.checkpoint_steps or self.checkpoint_seconds) and not self.saves_mid_epoch:
+            raise ConfigError(
+                "training.checkpoint_steps, training.checkpoint_seconds: "
+                f"{type(self).__qualname__} saves at an epoch's end only. Expected null for both."
+            )
+        check_least("seed", self.seed, 0)
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ConfigError(
+                f"training.clip_norm: Received {self.clip_norm}. Expected more than 0."
+            )
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(
+                f"training.ema_decay: Received {self.ema_decay}. "
+                "Expected between 0 and 1, as 0.999."
+            )
+        check_trace(self.profiler)
+        if not callable(self.loss):
+            check_one_of("loss", self.loss, ("cross_entropy", "mse"))
 
 
 class State(ABC):

@@ -18,13 +18,12 @@ from typing import Any
 import keras
 
 from dlsweep.data.base import each
-from dlsweep.data.keras import KerasData, prepare
+from dlsweep.data.keras import KerasData, one_batch, prepare
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
-from dlsweep.rundir import write_atomically
 from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import built, fit_model_to_data
+from dlsweep.trainers.config import built
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
 from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights, shortest
 
@@ -90,14 +89,6 @@ class KerasTrainer(EpochTrainer):
         """The model to train; by default what ``model`` in the config names."""
         return built(run, "model", keras.Model)
 
-    def build_data(self, run: Run) -> object:
-        """The data; by default what ``data`` in the config names.
-
-        Returns:
-            What :func:`dlsweep.data.keras.prepare` takes.
-        """
-        return built(run, "data", object)
-
     def train(self, model: keras.Model, data: KerasData, epochs: Epochs[KerasState]) -> None:
         """Trains through all epochs that are left.
 
@@ -142,13 +133,12 @@ class KerasTrainer(EpochTrainer):
         """
         with keras.device(self._device()):
             keras.config.set_dtype_policy(_POLICIES[self.precision])
-            found = self.build_data(run)
-            fit_model_to_data(run.config, found)
-            model = self.build_model(run)
-            data = prepare(found, self.batch_size, self.seed, self.loader)
+            data = self._read_data(
+                run, lambda found: prepare(found, self.batch_size, self.seed, self.loader)
+            )
             if self.overfit_batch:
-                data = data.one_batch()
-            write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+                data = one_batch(data)
+            model = self.build_model(run)
             _build(model, data, self.loss)
             self._compile(model)
             return self._fit(run, model, data)
@@ -218,26 +208,12 @@ class KerasTrainer(EpochTrainer):
 
     def _schedule(self, model: keras.Model) -> Scheduler | None:
         scheduler = self.scheduler(model.optimizer) if self.scheduler else None
-        mode = getattr(scheduler, "mode", self.mode)
-        if mode != self.mode:
-            raise ConfigError(
-                f"training.scheduler.mode: Received {mode!r}. Expected {self.mode!r}, "
-                f"as training.mode says, since it follows {self.monitor}."
-            )
+        self._check_scheduler_mode(getattr(scheduler, "mode", self.mode))
         return scheduler
 
     def _device(self) -> str:
         has_gpu = _backend().use_gpu(self.device != "cpu")
-        if self.device == "gpu" and not has_gpu:
-            raise ConfigError(
-                f"training.device: Received 'gpu', and Keras on {keras.config.backend()} sees none "
-                "here.\nExpected 'cpu' or 'auto'. Type  training.device=auto"
-            )
-        if self.precision == "fp16" and not has_gpu:
-            raise ConfigError(
-                "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
-                "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
-            )
+        self._check_gpu(has_gpu, f"Keras on {keras.config.backend()}")
         return "gpu" if has_gpu else "cpu"
 
 

@@ -8,8 +8,6 @@ the config as ``training._target_``.
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -24,24 +22,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dlsweep.data.torch import Batches, prepare, size_of
-from dlsweep.errors import ConfigError, DataError, Diverged
+from dlsweep.data.torch import Batches, one_batch, prepare, size_of
+from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
-from dlsweep.rundir import write_atomically
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import built, fit_model_to_data
+from dlsweep.trainers.config import built
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
 from dlsweep.trainers.saving import MidEpoch
+from dlsweep.trainers.torch_means import Means, Measures
 from dlsweep.trainers.torch_profiler import Profiler
 from dlsweep.trainers.torch_state import TorchState, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-Measures = Mapping[str, Tensor]
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: After how many batches their measures are read; on a GPU, reading waits for them.
-_READ_EVERY = 50
 
 
 def setup(
@@ -89,14 +84,6 @@ class TorchTrainer(EpochTrainer):
     def build_model(self, run: Run) -> nn.Module:
         """The model to train; by default what ``model`` in the config names."""
         return built(run, "model", nn.Module)
-
-    def build_data(self, run: Run) -> object:
-        """The data; by default what ``data`` in the config names.
-
-        Returns:
-            What :func:`dlsweep.data.torch.prepare` takes.
-        """
-        return built(run, "data", object)
 
     def load_model(self, run: Run) -> nn.Module:
         """The trained model of a run on the CPU, in evaluation mode, with its best weights."""
@@ -148,19 +135,18 @@ class TorchTrainer(EpochTrainer):
         device = self._device()
         if isinstance(self.criterion, nn.Module):
             self.criterion.to(device)
-        found = self.build_data(run)
-        fit_model_to_data(run.config, found)
-        model = self.build_model(run).to(device)
-        data = prepare(found, self.batch_size, self.seed, device, self.loader)
+        data = self._read_data(
+            run, lambda found: prepare(found, self.batch_size, self.seed, device, self.loader)
+        )
         if self.overfit_batch:
-            data = data.one_batch()
-        write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+            data = one_batch(data)
+        model = self.build_model(run).to(device)
         state = self._start(model, device)
         epochs = Epochs(run, self, state)
         state.callbacks.begin(run, model)
         mid_epoch = MidEpoch(run, self.checkpoint_steps, self.checkpoint_seconds)
         for epoch in epochs:
-            means = _Means("train", epochs.progress)
+            means = Means("train", epochs.progress)
             for step in self._train(state, epochs.progress, means, data.train, epoch):
                 if mid_epoch.is_due(step):
                     means.keep(epochs.progress)
@@ -176,7 +162,7 @@ class TorchTrainer(EpochTrainer):
         self,
         state: TorchState,
         progress: Progress,
-        means: _Means,
+        means: Means,
         batches: Batches,
         epoch: int,
     ) -> Iterator[int]:
@@ -205,7 +191,7 @@ class TorchTrainer(EpochTrainer):
     def _measure(
         self, model: nn.Module, state: TorchState, progress: Progress, batches: Batches, part: str
     ) -> dict[str, float]:
-        means = _Means(part)
+        means = Means(part)
         model.eval()
         with torch.no_grad():
             for batch in batches.epoch(progress.epoch + 1):
@@ -235,26 +221,14 @@ class TorchTrainer(EpochTrainer):
 
     def _device(self) -> torch.device:
         has_gpu = use_gpu(self.device != "cpu")
-        if self.device == "gpu" and not has_gpu:
-            raise ConfigError(
-                "training.device: Received 'gpu', and PyTorch sees none here.\n"
-                "Expected 'cpu' or 'auto'. Type  training.device=auto"
-            )
-        if self.precision == "fp16" and not has_gpu:
-            raise ConfigError(
-                "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
-                "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
-            )
+        self._check_gpu(has_gpu, "PyTorch")
         return torch.device("cuda" if has_gpu else "cpu")
 
     def _start(self, model: nn.Module, device: torch.device) -> TorchState:
         optimizer = self.optimizer(model.parameters())
         scheduler = self.scheduler(optimizer) if self.scheduler else None
-        if isinstance(scheduler, ReduceLROnPlateau) and scheduler.mode != self.mode:
-            raise ConfigError(
-                f"training.scheduler.mode: Received {scheduler.mode!r}. Expected {self.mode!r}, "
-                f"as training.mode says, since it follows {self.monitor}."
-            )
+        if isinstance(scheduler, ReduceLROnPlateau):
+            self._check_scheduler_mode(scheduler.mode)
         dtype = _DTYPES[self.precision]
         traced = [Profiler(*self.profiler)] if self.profiler else []
         return TorchState(
@@ -267,43 +241,6 @@ class TorchTrainer(EpochTrainer):
             average=moving_average(model, self.ema_decay) if self.ema_decay else None,
             callbacks=Callbacks([*self.callbacks, *traced]),
         )
-
-
-class _Means:
-    """The means of measures over an epoch, each batch weighted by its size."""
-
-    def __init__(self, part: str, begun: Progress | None = None) -> None:
-        self._part = part
-        self._pending: list[tuple[dict[str, Tensor], int, int]] = []
-        self._sums = dict(begun.sums) if begun else {}
-        self._examples = begun.examples if begun else 0
-
-    def add(self, measures: Measures, size: int, step: int) -> None:
-        detached = {name: value.detach() for name, value in measures.items()}
-        self._pending.append((detached, size, step))
-        if len(self._pending) == _READ_EVERY:
-            self._collect()
-
-    def keep(self, progress: Progress) -> None:
-        """Notes down how far they are."""
-        self._collect()
-        progress.sums, progress.examples = dict(self._sums), self._examples
-
-    def read(self) -> dict[str, float]:
-        self._collect()
-        if not self._examples:
-            raise DataError(f"data: Received no batch to measure {self._part}/loss on.")
-        return {f"{self._part}/{name}": sum_ / self._examples for name, sum_ in self._sums.items()}
-
-    def _collect(self) -> None:
-        for name in self._pending[0][0] if self._pending else ():
-            values = torch.stack([measures[name] for measures, _, _ in self._pending]).tolist()
-            for value, (_, size, step) in zip(values, self._pending, strict=True):
-                if name == "loss" and not math.isfinite(value):
-                    raise Diverged(f"{self._part}/loss", value, step)
-                self._sums[name] = self._sums.get(name, 0.0) + value * size
-        self._examples += sum(size for _, size, _ in self._pending)
-        self._pending.clear()
 
 
 def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
