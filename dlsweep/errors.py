@@ -19,9 +19,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 #: Packages that an extra of dlsweep brings, by its name.
 EXTRAS = {
@@ -108,6 +110,21 @@ def is_disk_full(error: BaseException | None) -> bool:
         return False
     no_room = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     return no_room or "disk is full" in str(error) or is_disk_full(error.__cause__)
+
+
+@contextlib.contextmanager
+def room_to_write(folder: Path) -> Iterator[None]:
+    """Says in a sentence that the disk is full, wherever within that shows.
+
+    Raises:
+        DiskFullError: If it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(folder) from None
+        raise
 
 
 def did_you_mean(received: str, valid: Iterable[str]) -> str:

@@ -7,19 +7,47 @@ none may be wrong.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dlsweep.rundir import write_atomically
+from dlsweep.errors import StudyLockedError
+from dlsweep.rundir import Lock, StudyDir, write_atomically
 
 #: Seconds between two counts, and after how many without one a holder is dead.
 _BEAT, _PATIENCE = 2.0, 10.0
+
+
+@contextlib.contextmanager
+def held(folder: StudyDir) -> Iterator[None]:
+    """Holds a study for this driver alone.
+
+    Raises:
+        StudyLockedError: If another drives it.
+    """
+    lock, lease = Lock(folder.lock_file), Lease(folder.lease_file)
+    holder = "" if lock.acquire() else lock.holder()
+    if not holder and not lease.take():
+        holder = lease.holder()
+    if holder:
+        lock.release()
+        raise StudyLockedError(
+            f"The study in {folder.path} is being driven by {holder}.\n"
+            "Stop that process, or give this sweep a name of its own:  "
+            "hydra.sweeper.study_name=<name>"
+        )
+    try:
+        yield
+    finally:
+        lease.release()
+        lock.release()
 
 
 class Lease:

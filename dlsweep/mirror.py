@@ -25,24 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from dlsweep import origin
-from dlsweep.errors import (
-    ConfigError,
-    StudyError,
-    StudyLockedError,
-    TrackerError,
-    did_you_mean,
-)
-from dlsweep.rundir import UNFINISHED, Lock, Result, RunDir, StudyDir
-from dlsweep.trackers.base import State
-from dlsweep.trackers.link import Announce, Link, Options
-from dlsweep.trackers.views import RunView, StudyView
+from dlsweep.errors import TrackerError
+from dlsweep.trackers.link import Options
+from dlsweep.trackers.places import Place, connect, find_places, links_of
 
 #: Seconds between two looks at the folders.
 _LOOK_EVERY = 2.0
 #: The same before the first run is there.
 _FIRST_LOOK_EVERY = 0.2
-#: Seconds to wait for another mirror of the same folder.
-_LOCK_PATIENCE = 15.0
 #: Seconds before each of the last tries, once the driver is done.
 _LAST_WAITS = (0.0, 1.0, 2.0)
 _NICENESS = 10
@@ -69,12 +59,12 @@ def sync(
         ConfigError: If a name is no tracker of the runs.
         TrackerError: If a tracker does not work; the others are up to date then.
     """
-    places = _connect(Path(folder), trackers, added, verify=True)
+    places = connect(Path(folder), trackers, added, verify=True)
     with ExitStack() as holds:
         for place in places:
             place.hold(holds)
             place.turn()
-    links = _links(places)
+    links = links_of(places)
     if failures := [f"{link.name}: {link.failure}" for link in links if link.failure]:
         raise TrackerError("\n".join(failures))
     told: Counter[str] = Counter()
@@ -104,7 +94,7 @@ def differences(
         StudyError, StudyLockedError, ConfigError: As :func:`sync`.
         TrackerError: If a tracker does not work.
     """
-    places = _connect(Path(folder), trackers, added)
+    places = connect(Path(folder), trackers, added)
     with ExitStack() as holds:
         for place in places:
             place.hold(holds)
@@ -125,12 +115,12 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
     Raises:
         StudyError, ConfigError: As :func:`sync`.
     """
-    places = _connect(Path(folder), trackers, announce=_print_line)
+    places = connect(Path(folder), trackers, announce=_print_line)
     with ExitStack() as holds:
         for place in places:
             place.hold(holds, patience=math.inf)
         holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
-        for link in _links(places):
+        for link in links_of(places):
             link.prepare()
         while not any(place.has_run() for place in places):
             if not _input_stays_open(_FIRST_LOOK_EVERY):
@@ -143,7 +133,7 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
                 place.turn()
             following = _input_stays_open(_LOOK_EVERY)
         _tell_the_rest(places)
-    behind = [link for link in _links(places) if link.failure]
+    behind = [link for link in links_of(places) if link.failure]
     for link in behind:
         print(f"{link.name} is not up to date. {link.failure}", file=sys.stderr)
         print(f"Bring it up to date:  python -m dlsweep sync {folder}", file=sys.stderr)
@@ -156,7 +146,7 @@ def trackers_of(folder: str | os.PathLike[str]) -> set[str]:
     Raises:
         StudyError: If the folder is no study, no run, and holds no ``runs/``.
     """
-    return {name for place in _find_places(Path(folder).absolute()) for name in place.tracking()}
+    return {name for place in find_places(Path(folder).absolute()) for name in place.tracking()}
 
 
 def main(
@@ -182,247 +172,15 @@ def main(
     return 0
 
 
-class _Watched:
-    """A run that is not over, as far as its trackers know."""
-
-    def __init__(self, path: Path) -> None:
-        self._run = RunDir(path)
-        self._views: dict[str, RunView] = {}
-        self._seen: tuple[int, int] | None = None
-
-    def exists(self) -> bool:
-        """Whether the folder is a run yet."""
-        return self._run.info_file.exists()
-
-    def tell(self, parents: dict[Link, State], owing: bool, verify: bool) -> bool:
-        """Tells the trackers what is new; True once there is nothing more to come.
-
-        Args:
-            parents: The trackers that answer, each with its state of the study.
-            owing: Whether others do not.
-            verify: Whether to look for views that were deleted.
-        """
-        stamp = _size(self._run.records_file), _changed(self._run.result_file)
-        if stamp == self._seen:
-            return False
-        end = _end(self._run)
-        told = [self._tell(link, parents[link], end, verify) for link in parents]
-        complete = all(told) and not owing
-        self._seen = stamp if complete else None
-        return complete and end is not None
-
-    def _tell(self, link: Link, parent: State, end: Result | None, verify: bool) -> bool:
-        """A view that failed is dropped: the next try goes on from the folder's position."""
-        view = self._views.pop(link.name, None) or RunView(self._run, link)
-        if not link.call(lambda tracker: view.update(tracker, parent, end, verify)):
-            return False
-        self._views[link.name] = view
-        return True
-
-
-class _Place:
-    """What is mirrored under one lock: a study with all its trials or one of them, or a run."""
-
-    def __init__(self, study: StudyDir | None, run: Path | None) -> None:
-        self._study = study
-        self._run = run
-        self.path = study.path if study else run or Path()
-        self._live: dict[str, _Watched] = {}
-        self._over: set[str] = set()
-        self._verify = False
-        self.links: list[Link] = []
-        self._study_views: list[StudyView] = []
-
-    @property
-    def is_study(self) -> bool:
-        """Whether it is a study with all its trials."""
-        return self._run is None
-
-    def tracking(self) -> dict[str, Options]:
-        """The options of each tracker; those of a trial are its study's."""
-        if self._study:
-            return dict(self._study_info()["tracking"])
-        return RunDir(self.path).info().tracking
-
-    def connect(
-        self,
-        tracking: Mapping[str, Options],
-        links: dict[str, Link],
-        announce: Announce | None,
-        verify: bool,
-    ) -> None:
-        """Sets up trackers; those of several places with equal options are one."""
-        self._verify = verify
-        for name, options in tracking.items():
-            key = json.dumps([name, options], sort_keys=True)
-            new = Link(name, options, self.path, announce)
-            self.links.append(links.setdefault(key, new))
-        if self._study:
-            self._study_views = [StudyView(self._study, link) for link in self.links]
-
-    def has_run(self) -> bool:
-        """Whether any of its runs has been started."""
-        return any(_Watched(self.path / name).exists() for name in self._names())
-
-    def hold(self, holds: ExitStack, patience: float = _LOCK_PATIENCE) -> None:
-        """Keeps other mirrors away.
-
-        Raises:
-            StudyLockedError: If there is one and it stays.
-        """
-        for link in self.links:
-            lock = Lock(self.path / "mirror" / f"{link.name}.lock")
-            if not lock.wait(patience):
-                raise StudyLockedError(
-                    f"{self.path} is being mirrored to {link.name} by {lock.holder()}, which "
-                    "keeps it up to date.\nTry again when that has ended."
-                )
-            holds.callback(lock.release)
-
-    def look_again(self) -> None:
-        """Makes the next turn look at every run and try every tracker."""
-        self._over.clear()
-        for link in self.links:
-            link.try_now()
-
-    def turn(self) -> None:
-        """Tells everything that is new."""
-        info = self._study_info()  # before the runs: the study is over after its last run
-        parents = self._open_study(info)
-        owing = len(parents) < len(self.links)
-        self._discover()
-        for name, run in list(self._live.items()):
-            if run.tell(parents, owing, self._verify):
-                self._over.add(name)
-                del self._live[name]
-        for view in self._study_views:
-            view.close(info)
-        self._rotate()
-
-    def differences(self, repair: bool) -> Iterator[str]:
-        """What trackers hold otherwise than the run folders."""
-        parents = self._open_study(self._study_info())
-        for name in sorted(self._names()):
-            run = RunDir(self.path / name)
-            for link in self.links if run.info_file.exists() else ():
-                found = self._differences(run, link, parents, repair)
-                yield from (f"{run.path.name} in {link.name}: {one}" for one in found)
-
-    def _differences(
-        self, run: RunDir, link: Link, parents: dict[Link, State], repair: bool
-    ) -> list[str]:
-        view, end, found = RunView(run, link), _end(run), list[str]()
-        if link in parents:
-            link.call(lambda tracker: found.extend(view.differences(tracker, parents[link], end)))
-        if repair and found:
-            link.call(lambda tracker: view.rebuild(tracker, parents[link], end))
-        if link.failure:
-            raise TrackerError(f"{link.name}: {link.failure}")
-        return found
-
-    def _open_study(self, info: dict[str, Any]) -> dict[Link, State]:
-        """The trackers that know of the study, each with its state of it."""
-        if self._study is None:
-            return {link: {} for link in self.links}
-        for view in self._study_views:
-            view.open(info)
-        return {view.link: view.state for view in self._study_views if view.state is not None}
-
-    def _discover(self) -> None:
-        for name in sorted(self._names() - self._over - self._live.keys()):
-            run = _Watched(self.path / name)
-            if run.exists():
-                self._live[name] = run
-
-    def _names(self) -> set[str]:
-        """The paths of the runs below this place's own."""
-        if self._run:
-            return {os.path.relpath(self._run, self.path)}
-        trials = self.path / "trials"
-        return {f"trials/{name}" for name in os.listdir(trials)} if trials.exists() else set()
-
-    def _rotate(self) -> None:
-        """Lets another run be first, so that one that a tracker refuses does not hold up all."""
-        if self._live and any(link.failure for link in self.links):
-            first = next(iter(self._live))
-            self._live[first] = self._live.pop(first)
-
-    def _study_info(self) -> dict[str, Any]:
-        text = self._study.info_file.read_text() if self._study else "{}"
-        return dict(json.loads(text))
-
-
-def _connect(
-    folder: Path,
-    wanted: list[str] | None,
-    added: Mapping[str, Options] | None = None,
-    announce: Announce | None = None,
-    verify: bool = False,
-) -> list[_Place]:
-    """The places in a folder, with the wanted trackers set up."""
-    places = _find_places(folder.absolute())
-    if announce and places[0].is_study:
-        places = places[:1]
-    known = sorted({name for place in places for name in place.tracking()} | {*(added or {})})
-    for name in wanted or []:
-        if name not in known:
-            raise ConfigError(
-                f"{folder} has no tracker of this name. Received: {name!r}. "
-                f"Expected: {', '.join(known) or 'none, it was run with tracking=none'}."
-                f"{did_you_mean(name, known)}"
-            )
-    links: dict[str, Link] = {}
-    for place in places:
-        options = {**place.tracking(), **(added or {})}
-        chosen = {name: options[name] for name in wanted or known if name in options}
-        place.connect(chosen, links, announce, verify)
-    return places
-
-
-def _tell_the_rest(places: list[_Place]) -> None:
+def _tell_the_rest(places: list[Place]) -> None:
     """Looks at everything once more, and again if a tracker fails."""
     for wait in _LAST_WAITS:
         time.sleep(wait)
         for place in places:
             place.look_again()
             place.turn()
-        if not any(link.failure for link in _links(places)):
+        if not any(link.failure for link in links_of(places)):
             return
-
-
-def _end(run: RunDir) -> Result | None:
-    """How a run ended; one that was interrupted goes on."""
-    result = run.result()
-    return result if result and result.status not in UNFINISHED else None
-
-
-def _links(places: list[_Place]) -> list[Link]:
-    """The trackers of these places, each once."""
-    return list(dict.fromkeys(link for place in places for link in place.links))
-
-
-def _find_places(folder: Path) -> list[_Place]:
-    """A study comes first, then the runs that are no trials.
-
-    Raises:
-        StudyError: If there is neither.
-    """
-    if (folder / "run.json").exists():
-        return [_place_of_run(folder)]
-    places = [_Place(StudyDir(folder), None)] if (folder / "study.json").exists() else []
-    places += [_place_of_run(file.parent) for file in sorted(folder.glob("runs/*/run.json"))]
-    if not places:
-        raise StudyError(
-            f"{folder} holds no study and no runs: it has no study.json, run.json or runs/.\n"
-            "Expected a folder such as outputs/mnist or outputs/mnist/trials/0007"
-        )
-    return places
-
-
-def _place_of_run(path: Path) -> _Place:
-    study = StudyDir(path.parent.parent)
-    is_trial = RunDir(path).info().number is not None and study.info_file.exists()
-    return _Place(study if is_trial else None, path)
 
 
 def _input_stays_open(seconds: float) -> bool:
@@ -434,11 +192,3 @@ def _input_stays_open(seconds: float) -> bool:
 def _print_line(event: dict[str, Any]) -> None:
     with suppress(BrokenPipeError):  # whoever has started it is dead; the trackers are told all
         print(json.dumps(event), file=sys.__stdout__, flush=True)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _changed(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0

@@ -6,7 +6,6 @@ from their last checkpoint under their own number, and the total is exactly ``n_
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -26,13 +25,12 @@ from dlsweep.errors import (
     ConfigError,
     DiskFullError,
     StudyError,
-    StudyLockedError,
-    is_disk_full,
+    room_to_write,
 )
 from dlsweep.failures import Policy
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
-from dlsweep.lease import Lease
+from dlsweep.lease import held
 from dlsweep.plan import show_plan
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_view
@@ -91,11 +89,11 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     launcher = _launcher(options["launcher"])
     view = make_view([], Counts(slots=launcher.free_slots))
     driver = Driver(launcher, folder.path, view, bool(tracking), read_limits(options))
-    with _room_to_write(folder), driver:
+    with room_to_write(folder.path), driver:
         # Meanwhile the parent of all trials imports the framework.
         asked, space, settings = _ask(app, options, arguments, folder)
         folder.create()
-        with _held(folder):
+        with held(folder):
             work = Sweep(app, folder, Study(asked, space), settings, driver)
             work.run()
     work.say_result()
@@ -343,7 +341,7 @@ class Sweep:
 
     def _record_study(self, **more: Any) -> None:
         """Writes what the study is, for the mirror and for ``report``."""
-        earlier = self._study_record()
+        earlier = self.folder.info() if self.folder.info_file.exists() else {}
         settings = self.study.settings
         record = {
             "id": earlier.get("id") or uuid.uuid4().hex,
@@ -361,12 +359,6 @@ class Sweep:
         }
         write_atomically(self.folder.info_file, json.dumps(record, indent=1))
 
-    def _study_record(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self.folder.info_file.read_text()))
-        except FileNotFoundError:
-            return {}
-
     def _conclude(self) -> None:
         """Tells the mirror whether the study is over, and writes the tables meanwhile."""
         total = self.settings.n_trials
@@ -381,38 +373,6 @@ class Sweep:
             params = self.folder.trial(number).info().params
             return {"number": number, "value": values[0], "params": params}
         return None
-
-
-@contextlib.contextmanager
-def _room_to_write(folder: StudyDir) -> Iterator[None]:
-    """Says in a sentence that the disk is full, wherever that shows."""
-    try:
-        yield
-    except Exception as error:
-        if is_disk_full(error):
-            raise DiskFullError(folder.path) from None
-        raise
-
-
-@contextlib.contextmanager
-def _held(folder: StudyDir) -> Iterator[None]:
-    """Holds the study for this driver alone."""
-    lock, lease = Lock(folder.lock_file), Lease(folder.lease_file)
-    holder = "" if lock.acquire() else lock.holder()
-    if not holder and not lease.take():
-        holder = lease.holder()
-    if holder:
-        lock.release()
-        raise StudyLockedError(
-            f"The study in {folder.path} is being driven by {holder}.\n"
-            "Stop that process, or give this sweep a name of its own:  "
-            "hydra.sweeper.study_name=<name>"
-        )
-    try:
-        yield
-    finally:
-        lease.release()
-        lock.release()
 
 
 def _launcher(config: Mapping[str, Any] | None) -> Launcher:
