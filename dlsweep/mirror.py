@@ -33,6 +33,8 @@ from dlsweep.trackers.places import Place, connect, find_places, links_of
 _LOOK_EVERY = 2.0
 #: The same before the first run is there.
 _FIRST_LOOK_EVERY = 0.2
+#: Seconds to wait for another mirror of the same folder.
+_LOCK_PATIENCE = 15.0
 #: Seconds before each of the last tries, once the driver is done.
 _LAST_WAITS = (0.0, 1.0, 2.0)
 _NICENESS = 10
@@ -62,7 +64,7 @@ def sync(
     places = connect(Path(folder), trackers, added, verify=True)
     with ExitStack() as holds:
         for place in places:
-            place.hold(holds)
+            place.hold(holds, _LOCK_PATIENCE)
             place.turn()
     links = links_of(places)
     if failures := [f"{link.name}: {link.failure}" for link in links if link.failure]:
@@ -97,7 +99,7 @@ def differences(
     places = connect(Path(folder), trackers, added)
     with ExitStack() as holds:
         for place in places:
-            place.hold(holds)
+            place.hold(holds, _LOCK_PATIENCE)
             yield from place.differences(repair)
 
 

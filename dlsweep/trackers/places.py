@@ -15,9 +15,6 @@ from dlsweep.trackers.base import State
 from dlsweep.trackers.link import Announce, Link, Options
 from dlsweep.trackers.views import RunView, StudyView
 
-#: Seconds to wait for another mirror of the same folder.
-_LOCK_PATIENCE = 15.0
-
 
 def find_places(folder: Path) -> list[Place]:
     """A study comes first, then the runs that are no trials.
@@ -119,8 +116,12 @@ class Place:
         """Whether any of its runs has been started."""
         return any(_Watched(self.path / name).exists() for name in self._names())
 
-    def hold(self, holds: ExitStack, patience: float = _LOCK_PATIENCE) -> None:
-        """Keeps other mirrors away.
+    def hold(self, holds: ExitStack, patience: float) -> None:
+        """Keeps other mirrors away, once they have ended.
+
+        Args:
+            holds: Gives them back.
+            patience: Seconds to wait for them.
 
         Raises:
             StudyLockedError: If there is one and it stays.
