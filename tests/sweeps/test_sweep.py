@@ -221,6 +221,17 @@ def test_trials_have_the_environment_that_the_config_sets(project, launcher, mod
     )
 
 
+def test_trials_keep_their_memory_unless_the_user_says_otherwise(project) -> None:
+    name = "MALLOC_TRIM_THRESHOLD_"
+    text = f"import os\ndef train(run, cfg):\n    return {{'val/loss': os.environ[{name!r}]}}\n"
+    project.module("kept", text)
+    project.run(*QUADRATIC, "training._target_=kept.train", "training.y=1,2", "-m")
+    assert set(project.table("quadratic")["val/loss"]) == {1 << 30}
+    arguments = ("training.y=1,2", "hydra.sweeper.study_name=other", "-m")
+    project.run(*QUADRATIC, "training._target_=kept.train", *arguments, **{name: "128"})
+    assert set(project.table("other")["val/loss"]) == {128}
+
+
 def test_a_second_driver_is_refused_by_name(project) -> None:
     arguments = (*QUADRATIC, "training.seconds=0.5", "training.steps=200", "training.x=1,2", "-m")
     first = project.start(*arguments)
