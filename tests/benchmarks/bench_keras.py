@@ -22,13 +22,12 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
 import keras
-from omegaconf import OmegaConf
+from side_by_side import compare, fit
 
-from dlsweep.data import Data, mnist
+from dlsweep.data import Data
 from dlsweep.models.keras import MLP
 from dlsweep.optimizers.keras import Adam
 from dlsweep.run import Run
-from dlsweep.rundir import RunDir, RunInfo
 from dlsweep.trainers.keras import KerasTrainer, setup
 
 EPOCHS, BATCH_SIZE, ROUNDS, TRIALS = 4, 128, 5, 10
@@ -51,20 +50,13 @@ class OurTrial(KerasTrainer):
         return self.data
 
 
-def train_with_trainer(data: Data, folder: Path) -> float:
+def train_with_trainer(data: Data, folder: Path) -> None:
     trainer = OurTrial(functools.partial(Adam, lr=1e-3), None, EPOCHS, BATCH_SIZE)
     trainer.data = data
-    info = RunInfo("0", "0", "bench", 0, ["val/accuracy"], ["maximize"], [], {}, {}, 0.0)
-    run_dir = RunDir(folder / "run")
-    run_dir.create(info, OmegaConf.to_yaml(OmegaConf.create({})))
-    with Run.open(run_dir.path) as run:
-        start = time.perf_counter()
-        trainer.fit(run)
-        return time.perf_counter() - start
+    fit(trainer, folder)
 
 
-def train_by_hand(data: Data, folder: Path) -> float:
-    start = time.perf_counter()
+def train_by_hand(data: Data, folder: Path) -> None:
     model = build_model()
     model.compile(
         keras.optimizers.Adam(1e-3),
@@ -80,7 +72,6 @@ def train_by_hand(data: Data, folder: Path) -> float:
         validation_data=(data.normalise(data.validation.inputs), data.validation.targets),
         callbacks=[keras.callbacks.ModelCheckpoint(folder / "model.keras")],
     )
-    return time.perf_counter() - start
 
 
 def warm_start() -> float:
@@ -112,16 +103,7 @@ def fresh_import() -> float:
 
 def main() -> None:
     setup(seed=0, threads=1)
-    data = mnist()
-    ways = [train_with_trainer, train_by_hand]
-    times: dict = {way: [] for way in ways}
-    for number in range(ROUNDS + 1):
-        for way in ways if number % 2 else reversed(ways):
-            with tempfile.TemporaryDirectory() as folder:
-                times[way].append(way(data, Path(folder)))
-    ours, hand = (statistics.median(times[way][1:]) for way in ways)  # the first one warms up
-    print(f"trainer     {ours:.2f} s   model.fit by hand   {hand:.2f} s")
-    print(f"ratio       {ours / hand:.3f}   (bar {BAR})")
+    compare(train_with_trainer, train_by_hand, ROUNDS, BAR)
     warm, fresh = warm_start(), fresh_import()
     print(f"warm start  {warm * 1e3:.0f} ms   fresh import of TensorFlow   {fresh * 1e3:.0f} ms")
     print(f"times cheaper {fresh / warm:.0f}   (bar {TIMES})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -38,8 +39,9 @@ def train(
     momentum: float = 0.0,
     seed: int = 0,
     report: Callable[[float, int], bool] = lambda value, step: False,
+    folder: Path | None = None,
 ) -> float:
-    """Trains an MLP; returns the best validation accuracy."""
+    """Trains an MLP, saving each epoch if there is a folder; returns the best accuracy."""
     torch.manual_seed(seed)
     train_x, train_y, val_x, val_y = tensors(data)
     model = MLP([1, 28, 28], 10, hidden=hidden, dropout=dropout)
@@ -69,6 +71,9 @@ def train(
         accuracy = hits.item() / len(val_y)
         assert math.isfinite(sums[0].item())
         best = max(best, accuracy)
+        if folder:
+            state = {"model": model.state_dict(), "optimizer": descent.state_dict()}
+            torch.save(state, folder / "state.pt")
         if report(accuracy, epoch):
             break
     return best
