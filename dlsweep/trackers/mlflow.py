@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -194,7 +194,8 @@ class MLflowTracker(Readable):
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:
         """Yields the history of every metric that the run has logged."""
-        names = {name for record, _ in run.records() for name in record.metrics}
+        records = chain(run.records(), run.samples())
+        names = {name for record, _ in records for name in record.metrics}
         for name in names:
             for point in self._client.get_metric_history(state["run_id"], _key(name)):
                 yield point.step, name, point.value
