@@ -105,7 +105,7 @@ class Run:
         if not values:
             return
         record = {"step": int(step), "time": time.time(), "metrics": values}
-        self._append(json.dumps(record).encode() + b"\n")
+        append_line(self._file, json.dumps(record).encode() + b"\n")
         if self._channel and self.info.objective and self.info.objective[0] in values:
             self._channel.ring()
 
@@ -202,18 +202,7 @@ class Run:
         if self._known.get(name, step - 1) >= step:
             return
         about = {"step": int(step), "time": time.time(), "metrics": {}, "media": {name: make()}}
-        self._append(json.dumps(about).encode() + b"\n")
-
-    def _append(self, line: bytes) -> None:
-        """Writes a whole line or, on a full disk, none of it."""
-        size = os.fstat(self._file).st_size
-        try:
-            written = os.write(self._file, line)
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-        except OSError:
-            os.ftruncate(self._file, size)
-            raise
+        append_line(self._file, json.dumps(about).encode() + b"\n")
 
     def _position(self) -> tuple[int, float]:
         """What a checkpoint notes down; the records that it counts on are on the disk before it."""
@@ -233,3 +222,15 @@ class Run:
         self._file = os.open(self.dir.records_file, flags, 0o644)
         if os.fstat(self._file).st_size > offset:
             os.ftruncate(self._file, offset)
+
+
+def append_line(file: int, line: bytes) -> None:
+    """Writes a whole line to an open file or, on a full disk, none of it."""
+    size = os.fstat(file).st_size
+    try:
+        written = os.write(file, line)
+        while written < len(line):
+            written += os.write(file, line[written:])
+    except OSError:
+        os.ftruncate(file, size)
+        raise

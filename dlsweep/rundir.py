@@ -5,6 +5,7 @@ A run folder is the truth about a run, and everything else is a view of it::
     run.json          what the run is: identity, objective, overrides, trackers
     .hydra/           config.yaml (composed, unresolved) and overrides.yaml
     records.jsonl     one line a record: {"step": 3, "time": 1.5e9, "metrics": {...}}
+    system.jsonl      the same of what its process used; see dlsweep.system_metrics
     checkpoints/      see dlsweep.checkpoint
     media/            images, as PNG files that records name
     log.txt           what the run printed
@@ -120,6 +121,7 @@ class RunDir:
         self.overrides_file = self.path / ".hydra" / "overrides.yaml"
         self.info_file = self.path / "run.json"
         self.records_file = self.path / "records.jsonl"
+        self.samples_file = self.path / "system.jsonl"
         self.result_file = self.path / "result.json"
         self.attempts_file = self.path / "attempts.jsonl"
         self.log_file = self.path / "log.txt"
@@ -228,17 +230,11 @@ class RunDir:
 
         A last line without its newline is still being written (or was torn) and is left out.
         """
-        try:
-            file = self.records_file.open("rb")
-        except FileNotFoundError:
-            return
-        with file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                offset += len(line)
-                yield _record(line, self.records_file), offset
+        return _records(self.records_file, offset)
+
+    def samples(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
+        """Likewise of what the run's process used; their step counts them."""
+        return _records(self.samples_file, offset)
 
     def log_tail(self, lines: int = 15) -> str:
         """The end of what the run printed."""
@@ -345,6 +341,20 @@ class Lock:
         if self._file:
             self._file.close()
             self._file = None
+
+
+def _records(path: Path, offset: int) -> Iterator[tuple[Record, int]]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield _record(line, path), offset
 
 
 def _record(line: bytes, file: Path) -> Record:

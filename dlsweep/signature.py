@@ -19,6 +19,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
+from dlsweep.system_metrics import check_seconds
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.config import FACTS, fit_model_to_data
 
@@ -87,7 +88,7 @@ def is_trainer(target: Any) -> bool:
 
 def _refusals(config: DictConfig) -> list[str]:
     """What trainer and data refuse when they are built; both are cheap next to a trial."""
-    found = []
+    found = _refusal(lambda: check_seconds(config.get("system_metrics")))
     training = config.get("training")
     if training and is_trainer(locate("training", training["_target_"])):
         found += _refusal(lambda: build("training", training))

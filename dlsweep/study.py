@@ -117,6 +117,9 @@ class Study:
     def begin(self) -> None:
         """Stores what the study is and its first points, once all has been checked."""
         self._study.set_user_attr(IDENTITY, self.settings.identity)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
         for point in self._enqueue:
             self._study.enqueue_trial(point)
         self._storage.flush()

@@ -21,7 +21,7 @@ from dlsweep.study import StudySettings, identity_text
 from dlsweep.study_storage import Direction
 
 #: What may differ between two calls of the same study: it changes no result.
-_CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload")
+_CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload", "system_metrics")
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from dlsweep.rundir import (
 )
 from dlsweep.secrets import Scrubbed, scrub
 from dlsweep.signature import build, is_trainer, locate
+from dlsweep.system_metrics import sampled
 from dlsweep.trainers.base import Trainer
 
 
@@ -114,12 +115,13 @@ def train(run: Run) -> Any:
     """Trains what the run's config says; returns what its trainer or function returns."""
     config = run.config
     OmegaConf.resolve(config)
-    _seed(config)
-    target = locate("training", config.training["_target_"])
-    if is_trainer(target):
-        trainer: Trainer = build("training", config.training)
-        return trainer.fit(run)
-    return target(run, config)
+    with sampled(run.dir, config.get("system_metrics")):
+        _seed(config)
+        target = locate("training", config.training["_target_"])
+        if is_trainer(target):
+            trainer: Trainer = build("training", config.training)
+            return trainer.fit(run)
+        return target(run, config)
 
 
 def _as_metrics(run: Run, returned: Any) -> dict[str, float]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -54,7 +54,7 @@ _CREATE_SECONDS = 60.0
 
 
 class MLflowTracker(Readable):
-    """One MLflow experiment a study, a parent run for the study, a child run for each trial.
+    """One MLflow experiment a project, a parent run for each study, a child run for each trial.
 
     A run that is no trial stands alone in the experiment. A metric point that is sent again is
     the same row to MLflow, and a run is looked for by its tag ``dlsweep.run_id`` before it is
@@ -64,6 +64,8 @@ class MLflowTracker(Readable):
 
     Args:
         tracking_uri: ``sqlite:///mlflow.db`` (relative to the current folder) or ``http://host:port``.
+        experiment: MLflow's experiment, which holds the project's studies; None stands for one
+            experiment a study, of its name.
         checkpoint: Which checkpoint of a completed run to keep as an artifact: ``best``, ``last``
             or ``none``.
 
@@ -71,7 +73,9 @@ class MLflowTracker(Readable):
         ConfigError: If the URI is of another kind.
     """
 
-    def __init__(self, tracking_uri: str, checkpoint: Keep = "best") -> None:
+    def __init__(
+        self, tracking_uri: str, experiment: str | None = None, checkpoint: Keep = "best"
+    ) -> None:
         self.database: Path | None = None
         if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
             self.database = Path(tracking_uri.removeprefix(_SQLITE)).absolute()
@@ -88,6 +92,7 @@ class MLflowTracker(Readable):
             self.view = self._place
         check_keep("mlflow", checkpoint)
         self._checkpoint = checkpoint
+        self._project = experiment
         self._experiments: dict[str, str] = {}
 
     def check(self) -> None:
@@ -194,7 +199,8 @@ class MLflowTracker(Readable):
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:
         """Yields the history of every metric that the run has logged."""
-        names = {name for record, _ in run.records() for name in record.metrics}
+        records = chain(run.records(), run.samples())
+        names = {name for record, _ in records for name in record.metrics}
         for name in names:
             for point in self._client.get_metric_history(state["run_id"], _key(name)):
                 yield point.step, name, point.value
@@ -210,8 +216,9 @@ class MLflowTracker(Readable):
 
         return MlflowClient(self.uri)
 
-    def _experiment(self, name: str) -> str:
+    def _experiment(self, study: str) -> str:
         """The id of a study's experiment, which is created if need be."""
+        name = self._project or study
         if name not in self._experiments:
             with _creating(self.database) if self.database else nullcontext():
                 self._experiments[name] = self._find_experiment(name)
@@ -229,7 +236,7 @@ class MLflowTracker(Readable):
         if found.lifecycle_stage != "active":
             raise TrackerError(
                 f"The MLflow experiment {name!r} was deleted in {self._place}.\n"
-                "Restore it there, or give the study another name:  hydra.sweeper.study_name=…"
+                "Restore it there, or give another:  tracking.mlflow.experiment=…"
             )
         return str(found.experiment_id)
 

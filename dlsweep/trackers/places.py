@@ -214,7 +214,7 @@ class _Watched:
     def __init__(self, path: Path) -> None:
         self._run = RunDir(path)
         self._views: dict[str, RunView] = {}
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, ...] | None = None
 
     def exists(self) -> bool:
         """Whether the folder is a run yet."""
@@ -228,7 +228,8 @@ class _Watched:
             owing: Whether others do not.
             verify: Whether to look for views that were deleted.
         """
-        stamp = _size(self._run.records_file), _changed(self._run.result_file)
+        files = (self._run.records_file, self._run.samples_file)
+        stamp = *map(_size, files), _changed(self._run.result_file)
         if stamp == self._seen:
             return False
         end = _end(self._run)

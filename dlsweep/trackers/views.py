@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dlsweep.rundir import Result, RunDir, StudyDir, write_atomically
+from dlsweep.rundir import Record, Result, RunDir, StudyDir, write_atomically
 from dlsweep.trackers.base import Point, Readable, State, Tracker, ViewLostError
 from dlsweep.trackers.link import Link, Options
 
@@ -27,12 +28,14 @@ class _Position:
     Attributes:
         options: The tracker's options. With others it is another tracker, told from the start.
         offset: The bytes of the record file that were told.
+        samples: The bytes of the system metrics' file that were told.
         told: The end that was told, if any.
         state: The tracker's own.
     """
 
     options: Options
     offset: int = 0
+    samples: int = 0
     told: dict[str, Any] | None = None
     state: State = field(default_factory=dict)
 
@@ -125,7 +128,8 @@ class RunView:
             tracker.start(self._run, parent, position.state)
         except ViewLostError as lost:
             return [str(lost)]
-        truth = [(r.step, n, v) for r, _ in self._run.records() for n, v in r.metrics.items()]
+        records = chain(self._run.records(), self._run.samples())
+        truth = [(r.step, n, v) for r, _ in records for n, v in r.metrics.items()]
         found = _compare(truth, tracker.read(self._run, position.state))
         if position.told != (asdict(end) if end else None):
             found.append("how it ended was not told")
@@ -149,12 +153,19 @@ class RunView:
         return position
 
     def _log(self, tracker: Tracker, position: _Position) -> None:
-        records = self._run.records(position.offset)
-        while batch := list(islice(records, _BATCH)):
-            tracker.log(self._run, [record for record, _ in batch], position.state)
-            position.offset = batch[-1][1]
+        news = self._news(position)
+        while batch := list(islice(news, _BATCH)):
+            tracker.log(self._run, [record for record, _, _ in batch], position.state)
+            for _, file, end in batch:
+                setattr(position, file, end)
             position.save(self._file)
             self._link.told += len(batch)
+
+    def _news(self, position: _Position) -> Iterator[tuple[Record, str, int]]:
+        """What was not told yet, by wall time, each with the position behind it."""
+        records = ((one, "offset", end) for one, end in self._run.records(position.offset))
+        samples = ((one, "samples", end) for one, end in self._run.samples(position.samples))
+        return heapq.merge(records, samples, key=lambda item: item[0].time)
 
 
 def _compare(truth: Iterable[Point], told: Iterable[Point]) -> list[str]:

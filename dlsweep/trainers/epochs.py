@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -29,6 +29,7 @@ from dlsweep.trainers.config import (
     fit_model_to_data,
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
+from dlsweep.trainers.predictions import Outcome, log_predictions
 
 B = TypeVar("B", bound=Counted)
 
@@ -143,6 +144,23 @@ class EpochTrainer(Trainer):
         data = prepare(found)
         write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         return data
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model's outputs are known to be one logit a class."""
+        return self.loss == "cross_entropy"
+
+    def _log_predictions(
+        self,
+        run: Run,
+        data: Prepared[B],
+        epoch: int,
+        predict: Callable[[B], Iterable[Outcome]],
+    ) -> None:
+        """Logs where a classifier errs: on the test data, if there is some."""
+        if self.is_classifier:
+            name, part = ("val", data.validation) if data.test is None else ("test", data.test)
+            log_predictions(run, name, predict(part), epoch)
 
     def _check_gpu(self, has_gpu: bool, framework: str) -> None:
         """Raises ConfigError if what is asked for needs a GPU, and there is none to use."""

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from dlsweep.data.base import each
-from dlsweep.data.keras import KerasData, one_batch, prepare
+from dlsweep.data.keras import Batches, KerasData, one_batch, prepare
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
 from dlsweep.schedulers.keras import Scheduler
@@ -26,6 +26,7 @@ from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
 from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights, shortest
+from dlsweep.trainers.predictions import Outcome
 
 _ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
@@ -181,6 +182,7 @@ class KerasTrainer(EpochTrainer):
         best = run.checkpoints.best()
         if best and self.early_stopping.restore_best_weights:
             load_weights(model, best.path)
+        self._log_predictions(run, data, epoch, lambda batches: _predict(model, batches))
         if data.test is None:
             return {}
         measured = model.evaluate(data.test.source, verbose=0, return_dict=True)
@@ -196,12 +198,11 @@ class KerasTrainer(EpochTrainer):
             options["gradient_accumulation_steps"] = self.accumulate
         if self.ema_decay is not None:
             options |= {"use_ema": True, "ema_momentum": self.ema_decay}
-        is_classifier = self.loss == "cross_entropy"
         model.compile(
             optimizer=self.optimizer(**options),
             loss=_LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss,
             metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")]
-            if is_classifier
+            if self.is_classifier
             else None,
         )
         model.optimizer.build(model.trainable_variables)
@@ -250,6 +251,14 @@ def _build(model: keras.Model, data: KerasData, loss: object) -> None:
             f"data: Received labels up to {labels - 1}. The model has {classes} classes, "
             f"0 to {classes - 1}."
         )
+
+
+def _predict(model: keras.Model, batches: Batches) -> Iterator[Outcome]:
+    """What the model makes of each batch; without a graph, whose tracing would take longer."""
+    for inputs, targets, *_ in batches:
+        outputs = keras.ops.cast(model(inputs, training=False), "float32")
+        outcome = inputs, targets, outputs
+        yield keras.tree.map_structure(keras.ops.convert_to_numpy, outcome)
 
 
 def _shapes(tensors: Any) -> Any:

@@ -22,13 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dlsweep.data.torch import Batches, one_batch, prepare, size_of
+from dlsweep.data.base import Array, each
+from dlsweep.data.torch import Batches, TorchData, one_batch, prepare, size_of
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
 from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
+from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
 from dlsweep.trainers.torch_means import Means, Measures
 from dlsweep.trainers.torch_profiler import Profiler
@@ -80,6 +82,13 @@ class TorchTrainer(EpochTrainer):
     def criterion(self) -> Loss:
         """The loss as a callable."""
         return _LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model's outputs are one logit a class; other steps may differ."""
+        steps = type(self).training_step, type(self).validation_step
+        is_ours = steps == (TorchTrainer.training_step, TorchTrainer.validation_step)
+        return is_ours and super().is_classifier
 
     def build_model(self, run: Run) -> nn.Module:
         """The model to train; by default what ``model`` in the config names."""
@@ -152,11 +161,11 @@ class TorchTrainer(EpochTrainer):
                     means.keep(epochs.progress)
                     epochs.save_part()
                     if run.should_stop:
-                        return self._finish(run, epochs, data.test)
+                        return self._finish(run, epochs, data)
             metrics = means.read()
             metrics |= self._measure(state.kept, state, epochs.progress, data.validation, "val")
             epochs.end(metrics)
-        return self._finish(run, epochs, data.test)
+        return self._finish(run, epochs, data)
 
     def _train(
         self,
@@ -200,9 +209,7 @@ class TorchTrainer(EpochTrainer):
                 means.add(measures, size_of(batch), progress.batches)
         return means.read()
 
-    def _finish(
-        self, run: Run, epochs: Epochs[TorchState], test: Batches | None
-    ) -> dict[str, float]:
+    def _finish(self, run: Run, epochs: Epochs[TorchState], data: TorchData) -> dict[str, float]:
         """Has the model end as asked, and tests it unless the run goes on another time."""
         state, progress = epochs.state, epochs.progress
         metrics = progress.best
@@ -211,8 +218,11 @@ class TorchTrainer(EpochTrainer):
             if best and self.early_stopping.restore_best_weights:
                 last = state.model
                 load_weights(last, best)
-            if test:
-                tested = self._measure(last, state, progress, test, "test")
+            self._log_predictions(
+                run, data, progress.epoch, lambda batches: _predict(last, state, batches)
+            )
+            if data.test:
+                tested = self._measure(last, state, progress, data.test, "test")
                 run.log(tested, step=progress.epoch)
                 metrics = {**metrics, **tested}
             epochs.settle()
@@ -241,6 +251,20 @@ class TorchTrainer(EpochTrainer):
             average=moving_average(model, self.ema_decay) if self.ema_decay else None,
             callbacks=Callbacks([*self.callbacks, *traced]),
         )
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, state: TorchState, batches: Batches) -> Iterator[Outcome]:
+    """What the model makes of each batch."""
+    model.eval()
+    for inputs, targets in batches.epoch(1):
+        with state.autocast:
+            outputs = model(inputs)
+        yield each(inputs, _array), _array(targets), _array(outputs)
+
+
+def _array(tensor: Tensor) -> Array:
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
 
 
 def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -189,7 +189,7 @@ def _write_study(path: Path, **fields: object) -> None:
 
 
 def _train(run: RunDir, records: int) -> None:
-    """Appends records as a trial does, and says how it ended."""
+    """Appends records and system metrics as a trial does, and says how it ended."""
     for step in range(records):
         _append(run, step)
     _end(run)
@@ -197,7 +197,13 @@ def _train(run: RunDir, records: int) -> None:
 
 def _append(run: RunDir, step: int) -> None:
     metrics = {"train/loss": 1 / (step + 1), "val/accuracy": step / 100}
-    with run.records_file.open("a") as file:
+    _write(run.records_file, step, metrics)
+    if step % 5 == 0:
+        _write(run.samples_file, step // 5, {"system/cpu_utilization_percentage": step / 10})
+
+
+def _write(path: Path, step: int, metrics: dict[str, float]) -> None:
+    with path.open("a") as file:
         file.write(f"{json.dumps({'step': step, 'time': time.time(), 'metrics': metrics})}\n")
 
 
@@ -210,7 +216,7 @@ def _truth(study: Path) -> Points:
     return {
         path.name: sorted(
             (record.step, name, value)
-            for record, _ in RunDir(path).records()
+            for record, _ in itertools.chain(RunDir(path).records(), RunDir(path).samples())
             for name, value in record.metrics.items()
         )
         for path in (study / "trials").iterdir()
@@ -260,9 +266,9 @@ def test_a_run_is_told_while_it_trains(
     process = _follow(study)
     _train(runs[0], records=20)
     deadline = time.monotonic() + 20
-    while len(tracker.read(study).get("0000", [])) < 40 and time.monotonic() < deadline:
+    while len(tracker.read(study).get("0000", [])) < 44 and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(tracker.read(study)["0000"]) == 40
+    assert len(tracker.read(study)["0000"]) == 44
     _train(runs[1], records=5)
     _write_study(study, finished=time.time(), best={"number": 0, "value": 0.5, "params": {}})
     assert _close(process) == 0
@@ -302,7 +308,7 @@ def test_finished_runs_are_told_later_and_only_once(
 ) -> None:
     for run in _trials(make_run, 2):
         _train(run, records=600)
-    assert mirror.sync(study) == {"kind": 1200}
+    assert mirror.sync(study) == {"kind": 1440}
     _assert_each_once(tracker, study)
     assert mirror.sync(study) == {"kind": 0}
     _assert_each_once(tracker, study)
@@ -368,7 +374,7 @@ def test_what_differs_is_found_and_mended(
     for repair in (False, True):
         found = list(mirror.differences(study, repair=repair))
         assert [line.partition(",")[0] for line in found] == [
-            "0000 in kind: 2 of 10 values are missing",
+            "0000 in kind: 2 of 11 values are missing",
             "0001 in kind: 2 of 6 values are not in the folder",
         ]
     assert list(mirror.differences(study)) == []

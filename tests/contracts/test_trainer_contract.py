@@ -151,7 +151,12 @@ def fit(side: Side, make_run: Callable[..., RunDir]) -> Fit:
 
 
 def logged(folder: RunDir) -> list[dict[str, float]]:
-    return [{**record.metrics, "step": record.step} for record, _ in folder.records()]
+    records = (record for record, _ in folder.records() if record.metrics)
+    return [{**record.metrics, "step": record.step} for record in records]
+
+
+def media(folder: RunDir) -> dict[str, Any]:
+    return {name: one for record, _ in folder.records() for name, one in record.media.items()}
 
 
 def last(folder: RunDir) -> Path:
@@ -174,6 +179,32 @@ def test_every_epoch_is_logged_with_what_there_is_to_know(side: Side, fit: Fit) 
     assert note["name"] == "blobs"
     assert note["examples"] == {"train": 90, "validation": 30}
     assert note["input_shape"] == [2]
+
+
+@pytest.mark.parametrize("tested", [False, True], ids=["val", "test"])
+def test_a_classifier_ends_with_a_table_of_where_it_errs(
+    side: Side, fit: Fit, tested: bool
+) -> None:
+    sets = [blobs(90), blobs(31), blobs(32)] if tested else [blobs(90), blobs(31)]
+    metrics, folder = fit(trainer(side, data=lambda: Data(*sets), epochs=3, batch_size=20))
+    part = "test" if tested else "val"
+    found = media(folder)
+    assert set(found) == {f"{part}/confusion", f"{part}/predictions"}
+    counts = np.array(found[f"{part}/confusion"]["rows"])[:, 1:]
+    assert counts.sum(1).tolist() == np.bincount(sets[-1].targets).tolist()
+    accuracy = counts.trace() / counts.sum()
+    assert accuracy == pytest.approx(metrics[f"{part}/accuracy"])
+    assert [row[1] for row in found[f"{part}/predictions"]["rows"]] == [0, 1, 2] * 6 + [0, 1]
+
+
+def test_only_a_classifier_that_was_not_stopped_ends_so(side: Side, fit: Fit) -> None:
+    _, stopped = fit(trainer(side, epochs=3), stop_at=1)
+    assert media(stopped) == {}
+    values = Split(blobs(90).inputs, np.zeros((90, 3), np.float32))
+    regression = trainer(
+        side, data=lambda: Data(values, values), loss="mse", monitor="val/loss", mode="min"
+    )
+    assert media(fit(regression, name="0001")[1]) == {}
 
 
 def test_means_weigh_each_example_the_same(side: Side, fit: Fit) -> None:

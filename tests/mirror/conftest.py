@@ -67,6 +67,19 @@ def train() -> Callable[..., RunDir]:
 
 
 @pytest.fixture
+def sample() -> Callable[..., RunDir]:
+    """Appends system metrics to a run."""
+
+    def sample(run: RunDir, steps: range) -> RunDir:
+        with run.samples_file.open("a") as file:
+            for step in steps:
+                file.write(json.dumps({"step": step, "time": 2.5, "metrics": {"s": step}}) + "\n")
+        return run
+
+    return sample
+
+
+@pytest.fixture
 def told(lines: Path) -> Callable[[str], list[int]]:
     """The steps that the LineTracker holds of a run."""
 

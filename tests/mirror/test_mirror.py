@@ -35,6 +35,16 @@ def test_a_torn_last_line_waits_for_its_end(study, make_run, train, told):
     assert told("0000") == [0, 1, 2]
 
 
+def test_system_metrics_are_told_once_among_the_records(study, make_run, train, told, sample):
+    run = train(sample(make_run(), range(2)), range(2))
+    assert mirror.sync(study) == {"lines": 4}
+    assert told("0000") == [0, 1, 0, 1], "the records, which are older, come first"
+    assert mirror.sync(study) == {"lines": 0}
+    train(sample(run, range(2, 3)), range(2, 3), "completed")
+    assert mirror.sync(study) == {"lines": 2}
+    assert told("0000") == [0, 1, 0, 1, 2, 2]
+
+
 def test_a_study_is_told_before_its_trials_and_when_it_is_over(study, lines, make_run, train):
     train(make_run(), range(1), "pruned")
     mirror.sync(study)

@@ -67,6 +67,15 @@ def test_what_is_asked_is_stored_before_anything_is_launched(open_study, tmp_pat
     assert trial.overrides[0] == f"{CHOICE}={trial.params[CHOICE]}"
 
 
+def test_the_objectives_have_their_names_in_optuna_too(open_study, tmp_path: Path) -> None:
+    open_study(on_disk=True)
+    stored = optuna.load_study(study_name="study", storage=storage(tmp_path))
+    assert stored.metric_names == ["loss"]
+    stored._storage.set_study_system_attr(stored._study_id, "study:metric_names", None)
+    open_study(on_disk=True)
+    assert stored.metric_names == ["loss"], "a study of before is given them"
+
+
 def test_a_reopened_study_goes_on_where_it_stopped(open_study) -> None:
     study = open_study(on_disk=True, pruner=MEDIAN)
     done, left = study.ask(), study.ask()

@@ -91,6 +91,22 @@ def test_a_trial_is_a_child_of_its_study(tracker, client, make_run, tmp_path):
     assert child.info.experiment_id == client.get_run(parent["run_id"]).info.experiment_id
 
 
+def test_the_studies_of_a_project_share_its_experiment(tracker, client, make_run, tmp_path):
+    project = MLflowTracker(tracker.uri, "project")
+    parents = [{}, {}]
+    for name, parent in zip("ab", parents, strict=True):
+        study = {**STUDY, "id": name, "name": name}
+        project.log_study(StudyDir(tmp_path / name), study, parent)
+        state = begin(project, make_run(study=name), parent)
+        assert client.get_run(state["run_id"]).data.tags["mlflow.parentRunId"] == parent["run_id"]
+    experiment = client.get_experiment_by_name("project").experiment_id
+    runs = client.search_runs([experiment])
+    assert len(runs) == 4
+    above = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert sorted(run.info.run_name for run in above) == ["a", "b"]
+    assert {run.info.run_id for run in above} == {parent["run_id"] for parent in parents}
+
+
 def test_metrics_are_curves_with_steps_and_milliseconds(tracker, client, make_run):
     run = make_run()
     state = begin(tracker, run)

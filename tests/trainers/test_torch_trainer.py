@@ -90,7 +90,8 @@ def fit(make_run: MakeRun):
 
 
 def logged(folder: RunDir) -> list[dict[str, float]]:
-    return [{**record.metrics, "step": record.step} for record, _ in folder.records()]
+    records = (record for record, _ in folder.records() if record.metrics)
+    return [{**record.metrics, "step": record.step} for record in records]
 
 
 def weights(folder: RunDir) -> dict[str, torch.Tensor]:

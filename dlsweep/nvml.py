@@ -1,0 +1,67 @@
+"""What NVIDIA's management library, which comes with the driver, tells of the GPUs."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+
+_DONE = 0
+
+
+class _Utilization(ctypes.Structure):
+    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_ulonglong) for name in ("total", "free", "used"))
+
+
+class GPUs:
+    """Some of this machine's GPUs; none of them where there is no driver.
+
+    Args:
+        names: Of each its number or its UUID, as ``CUDA_VISIBLE_DEVICES`` names them.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._handles: list[ctypes.c_void_p] = []
+        if not names:
+            return
+        try:
+            self._library = ctypes.CDLL("libnvidia-ml.so.1")
+        except OSError:
+            return
+        if self._library.nvmlInit_v2() == _DONE:
+            self._handles = [self._handle(name) for name in names]
+
+    def read(self) -> Iterator[tuple[str, float]]:
+        """Yields each figure by name; one that a GPU does not tell is left out."""
+        for number, handle in enumerate(self._handles):
+            for name, value in self._read(handle):
+                yield f"gpu_{number}_{name}", value
+
+    def _read(self, handle: ctypes.c_void_p) -> Iterator[tuple[str, float]]:
+        utilization, memory, milliwatts = _Utilization(), _Memory(), ctypes.c_uint()
+        if self._ask("nvmlDeviceGetUtilizationRates", handle, utilization):
+            yield "utilization_percentage", float(utilization.gpu)
+        if self._ask("nvmlDeviceGetMemoryInfo", handle, memory):
+            yield "memory_usage_megabytes", memory.used / 1e6
+            yield "memory_usage_percentage", 100 * memory.used / memory.total
+        if self._ask("nvmlDeviceGetPowerUsage", handle, milliwatts):
+            yield "power_usage_watts", milliwatts.value / 1000
+
+    def _ask(
+        self,
+        question: str,
+        handle: ctypes.c_void_p,
+        answer: _Utilization | _Memory | ctypes.c_uint,
+    ) -> bool:
+        return bool(getattr(self._library, question)(handle, ctypes.byref(answer)) == _DONE)
+
+    def _handle(self, name: str) -> ctypes.c_void_p:
+        handle = ctypes.c_void_p()
+        if name.isdecimal():
+            self._library.nvmlDeviceGetHandleByIndex_v2(int(name), ctypes.byref(handle))
+        else:
+            self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(handle))
+        return handle

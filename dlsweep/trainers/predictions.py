@@ -1,0 +1,113 @@
+"""Where a trained classifier errs, as the tables and the image that its trainer logs at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from dlsweep.data.base import Array
+from dlsweep.run import Run
+
+#: The inputs, the targets and the outputs of a batch, the last two of shape [examples] and
+#: [examples, classes].
+Outcome: TypeAlias = tuple[Any, Array, Array]
+
+_EXAMPLES = 20
+_IMAGES = 16
+_MOST_CLASSES = 50
+
+
+def log_predictions(run: Run, part: str, outcomes: Iterable[Outcome], step: int) -> None:
+    """Logs what a model makes of a part of the data.
+
+    The tables are ``<part>/confusion``, a row for each target and a column for each class that was
+    predicted (up to 50 classes), and ``<part>/predictions``, the first 20 examples. Of images the
+    mistakes that the model was surest of become ``<part>/mistakes``, if Pillow is installed.
+    Nothing is logged if the outputs are not one logit a class for each example.
+
+    Args:
+        run: Where to log.
+        part: ``val`` or ``test``.
+        outcomes: Of each batch.
+        step: Where the run is.
+    """
+    found = _Predictions()
+    for inputs, targets, outputs in outcomes:
+        if targets.ndim != 1 or targets.dtype.kind not in "iu" or outputs.ndim != 2:
+            return
+        found.add(inputs, targets, outputs)
+    classes = found.confusion.shape[1]
+    if classes <= _MOST_CLASSES:
+        rows = [[target, *counts] for target, counts in enumerate(found.confusion.tolist())]
+        run.log_table(f"{part}/confusion", ["target", *map(str, range(classes))], rows, step)
+    columns = ["index", "target", "predicted", "probability"]
+    run.log_table(f"{part}/predictions", columns, found.examples, step)
+    if found.mistakes and find_spec("PIL"):
+        run.log_image(f"{part}/mistakes", _grid([image for _, image in found.mistakes]), step)
+
+
+@dataclass
+class _Predictions:
+    """What is known of all batches so far.
+
+    Attributes:
+        confusion: How many examples of each target, by row, were predicted as each class.
+        seen: How many examples there were.
+        examples: The first of them: index, target, predicted class and its probability.
+        mistakes: The surest: probability and image, of shape [height, width, channels].
+    """
+
+    confusion: Array = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    seen: int = 0
+    examples: list[list[float]] = field(default_factory=list)
+    mistakes: list[tuple[float, Array]] = field(default_factory=list)
+
+    def add(self, inputs: Any, targets: Array, outputs: Array) -> None:
+        predicted = outputs.argmax(1)
+        logits = outputs.astype(np.float64)
+        surety = 1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1)
+        if not self.confusion.size:
+            self.confusion = np.zeros((outputs.shape[1],) * 2, np.int64)
+        known = targets >= 0  # PyTorch ignores others
+        np.add.at(self.confusion, (targets[known], predicted[known]), 1)
+        for row in range(min(len(targets), _EXAMPLES - len(self.examples))):
+            about = self.seen + row, int(targets[row]), int(predicted[row]), float(surety[row])
+            self.examples.append([*about])
+        self.seen += len(targets)
+        wrong = np.flatnonzero(known & (predicted != targets))
+        for row in wrong[np.argsort(-surety[wrong], kind="stable")][:_IMAGES]:
+            self._keep(float(surety[row]), _image(inputs, row))
+
+    def _keep(self, surety: float, image: Array | None) -> None:
+        """Keeps a mistake's image if it is one of the surest, and of the others' size."""
+        if image is not None and all(image.shape == other.shape for _, other in self.mistakes):
+            self.mistakes.append((surety, image))
+            self.mistakes.sort(key=lambda one: -one[0])
+            del self.mistakes[_IMAGES:]
+
+
+def _image(inputs: Any, row: int) -> Array | None:
+    """An input of shape [height, width] or [channels, height, width] as an image, if it is one."""
+    if not isinstance(inputs, np.ndarray) or inputs.ndim not in (3, 4):
+        return None
+    one: Array = inputs[row] if inputs.ndim == 4 else inputs[row][None]
+    if one.shape[0] not in (1, 3):
+        return None
+    low, high = float(one.min()), float(one.max())
+    shades: Array = ((one - low) / ((high - low) or 1.0)).clip(0, 1)
+    return shades.transpose(1, 2, 0)
+
+
+def _grid(images: list[Array]) -> Array:
+    """Images side by side, in rows."""
+    columns = math.ceil(math.sqrt(len(images)))
+    missing = -len(images) % columns
+    cells = np.stack([*images, *[np.zeros_like(images[0])] * missing])
+    _, height, width, channels = cells.shape
+    grid = cells.reshape(-1, columns, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(-1, columns * width, channels)
