@@ -26,6 +26,7 @@ COUNTS = {
     "kills of the driver and all trials": (1, 20),
     "kills of the driver and all trials, with a framework": (0, 10),
     "kills of the driver at its writes": (4, 1000),
+    "kills under all trackers": (2, 20),
     "leaking trials": (10, 200),
     "hung trackers": (0, 1),
     "signal=KILL at the calls of a save": (20, 1000),
@@ -188,6 +189,11 @@ def preload(tmp_path: Path) -> Callable[[str], str]:
         return str(library)
 
     return compiled
+
+
+@pytest.fixture
+def processes_below() -> Callable[[int], list[int]]:
+    return descendants
 
 
 @pytest.fixture(scope="module")
