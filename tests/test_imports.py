@@ -18,6 +18,7 @@ HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
     "torch": {
         "trainers/torch.py",
+        "trainers/torch_means.py",
         "trainers/torch_profiler.py",
         "trainers/torch_state.py",
         "data/torch.py",

@@ -30,6 +30,13 @@ class Trainer(ABC):
             Diverged: If a value that matters becomes NaN or infinite.
         """
 
+    def preflight(self) -> None:  # noqa: B027 - most trainers read nothing before they train
+        """Sees that what a new run needs is there; called before a run or a sweep starts.
+
+        Raises:
+            DlsweepError: If it is not.
+        """
+
     def load_model(self, run: Run) -> Any:
         """The trained model of a run, with its best checkpoint's weights, ready to predict.
 

@@ -25,7 +25,7 @@ from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
-from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights, shortest
+from dlsweep.trainers.keras_state import STATE, KerasState, Reporter, load_weights, shortest
 
 _ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
@@ -84,6 +84,7 @@ class KerasTrainer(EpochTrainer):
     """
 
     callback_kinds = (Callback, keras.callbacks.Callback)
+    state_file = STATE
 
     def build_model(self, run: Run) -> keras.Model:
         """The model to train; by default what ``model`` in the config names."""

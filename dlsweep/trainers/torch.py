@@ -32,7 +32,7 @@ from dlsweep.trainers.epochs import Epochs, EpochTrainer
 from dlsweep.trainers.saving import MidEpoch
 from dlsweep.trainers.torch_means import Means, Measures
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import TorchState, load_weights, moving_average
+from dlsweep.trainers.torch_state import STATE, TorchState, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -75,6 +75,7 @@ class TorchTrainer(EpochTrainer):
     """
 
     saves_mid_epoch = True
+    state_file = STATE
 
     @cached_property
     def criterion(self) -> Loss:
