@@ -113,6 +113,4 @@ def _is(path: Path) -> str:
     """What is wrong with a folder that was named."""
     if not path.exists():
         return "does not exist"
-    if (path / "run.json").exists():
-        return "is a run's folder"
-    return "holds no checkpoint"
+    return "is a run's folder" if any(path.glob("checkpoints/step-*")) else "holds no checkpoint"
