@@ -155,22 +155,11 @@ class Checkpointer:
         """Those that are whole and this run's own, newest first; the others are said, once."""
         for path in sorted(self.folder.glob("step-*"), reverse=True):
             if path not in self._problems:
-                self._problems[path] = problem = self._problem(path)
+                self._problems[path] = problem = _problem(path, self._run)
                 if problem:
                     print(f"Skipping the damaged checkpoint {path}: {problem}", file=sys.stderr)
             if not self._problems[path]:
                 yield _read(path)
-
-    def _problem(self, path: Path) -> str:
-        """What is wrong with a checkpoint, or an empty string."""
-        try:
-            _read(path)
-            manifest = json.loads((path / _MANIFEST).read_text())
-            if self._run is not None and manifest["run"] != self._run:
-                return "it was saved by another run"
-            return _damage(path, manifest["files"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"its manifest: {type(error).__name__}: {error}"
 
     def _retire(self) -> None:
         found = list(self._sound())
@@ -178,6 +167,29 @@ class Checkpointer:
         for old in found[self.keep :]:
             if old != best:
                 _remove(old.path)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a folder, of whichever run.
+
+    Raises:
+        CheckpointError: If it is not whole.
+    """
+    if problem := _problem(path):
+        raise CheckpointError(f"The checkpoint {path} is damaged: {problem}")
+    return _read(path)
+
+
+def _problem(path: Path, run: str | None = None) -> str:
+    """What is wrong with a checkpoint, or an empty string."""
+    try:
+        _read(path)
+        manifest = json.loads((path / _MANIFEST).read_text())
+        if run is not None and manifest["run"] != run:
+            return "it was saved by another run"
+        return _damage(path, manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its manifest: {type(error).__name__}: {error}"
 
 
 def _remove(path: Path) -> None:

@@ -141,6 +141,27 @@ def _report(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _save(arguments: Sequence[str]) -> int:
+    parser = _parser("save", "write a run's trained model to a file of its framework's own")
+    parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/trials/0007")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="its suffix says the format: .keras, .weights.h5 or none (SavedModel) for Keras, .pt "
+        "or .safetensors for PyTorch",
+    )
+    options = parser.parse_args(arguments)
+    from dlsweep.loading import save_model
+    from dlsweep.run import Run
+    from dlsweep.rundir import RunDir
+    from dlsweep.trust import check_trusted
+
+    check_trusted(Run(RunDir(options.folder)).config, options.folder, _conf_folders())
+    save_model(options.folder, options.file)
+    print(options.file)
+    return 0
+
+
 def _sync(arguments: Sequence[str]) -> int:
     parser = _parser("sync", "bring trackers up to date with run folders")
     _add_trackers(parser)
@@ -210,6 +231,7 @@ def _check(arguments: Sequence[str]) -> int:
 _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "resume": _resume,
     "report": _report,
+    "save": _save,
     "sync": _sync,
     "devices": _devices,
     "verify": _verify,

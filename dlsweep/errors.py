@@ -33,6 +33,7 @@ EXTRAS = {
     "mlflow": "mlflow",
     "tensorboard": "tensorboard",
     "wandb": "wandb",
+    "safetensors": "safetensors",
 }
 
 

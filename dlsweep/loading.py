@@ -1,16 +1,20 @@
-"""Trained models of run folders, ready to predict."""
+"""Trained models of run folders, ready to predict or as a file."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir
+
+if TYPE_CHECKING:
+    from dlsweep.trainers.base import Trainer
 
 
 def load_model(run: str | os.PathLike[str]) -> Any:
@@ -31,6 +35,38 @@ def load_model(run: str | os.PathLike[str]) -> Any:
         ConfigError: If the run's training is not by a trainer that can load its models.
         CheckpointError: If there is no checkpoint, or none that fits.
     """
+    trainer, opened = _opened(run)
+    return trainer.load_model(opened)
+
+
+def save_model(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Writes the trained model of a run to a file that its framework alone can read.
+
+    Code and weights are those that :func:`load_model` takes. The suffix says the format:
+
+    ================  =================================================================
+    ``.keras``        Keras: architecture and weights
+    ``.weights.h5``   Keras: weights
+    none              Keras on TensorFlow: a folder, the SavedModel that TensorFlow serves
+    ``.pt``           PyTorch: the ``state_dict``
+    ``.safetensors``  PyTorch: the weights, in a format that cannot hold code
+    ================  =================================================================
+
+    Args:
+        run: The run folder.
+        path: Of the file, which must not exist.
+
+    Raises:
+        StudyError: If the folder is not a run's.
+        ConfigError: If the suffix is none of the framework's, or the file exists.
+        MissingExtraError: If safetensors is not installed.
+        CheckpointError: If there is no checkpoint, or none that fits.
+    """
+    trainer, opened = _opened(run)
+    trainer.save_model(opened, Path(path))
+
+
+def _opened(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
     from dlsweep.signature import build, is_trainer, locate
 
     opened = Run(RunDir(run))
@@ -43,7 +79,7 @@ def load_model(run: str | os.PathLike[str]) -> Any:
             f"{opened.dir.path} was trained by the function {config.training['_target_']}, which "
             "alone knows what it saved.\nExpected a run of a Trainer."
         )
-    return build("training", config.training).load_model(opened)
+    return build("training", config.training), opened
 
 
 def _fill_in_facts(run: Run) -> None:

@@ -91,7 +91,7 @@ def _refusals(config: DictConfig) -> list[str]:
     found = _refusal(lambda: check_seconds(config.get("system_metrics")))
     training = config.get("training")
     if training and is_trainer(locate("training", training["_target_"])):
-        found += _refusal(lambda: build("training", training))
+        found += _refusal(lambda: build("training", training).preflight())
     if "_target_" in (config.get("data") or {}):
         found += _refusal(lambda: fit_model_to_data(config, build("data", config.data)))
     return found

@@ -90,6 +90,10 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
     config = OmegaConf.load(folder.config_file)
     assert isinstance(config, DictConfig)
     check_trusted(config, path, conf)
+    if any(folder.checkpoints.glob("step-*")):  # what it started from need not be there any more
+        for key in ("initial_weights", "resume_from"):
+            if config.training.get(key):
+                config.training[key] = None
     folder.clear()
     _drive(folder, info, config)
 

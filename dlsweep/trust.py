@@ -68,7 +68,7 @@ def _known(conf: Sequence[Path]) -> Iterator[str]:
     yield from texts
     frameworks = [_read(file) for one in conf for file in one.glob("framework/*.yaml")]
     for framework in frameworks:
-        for name, value in framework.items():
+        for name, value in framework.get("framework", framework).items():  # as it is packaged
             yield from (text.replace(f"${{framework.{name}}}", str(value)) for text in texts)
 
 

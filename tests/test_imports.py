@@ -18,6 +18,7 @@ HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
     "torch": {
         "trainers/torch.py",
+        "trainers/torch_files.py",
         "trainers/torch_means.py",
         "trainers/torch_profiler.py",
         "trainers/torch_state.py",
@@ -27,6 +28,7 @@ OWNERS = {
     },
     "keras": {
         "trainers/keras.py",
+        "trainers/keras_files.py",
         "trainers/keras_state.py",
         "trainers/tensorflow.py",
         "data/keras.py",
@@ -34,6 +36,7 @@ OWNERS = {
         "optimizers/keras.py",
     },
     "tensorflow": {"trainers/tensorflow.py", "data/tensorflow.py"},
+    "safetensors": {"trainers/torch_files.py"},
     "mlflow": {"trackers/mlflow.py", "trackers/mlflow_media.py"},
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},

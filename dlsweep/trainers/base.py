@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 from dlsweep.errors import ConfigError
@@ -30,6 +31,13 @@ class Trainer(ABC):
             Diverged: If a value that matters becomes NaN or infinite.
         """
 
+    def preflight(self) -> None:  # noqa: B027 - most trainers read nothing before they train
+        """Sees that what a new run needs is there; called before a run or a sweep starts.
+
+        Raises:
+            DlsweepError: If it is not.
+        """
+
     def load_model(self, run: Run) -> Any:
         """The trained model of a run, with its best checkpoint's weights, ready to predict.
 
@@ -43,4 +51,16 @@ class Trainer(ABC):
         raise ConfigError(
             f"{type(self).__qualname__} does not say how its models are loaded.\n"
             f"Override load_model in it, and read {run.dir.checkpoints}"
+        )
+
+    def save_model(self, run: Run, path: Path) -> None:
+        """Writes the model that :meth:`load_model` gives to a file, in the format of its suffix.
+
+        Raises:
+            ConfigError: If this trainer cannot, or the file exists.
+            CheckpointError: If there is no checkpoint, or none that fits.
+        """
+        raise ConfigError(
+            f"{type(self).__qualname__} does not say how its models are saved.\n"
+            f"Override save_model in it, and write what {run.dir.checkpoints} holds to {path}"
         )

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dlsweep.run import Run
+from dlsweep.trainers.starting_points import kinds
 
 
 class Callback:
@@ -63,6 +64,10 @@ class Callbacks(Callback):
 
     def __len__(self) -> int:
         return len(self._callbacks)
+
+    def kinds(self) -> dict[str, str]:
+        """The class of each, for a checkpoint."""
+        return kinds(**{f"callbacks[{n}]": each for n, each in enumerate(self._callbacks)})
 
     def begin(self, run: Run, model: Any) -> None:
         """Tells each what is trained, and that it begins."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from dlsweep.trainers.config import (
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
 from dlsweep.trainers.predictions import Outcome, log_predictions
+from dlsweep.trainers.starting_points import check_starting_point, find_checkpoint
 
 B = TypeVar("B", bound=Counted)
 
@@ -43,6 +45,7 @@ class EpochTrainer(Trainer):
     Attributes:
         callback_kinds: What callbacks may be.
         saves_mid_epoch: Whether it can save before an epoch's end.
+        state_file: What a checkpoint of its framework holds.
 
     Args:
         optimizer: Makes the optimizer.
@@ -69,6 +72,12 @@ class EpochTrainer(Trainer):
         checkpoint_steps: Optimizer steps between checkpoints in the middle of an epoch.
         checkpoint_seconds: Seconds between them, instead or as well.
         seed: Of the order of the training examples.
+        initial_weights: The folder of a run, whose best checkpoint counts, or of a checkpoint: a
+            new run starts with its weights. A parameter of another name or shape stays as
+            initialised, and is said.
+        resume_from: The folder of a checkpoint: a new run takes over model, optimizer, schedule,
+            random numbers and count of epochs, and goes on with the next one. Its best epoch is
+            the best of its own.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -76,6 +85,7 @@ class EpochTrainer(Trainer):
 
     callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
     saves_mid_epoch: ClassVar[bool] = False
+    state_file: ClassVar[str]
 
     def __init__(
         self,
@@ -100,6 +110,8 @@ class EpochTrainer(Trainer):
         checkpoint_steps: int | None = None,
         checkpoint_seconds: float | None = None,
         seed: int = 0,
+        initial_weights: str | os.PathLike[str] | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -122,11 +134,20 @@ class EpochTrainer(Trainer):
         self.checkpoint_steps = checkpoint_steps
         self.checkpoint_seconds = checkpoint_seconds
         self.seed = seed
+        self.initial_weights = initial_weights
+        self.resume_from = resume_from
         self._check_arguments()
 
     @abstractmethod
     def build_model(self, run: Run) -> Any:
         """The model to train; by default what ``model`` in the config names."""
+
+    def preflight(self) -> None:
+        """Sees that there is what a new run is to start from."""
+        if self.initial_weights:
+            check_starting_point("initial_weights", self.initial_weights, self.state_file)
+        if self.resume_from:
+            check_starting_point("resume_from", self.resume_from, self.state_file)
 
     def build_data(self, run: Run) -> object:
         """The data; by default what ``data`` in the config names.
@@ -207,6 +228,11 @@ class EpochTrainer(Trainer):
                 f"training.ema_decay: Received {self.ema_decay}. "
                 "Expected between 0 and 1, as 0.999."
             )
+        if self.initial_weights and self.resume_from:
+            raise ConfigError(
+                "training.initial_weights, training.resume_from: Received both. Expected one: a "
+                "checkpoint that is resumed from brings its weights."
+            )
         check_trace(self.profiler)
         if not callable(self.loss):
             check_one_of("loss", self.loss, ("cross_entropy", "mse"))
@@ -246,6 +272,14 @@ class State(ABC):
             CheckpointError: If it is not one of this model and optimizer.
         """
 
+    @abstractmethod
+    def take_weights(self, folder: Path) -> None:
+        """Takes a checkpoint's weights that fit the model, and says which do not.
+
+        Raises:
+            CheckpointError: If none do.
+        """
+
 
 S = TypeVar("S", bound=State)
 
@@ -256,7 +290,8 @@ class Epochs(Generic[S]):
     Args:
         run: Where to log and save.
         trainer: Whose training it is.
-        state: What is saved; taken from the latest checkpoint, if there is one.
+        state: What is saved; taken from the latest checkpoint, if there is one, or from where a
+            new run is to start.
 
     Attributes:
         progress: How far the training is.
@@ -271,6 +306,11 @@ class Epochs(Generic[S]):
         self._unsaved: dict[str, float] = {}
         if checkpoint := run.checkpoints.latest():
             state.restore(checkpoint.path, self.progress)
+        elif given := trainer.resume_from:
+            self._take_over(find_checkpoint("resume_from", given, trainer.state_file).path)
+        elif given := trainer.initial_weights:
+            found = find_checkpoint("initial_weights", given, trainer.state_file)
+            state.take_weights(found.path)
 
     def __iter__(self) -> Iterator[int]:
         """Yields the number of each epoch, from 1; :meth:`end` must be called within each."""
@@ -332,6 +372,22 @@ class Epochs(Generic[S]):
         if self._unsaved:
             metrics, self._unsaved = self._unsaved, {}
             self._save(metrics)
+
+    def _take_over(self, folder: Path) -> None:
+        """Goes on from another training's checkpoint, which becomes this run's own first.
+
+        The best epoch and the patience count anew, among the epochs that this run has records of.
+        """
+        self.state.restore(folder, self.progress)
+        done = self.progress.epoch
+        if done >= self._trainer.epochs:
+            raise ConfigError(
+                f"training.epochs: Received {self._trainer.epochs}. Expected more than {done}, "
+                f"which {folder} has done.\nType, for instance,  training.epochs={2 * done}"
+            )
+        self.progress.best, self.progress.reference, self.progress.waited = {}, None, 0
+        print(f"Goes on behind epoch {done} of {folder}, with the optimizer as it was there")
+        self._save({}, part=self.progress.steps)
 
     def _save(self, metrics: dict[str, float], part: int = 0) -> None:
         self._run.checkpoints.save(

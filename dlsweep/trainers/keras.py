@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +26,9 @@ from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
-from dlsweep.trainers.keras_state import KerasState, Reporter, load_weights, shortest
+from dlsweep.trainers.keras_files import FORMATS
+from dlsweep.trainers.keras_state import STATE, KerasState, Reporter, load_weights, shortest
+from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
 
 _ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
@@ -85,6 +88,7 @@ class KerasTrainer(EpochTrainer):
     """
 
     callback_kinds = (Callback, keras.callbacks.Callback)
+    state_file = STATE
 
     def build_model(self, run: Run) -> keras.Model:
         """The model to train; by default what ``model`` in the config names."""
@@ -157,6 +161,14 @@ class KerasTrainer(EpochTrainer):
             model(each(record["input_shape"], _symbolic))
         load_weights(model, run.checkpoints.need_best().path)
         return model
+
+    def save_model(self, run: Run, path: Path) -> None:
+        """Writes the trained model.
+
+        Whole (``.keras``), its weights alone (``.weights.h5``), or, where the path has no suffix,
+        as a folder that TensorFlow serves: a SavedModel.
+        """
+        write_model(lambda: self.load_model(run), path, FORMATS)
 
     def _fit(self, run: Run, model: keras.Model, data: KerasData) -> dict[str, float]:
         callbacks = list(self.callbacks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import Epochs, State
+from dlsweep.trainers.starting_points import check_kinds, fitting, kinds
 
-_STATE, _VARIABLES = "state.json", "variables.npz"
+STATE, _VARIABLES = "state.json", "variables.npz"
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -74,12 +76,14 @@ class KerasState(State):
         with self.averaged():
             np.savez(folder / _VARIABLES, **{name: v.numpy() for name, v in self._variables()})
         state = {
+            "weights": _stable_names(self.model.weights),
+            "kinds": self._kinds(),
             "progress": progress.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "callbacks": self.callbacks.state_dict(),
             "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
         }
-        (folder / _STATE).write_text(json.dumps(state))
+        (folder / STATE).write_text(json.dumps(state))
 
     def restore(self, folder: Path, progress: Progress) -> None:
         """Goes back to a checkpoint.
@@ -88,9 +92,12 @@ class KerasState(State):
             CheckpointError: If it is not one of this model and optimizer.
         """
         try:
-            state = json.loads((folder / _STATE).read_text())
+            state = json.loads((folder / STATE).read_text())
+            check_kinds(state["kinds"], self._kinds())
             with self.averaged():
-                _assign(folder, self._variables())
+                left = _assign(folder, self._variables())
+            if left:
+                raise ValueError(f"it holds more: {', '.join(sorted(left))}")
             if self.scheduler:
                 self.scheduler.load_state_dict(state["scheduler"])
             self.callbacks.load_state_dict(state["callbacks"])
@@ -101,6 +108,20 @@ class KerasState(State):
                 f"{folder} does not fit this model and optimizer: {error}\n"
                 "Train with those it was saved from, or in a new run folder."
             ) from None
+
+    def take_weights(self, folder: Path) -> None:
+        """Takes a checkpoint's weights that fit the model, and says which do not.
+
+        Raises:
+            CheckpointError: If none do.
+        """
+        try:
+            saved = _named_weights(folder)
+        except (OSError, KeyError, ValueError) as error:
+            raise CheckpointError(f"{folder} cannot be read: {error}") from None
+        variables = dict(zip(_stable_names(self.model.weights), self.model.weights, strict=True))
+        for name in fitting(folder, _shapes(variables), _shapes(saved)):
+            variables[name].assign(saved[name])
 
     def remind(self) -> None:
         """Gives Keras's callbacks back what they knew, after they have begun anew."""
@@ -121,6 +142,17 @@ class KerasState(State):
             yield
         finally:
             swap.on_test_end()
+
+    def _kinds(self) -> dict[str, str]:
+        optimizer = self.model.optimizer
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+        others = {f"keras_callbacks[{n}]": one for n, one in enumerate(self.keras_callbacks)}
+        return {
+            **kinds(optimizer=inner, scheduler=self.scheduler, **others),
+            **self.callbacks.kinds(),
+            "average": str(inner.use_ema),
+            "loss scaling": str(inner is not optimizer),
+        }
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
         """Those of model and optimizer; by number, as names differ between processes."""
@@ -145,10 +177,45 @@ def _numbered(kind: str, variables: Sequence[Any]) -> Iterator[tuple[str, Any]]:
         yield f"{kind}/{number:04d}", variable
 
 
-def _assign(folder: Path, variables: Iterator[tuple[str, Any]]) -> None:
+def _assign(folder: Path, variables: Iterator[tuple[str, Any]]) -> set[str]:
+    """Sets variables to what a checkpoint holds; returns the names of what is left in it."""
     with np.load(folder / _VARIABLES, allow_pickle=False) as values:
+        left = set(values.files)
         for name, variable in variables:
             variable.assign(values[name])
+            left.discard(name)
+        return left
+
+
+def _named_weights(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    names = json.loads((folder / STATE).read_text())["weights"]
+    with np.load(folder / _VARIABLES, allow_pickle=False) as values:
+        return {name: values[f"model/{number:04d}"] for number, name in enumerate(names)}
+
+
+def _stable_names(weights: Sequence[Any]) -> list[str]:
+    """Their paths, with the numbers in names counted anew.
+
+    Keras counts layers of one class through the whole process, so the same model has other names
+    there where another was built before.
+    """
+    siblings: dict[tuple[str, ...], list[str]] = {}
+    names = []
+    for weight in weights:
+        path: list[str] = []
+        for part in weight.path.split("/"):
+            base = re.sub(r"_\d+$", "", part)
+            known = siblings.setdefault((*path, base), [])
+            if part not in known:
+                known.append(part)
+            number = known.index(part)
+            path.append(f"{base}_{number}" if number else base)
+        names.append("/".join(path))
+    return names
+
+
+def _shapes(arrays: Mapping[str, Any]) -> dict[str, list[int]]:
+    return {name: list(array.shape) for name, array in arrays.items()}
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,11 +30,13 @@ from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import Epochs, EpochTrainer
+from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
+from dlsweep.trainers.torch_files import FORMATS
 from dlsweep.trainers.torch_means import Means, Measures
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import TorchState, load_weights, moving_average
+from dlsweep.trainers.torch_state import STATE, TorchState, load_weights, moving_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -77,6 +79,7 @@ class TorchTrainer(EpochTrainer):
     """
 
     saves_mid_epoch = True
+    state_file = STATE
 
     @cached_property
     def criterion(self) -> Loss:
@@ -99,6 +102,10 @@ class TorchTrainer(EpochTrainer):
         model = self.build_model(run)
         load_weights(model, run.checkpoints.need_best())
         return model.eval()
+
+    def save_model(self, run: Run, path: Path) -> None:
+        """Writes the trained model's weights: as a state dict (``.pt``) or as ``.safetensors``."""
+        write_model(lambda: self.load_model(run), path, FORMATS)
 
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
         """Measures the model on a batch.

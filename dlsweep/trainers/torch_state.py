@@ -24,8 +24,9 @@ from dlsweep.errors import CheckpointError
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import State
+from dlsweep.trainers.starting_points import check_kinds, fitting, kinds
 
-_STATE = "state.pt"
+STATE = "state.pt"
 
 
 @dataclass
@@ -96,7 +97,8 @@ class TorchState(State):
             state["averaged"] = {"n_averaged": self.average.n_averaged}
         state["progress"] = progress.state_dict()
         state["random"] = _random_state(self.device)
-        with (folder / _STATE).open("wb") as file:  # so that a full disk is an OSError
+        state["kinds"] = self._kinds()
+        with (folder / STATE).open("wb") as file:  # so that a full disk is an OSError
             torch.save(state, file)
 
     def restore(self, folder: Path, progress: Progress) -> None:
@@ -107,6 +109,7 @@ class TorchState(State):
         """
         try:
             state = _load(folder)
+            check_kinds(state["kinds"], self._kinds())
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
             if self.average:
@@ -120,11 +123,33 @@ class TorchState(State):
                 "Train with those it was saved from, or in a new run folder."
             ) from None
 
+    def take_weights(self, folder: Path) -> None:
+        """Takes a checkpoint's weights that fit the model, and says which do not.
+
+        Raises:
+            CheckpointError: If none do.
+        """
+        try:
+            saved = _load(folder)["model"]
+        except (OSError, KeyError, RuntimeError, UnpicklingError) as error:
+            raise CheckpointError(f"{folder} cannot be read: {error}") from None
+        taken = fitting(folder, _shapes(self.model.state_dict()), _shapes(saved))
+        self.model.load_state_dict({name: saved[name] for name in taken}, strict=False)
+        if self.average:
+            self.average.module.load_state_dict(self.model.state_dict())
+
     def skip_done(self, steps: Iterator[Any], done: int) -> None:
         """Passes over the steps of the epoch that were done before, and what they have drawn."""
         if done and self.random:
             collections.deque(itertools.islice(steps, done), maxlen=0)
             _restore_random_state(self.random, self.device)
+
+    def _kinds(self) -> dict[str, str]:
+        return {
+            **kinds(optimizer=self.optimizer, scheduler=self.scheduler, average=self.average),
+            **self.callbacks.kinds(),
+            "loss scaling": str(self.scaler.is_enabled()),
+        }
 
     def _parts(self) -> dict[str, Any]:
         parts = {
@@ -162,8 +187,13 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def _load(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     return state
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Of the tensors in a state dict, by name."""
+    return {name: list(one.shape) for name, one in state.items() if isinstance(one, torch.Tensor)}
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""From one run to the next on the real command line."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TINY = ("+experiment=mnist", "training.epochs=1", "tracking=none")
+
+
+def dlsweep(folder: Path, *arguments: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", "dlsweep", *arguments]
+    child = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert child.returncode == code, child.stdout + child.stderr
+    return child.stdout + child.stderr
+
+
+@pytest.mark.parametrize(("framework", "file"), [("torch", "model.pt"), ("keras", "model.keras")])
+def test_a_run_starts_with_anothers_weights_and_outlives_it(
+    tmp_path: Path, framework: str, file: str
+) -> None:
+    tiny = (*TINY, f"framework={framework}")
+    dlsweep(tmp_path, *tiny, "hydra.run.dir=first")
+    dlsweep(tmp_path, *tiny, "training.initial_weights=first", "hydra.run.dir=second")
+    log = (tmp_path / "second" / "log.txt").read_text()
+    assert f"parameters are taken from {tmp_path}/first/checkpoints/step-00000001" in log
+    shutil.rmtree(tmp_path / "first")
+    (tmp_path / "second" / "result.json").unlink()  # as if it had been interrupted at its end
+    dlsweep(tmp_path, "resume", "second")
+    assert f"{file}\n" in dlsweep(tmp_path, "save", "second", file)
+    assert (tmp_path / file).stat().st_size > 1000
+
+
+def test_a_sweep_with_nothing_to_start_from_does_not_start(tmp_path: Path) -> None:
+    space = ("training.optimizer.lr=0.01,0.1", "-m")
+    said = dlsweep(tmp_path, *TINY, "training.initial_weights=nowhere", *space, code=1)
+    assert f"training.initial_weights: Received {tmp_path}/nowhere, which does not exist." in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("outputs/*/trials/*"))
+
+
+def test_a_swept_start_is_checked_for_each_choice(tmp_path: Path) -> None:
+    dlsweep(tmp_path, *TINY, "hydra.run.dir=first")
+    space = ("training.initial_weights=first,nowhere", "-m")
+    said = dlsweep(tmp_path, *TINY, *space, code=1)
+    assert f"{tmp_path}/nowhere, which does not exist" in said
