@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ import numpy as np
 
 from dlsweep.data.base import Array
 from dlsweep.run import Run
+
+with contextlib.suppress(ImportError):
+    import PIL.PngImagePlugin  # noqa: F401 - takes a while, and only once if trials are forked
 
 #: The inputs, the targets and the outputs of a batch, the last two of shape [examples] and
 #: [examples, classes].
@@ -81,6 +85,8 @@ class _Predictions:
         self.seen += len(targets)
         wrong = np.flatnonzero(known & (predicted != targets))
         for row in wrong[np.argsort(-surety[wrong], kind="stable")][:_IMAGES]:
+            if len(self.mistakes) == _IMAGES and surety[row] <= self.mistakes[-1][0]:
+                break
             self._keep(float(surety[row]), _image(inputs, row))
 
     def _keep(self, surety: float, image: Array | None) -> None:

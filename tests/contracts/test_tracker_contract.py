@@ -375,7 +375,7 @@ def test_what_differs_is_found_and_mended(
         found = list(mirror.differences(study, repair=repair))
         assert [line.partition(",")[0] for line in found] == [
             "0000 in kind: 2 of 11 values are missing",
-            "0001 in kind: 2 of 6 values are not in the folder",
+            "0001 in kind: 2 of 7 values are not in the folder",
         ]
     assert list(mirror.differences(study)) == []
     _assert_each_once(tracker, study)
