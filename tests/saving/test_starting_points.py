@@ -23,7 +23,8 @@ def checkpoints(folder: RunDir) -> list[Path]:
 
 
 def logged(folder: RunDir) -> list[dict[str, float]]:
-    return [{**record.metrics, "step": record.step} for record, _ in folder.records()]
+    records = (record for record, _ in folder.records())
+    return [{**one.metrics, "step": one.step} for one in records if one.metrics]
 
 
 def config(folder: RunDir) -> Any:
