@@ -50,7 +50,9 @@ class Project:
 
 
 def steps(trial: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in (trial / "records.jsonl").read_text().splitlines()]
+    """The step of each record that holds metrics."""
+    records = map(json.loads, (trial / "records.jsonl").read_text().splitlines())
+    return [record["step"] for record in records if record["metrics"]]
 
 
 def result(trial: Path) -> dict:

@@ -304,6 +304,7 @@ def test_what_a_trial_leaks_the_next_does_not_notice(project) -> None:
         "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
         "    return {'val/loss': 1.0, **found}\n",
     )
-    project.run(*QUADRATIC, "training._target_=leaky.train", "training.x=range(12)", "-m")
+    arguments = ("training.x=range(12)", "system_metrics=null", "-m")  # whose thread has files open
+    project.run(*QUADRATIC, "training._target_=leaky.train", *arguments)
     for name in ("fds", "env", "threads"):
         assert len({_metric(trial, name) for trial in project.trials("quadratic")}) == 1
