@@ -14,7 +14,8 @@ from dlsweep import media
 from dlsweep.channel import Channel
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, StudyError
-from dlsweep.rundir import Lock, Media, RunDir
+from dlsweep.lock import Lock
+from dlsweep.rundir import Media, RunDir
 
 #: How often, in seconds, a run that is not waiting for a verdict looks for a wish to stop.
 _LOOK_EVERY = 0.1

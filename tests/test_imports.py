@@ -45,7 +45,7 @@ OWNERS = {
 #: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
 FLOORS = [
     {"errors"},
-    {"rundir"},
+    {"lock", "rundir"},
     {"channel", "checkpoint", "media"},
     {"run"},
     {"data", "models", "optimizers", "schedulers"},

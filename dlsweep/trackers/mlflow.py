@@ -21,7 +21,8 @@ from urllib.parse import quote, urlsplit
 
 from dlsweep import origin
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import COMPLETED, Lock, Record, Result, RunDir, Status, StudyDir
+from dlsweep.lock import Lock
+from dlsweep.rundir import COMPLETED, Record, Result, RunDir, Status, StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.files import home

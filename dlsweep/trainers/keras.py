@@ -25,7 +25,8 @@ from dlsweep.run import Run
 from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
-from dlsweep.trainers.epochs import Epochs, EpochTrainer
+from dlsweep.trainers.epoch_trainer import EpochTrainer
+from dlsweep.trainers.epochs import Epochs
 from dlsweep.trainers.keras_files import FORMATS
 from dlsweep.trainers.keras_state import STATE, KerasState, Reporter, load_weights, shortest
 from dlsweep.trainers.model_files import write_model
@@ -124,25 +125,14 @@ class KerasTrainer(EpochTrainer):
         )
 
     def fit(self, run: Run) -> dict[str, float]:
-        """Trains, from the latest checkpoint if there is one, and saves as it goes.
-
-        Returns:
-            The metrics of the best epoch; with test data, also how the model that is in memory at
-            the end, see :class:`EarlyStopping`, does on that.
-
-        Raises:
-            ConfigError: If the config cannot work on this machine, or with this data.
-            DataError: If the data cannot be used.
-            CheckpointError: If the checkpoint is not one of this model and optimizer.
-            Diverged: If a loss or the monitored metric becomes NaN or infinite.
-        """
+        """Trains by :meth:`train`; see :meth:`EpochTrainer.fit`."""
         with keras.device(self._device()):
             keras.config.set_dtype_policy(_POLICIES[self.precision])
             data = self._read_data(
-                run, lambda found: prepare(found, self.batch_size, self.seed, self.loader)
+                run,
+                lambda found: prepare(found, self.batch_size, self.seed, self.loader),
+                one_batch,
             )
-            if self.overfit_batch:
-                data = one_batch(data)
             model = self.build_model(run)
             _build(model, data, self.loss)
             self._compile(model)

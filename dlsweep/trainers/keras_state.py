@@ -17,11 +17,11 @@ from dlsweep.data.keras import KerasData
 from dlsweep.errors import CheckpointError, Diverged
 from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callbacks
-from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import Epochs, State
-from dlsweep.trainers.starting_points import check_kinds, fitting, kinds
+from dlsweep.trainers.starting_points import kinds
 
 STATE, _VARIABLES = "state.json", "variables.npz"
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError)
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -36,6 +36,8 @@ class KerasState(State):
         keras_callbacks: A user's own, called by Keras; their plain attributes are saved.
         seed: Of all random numbers.
     """
+
+    unreadable = _UNREADABLE
 
     def __init__(
         self,
@@ -71,58 +73,6 @@ class KerasState(State):
         if self.scheduler:
             self.scheduler.step(monitored)
 
-    def save(self, folder: Path, progress: Progress) -> None:
-        """Writes all variables, and the rest as plain values."""
-        with self.averaged():
-            np.savez(folder / _VARIABLES, **{name: v.numpy() for name, v in self._variables()})
-        state = {
-            "weights": _stable_names(self.model.weights),
-            "kinds": self._kinds(),
-            "progress": progress.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "callbacks": self.callbacks.state_dict(),
-            "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
-        }
-        (folder / STATE).write_text(json.dumps(state))
-
-    def restore(self, folder: Path, progress: Progress) -> None:
-        """Goes back to a checkpoint.
-
-        Raises:
-            CheckpointError: If it is not one of this model and optimizer.
-        """
-        try:
-            state = json.loads((folder / STATE).read_text())
-            check_kinds(state["kinds"], self._kinds())
-            with self.averaged():
-                left = _assign(folder, self._variables())
-            if left:
-                raise ValueError(f"it holds more: {', '.join(sorted(left))}")
-            if self.scheduler:
-                self.scheduler.load_state_dict(state["scheduler"])
-            self.callbacks.load_state_dict(state["callbacks"])
-            self._remembered = state["keras_callbacks"]
-            progress.load_state_dict(state["progress"])
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder} does not fit this model and optimizer: {error}\n"
-                "Train with those it was saved from, or in a new run folder."
-            ) from None
-
-    def take_weights(self, folder: Path) -> None:
-        """Takes a checkpoint's weights that fit the model, and says which do not.
-
-        Raises:
-            CheckpointError: If none do.
-        """
-        try:
-            saved = _named_weights(folder)
-        except (OSError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{folder} cannot be read: {error}") from None
-        variables = dict(zip(_stable_names(self.model.weights), self.model.weights, strict=True))
-        for name in fitting(folder, _shapes(variables), _shapes(saved)):
-            variables[name].assign(saved[name])
-
     def remind(self) -> None:
         """Gives Keras's callbacks back what they knew, after they have begun anew."""
         for callback, known in zip(self.keras_callbacks, self._remembered, strict=False):
@@ -149,10 +99,45 @@ class KerasState(State):
         others = {f"keras_callbacks[{n}]": one for n, one in enumerate(self.keras_callbacks)}
         return {
             **kinds(optimizer=inner, scheduler=self.scheduler, **others),
-            **self.callbacks.kinds(),
             "average": str(inner.use_ema),
             "loss scaling": str(inner is not optimizer),
         }
+
+    def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
+        with self.averaged():
+            np.savez(folder / _VARIABLES, **{name: v.numpy() for name, v in self._variables()})
+        state = {
+            **shared,
+            "weights": _stable_names(self.model.weights),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
+        }
+        (folder / STATE).write_text(json.dumps(state))
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+        return {**state, "variables": _values(folder)}
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        with self.averaged():
+            left = _assign(saved["variables"], self._variables())
+        if left:
+            raise ValueError(f"it holds more: {', '.join(sorted(left))}")
+        if self.scheduler:
+            self.scheduler.load_state_dict(saved["scheduler"])
+        self._remembered = saved["keras_callbacks"]
+
+    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+        values = saved["variables"]
+        return {name: values[f"model/{n:04d}"] for n, name in enumerate(saved["weights"])}
+
+    def _weights(self) -> Mapping[str, Any]:
+        return dict(zip(_stable_names(self.model.weights), self.model.weights, strict=True))
+
+    def _set_weights(self, weights: Mapping[str, Any]) -> None:
+        variables = self._weights()
+        for name, value in weights.items():
+            variables[name].assign(value)
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
         """Those of model and optimizer; by number, as names differ between processes."""
@@ -167,8 +152,8 @@ def load_weights(model: keras.Model, folder: Path) -> None:
         CheckpointError: If they are those of another model.
     """
     try:
-        _assign(folder, _numbered("model", model.weights))
-    except (OSError, KeyError, ValueError) as error:
+        _assign(_values(folder), _numbered("model", model.weights))
+    except _UNREADABLE as error:
         raise CheckpointError(f"{folder} does not fit this model: {error}") from None
 
 
@@ -177,20 +162,18 @@ def _numbered(kind: str, variables: Sequence[Any]) -> Iterator[tuple[str, Any]]:
         yield f"{kind}/{number:04d}", variable
 
 
-def _assign(folder: Path, variables: Iterator[tuple[str, Any]]) -> set[str]:
-    """Sets variables to what a checkpoint holds; returns the names of what is left in it."""
+def _values(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     with np.load(folder / _VARIABLES, allow_pickle=False) as values:
-        left = set(values.files)
-        for name, variable in variables:
-            variable.assign(values[name])
-            left.discard(name)
-        return left
+        return dict(values)
 
 
-def _named_weights(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
-    names = json.loads((folder / STATE).read_text())["weights"]
-    with np.load(folder / _VARIABLES, allow_pickle=False) as values:
-        return {name: values[f"model/{number:04d}"] for number, name in enumerate(names)}
+def _assign(values: Mapping[str, Any], variables: Iterator[tuple[str, Any]]) -> set[str]:
+    """Sets variables to the values of their names; returns the names of those left."""
+    left = set(values)
+    for name, variable in variables:
+        variable.assign(values[name])
+        left.discard(name)
+    return left
 
 
 def _stable_names(weights: Sequence[Any]) -> list[str]:
@@ -212,10 +195,6 @@ def _stable_names(weights: Sequence[Any]) -> list[str]:
             path.append(f"{base}_{number}" if number else base)
         names.append("/".join(path))
     return names
-
-
-def _shapes(arrays: Mapping[str, Any]) -> dict[str, list[int]]:
-    return {name: list(array.shape) for name, array in arrays.items()}
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
