@@ -212,7 +212,8 @@ class TorchTrainer(EpochTrainer):
         metrics = progress.best
         if run.stop_reason is None:
             best, last = run.checkpoints.best(), state.kept
-            if best and self.early_stopping.restore_best_weights:
+            is_in_memory = best and best.step == progress.epoch and not state.average
+            if best and self.early_stopping.restore_best_weights and not is_in_memory:
                 last = state.model
                 load_weights(last, best)
             self._log_predictions(
