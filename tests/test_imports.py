@@ -29,6 +29,7 @@ OWNERS = {
     "keras": {
         "trainers/keras.py",
         "trainers/keras_files.py",
+        "trainers/keras_fit.py",
         "trainers/keras_state.py",
         "trainers/tensorflow.py",
         "data/keras.py",

@@ -39,7 +39,6 @@ class EpochTrainer(Trainer):
 
     Attributes:
         callback_kinds: What callbacks may be.
-        saves_mid_epoch: Whether it can save before an epoch's end.
         state_file: What a checkpoint of its framework holds.
 
     Args:
@@ -79,7 +78,6 @@ class EpochTrainer(Trainer):
     """
 
     callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
-    saves_mid_epoch: ClassVar[bool] = False
     state_file: ClassVar[str]
 
     def __init__(
@@ -184,6 +182,11 @@ class EpochTrainer(Trainer):
         data = prepare(found)
         write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         return one_batch(data) if self.overfit_batch else data
+
+    @property
+    def saves_mid_epoch(self) -> bool:
+        """Whether it can save before an epoch's end."""
+        return True
 
     @property
     def is_classifier(self) -> bool:

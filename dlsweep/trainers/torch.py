@@ -79,7 +79,6 @@ class TorchTrainer(EpochTrainer):
     targets that averages over the batch.
     """
 
-    saves_mid_epoch = True
     state_file = STATE
 
     @cached_property
