@@ -100,7 +100,7 @@ class Checkpointer:
         records, seconds = self._position()
         name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
         same = sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
-        final = self.folder / f"{name}{'+' * len(same)}"
+        final = self.folder / (f"{same[-1].name}+" if same else name)
         aside = self.folder / f".{final.name}.{os.getpid()}"
         for left in self.folder.glob(".step-*"):  # by a save that was killed
             shutil.rmtree(left, ignore_errors=True)

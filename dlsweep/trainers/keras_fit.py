@@ -42,6 +42,7 @@ class Reporter(keras.callbacks.Callback):
         self._steps = steps
         self._averaged = contextlib.ExitStack()
         self._before = 0
+        self._steps_before = 0
         self._has_begun = self._ends_early = False
         self._take_step: Any = None
         self._diverged: tuple[float, float] | None = None
@@ -57,7 +58,8 @@ class Reporter(keras.callbacks.Callback):
         self._epochs.begin()
         self._state.begin_metrics()
         self._before = self._progress.batches
-        self._has_begun = self._ends_early = self._progress.steps > 0
+        self._steps_before = self._progress.steps
+        self._has_begun = self._ends_early = self._steps_before > 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
         """Tells a user's callbacks, but of a batch that had begun when it was saved."""
@@ -99,7 +101,8 @@ class Reporter(keras.callbacks.Callback):
     def _step(self, data: Any) -> Any:
         """Takes a step; before it, saves what is done if that is due."""
         progress = self._progress
-        if self._steps and progress.steps and self._mid_epoch.is_due(progress.steps):
+        has_news = self._steps is not None and progress.steps > self._steps_before
+        if has_news and self._mid_epoch.is_due(progress.steps):
             self._check()
             self._epochs.save_part()
             if self._epochs.run.should_stop:

@@ -309,6 +309,7 @@ class Counts(Callback):
 
     def on_train_batch_end(self, batch: int) -> None:
         self.ended.append(batch)
+        assert not list(self.run.dir.checkpoints.glob("*+")), "nothing is saved a second time"
         if batch == self.crash_at:
             raise CrashError
         if batch == self.stop_at:

@@ -89,6 +89,7 @@ def test_real_training_ends_to_the_bit_as_if_nothing_had_happened(
     arguments = (
         "+experiment=mnist",
         f"framework={framework}",
+        f"hydra.sweeper.study_name={framework}",
         "tracking=none",
         "deterministic=true",
         "training.epochs=4",
@@ -101,9 +102,9 @@ def test_real_training_ends_to_the_bit_as_if_nothing_had_happened(
     whom = "kills of the driver and all trials"
     assert sweeps.kill_at_random(whom, kills, *arguments, longest=20)
     columns = ["number", "state", "val/accuracy", "training.optimizer.lr", "model.hidden"]
-    expected, found = undisturbed.table("mnist")[columns], sweeps.table("mnist")[columns]
+    expected, found = undisturbed.table(framework)[columns], sweeps.table(framework)[columns]
     assert found.equals(expected)
-    for one, other in zip(undisturbed.trials("mnist"), sweeps.trials("mnist"), strict=True):
+    for one, other in zip(undisturbed.trials(framework), sweeps.trials(framework), strict=True):
         names = [path.name for path in sorted((one / "checkpoints").glob("step-????????"))]
         for name in names:
             file = "state.pt" if framework == "torch" else "variables.npz"
