@@ -22,6 +22,7 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.files import beside, home
 from dlsweep.trackers.params import params_of
+from dlsweep.trackers.traces import trace_files, viewer_name
 
 if TYPE_CHECKING:
     import wandb
@@ -143,11 +144,12 @@ class WandbTracker(Readable):
 
     @_service()
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Sets the summary, adds the log and the checkpoint, and closes the run."""
+        """Sets the summary, adds log, trace and checkpoint, and closes the run."""
         opened = self._opened(run, state)
         opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
         opened.tags = (result.status,)
         self._add_log(run, opened, state)
+        self._add_trace(run, opened, state)
         if result.status in COMPLETED:
             self._add_checkpoint(run, opened, state)
         self._close(run, int(result.status in FAILURES))
@@ -224,8 +226,23 @@ class WandbTracker(Readable):
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         artifact = wandb.Artifact(f"checkpoint-{run.info().id}", "model", metadata=manifest)
         artifact.add_dir(str(checkpoint))
-        opened.log_artifact(artifact)
+        aliases = ["latest", "best"] if self._checkpoint == "best" else ["latest"]
+        opened.log_artifact(artifact, aliases=aliases)
         state["checkpoint"] = digest_of(checkpoint)
+
+    def _add_trace(self, run: RunDir, opened: wandb.Run, state: State) -> None:
+        """Adds what the profiler has written, unless those very files are there."""
+        files = trace_files(run)
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        if not files or state.get("trace") == sizes:
+            return
+        import wandb
+
+        artifact = wandb.Artifact(f"trace-{run.info().id}", "profile")
+        for name, path in files.items():
+            artifact.add_file(str(path), viewer_name(name))
+        opened.log_artifact(artifact)
+        state["trace"] = sizes
 
     def _close(self, run: RunDir, code: int) -> None:
         if opened := self._open.pop(run.info().id, None):
