@@ -14,9 +14,20 @@ from dlsweep.errors import StudyError
 from dlsweep.results import Finished
 from dlsweep.rundir import StudyDir
 
-#: What can be drawn of one objective; the names are Optuna's, less their ``plot_``.
-_OF_VALUES = ("optimization_history", "param_importances", "parallel_coordinate", "slice")
+#: What can be drawn of one objective; the names are Optuna's, less their ``plot_``. Trackers have
+#: parallel coordinates of their own, and Optuna's leave out trials that lack a parameter.
+_OF_VALUES = ("optimization_history", "param_importances", "slice")
 _DOTS_PER_INCH = 100
+
+
+def preload() -> None:
+    """Imports what drawing needs.
+
+    Raises:
+        ImportError: If Matplotlib is not installed.
+    """
+    import optuna.importance
+    import optuna.visualization.matplotlib  # noqa: F401
 
 
 def draw_charts(folder: StudyDir, target: Path) -> list[str]:
@@ -45,10 +56,7 @@ def _charts(study: Finished) -> dict[str, dict[str, Any]]:
     options: dict[str, Any] = {"target_name": study.objective[0]}
     if several:
         options["target"] = _first_value
-    charts = {name: dict(options) for name in _OF_VALUES}
-    points = [set(trial.params) for trial in study.best()]
-    # Optuna leaves a trial out of this one if it lacks a parameter that another has.
-    charts["parallel_coordinate"]["params"] = sorted(set.intersection(*points)) if points else []
+    charts = dict.fromkeys(_OF_VALUES, options)
     if several:
         charts["pareto_front"] = {}
     elif any(trial.intermediate_values for trial in study.trials):

@@ -24,7 +24,7 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow_artifacts import missing_files, send_files
-from dlsweep.trackers.mlflow_charts import missing_charts, send_charts
+from dlsweep.trackers.mlflow_charts import missing_charts, prepare_charts, send_charts
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.mlflow_models import LogModel, Models
 from dlsweep.trackers.mlflow_store import check_answers, check_writable, creating
@@ -149,6 +149,7 @@ class MLflowTracker(Readable):
         if "finished" in info:
             self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
         else:
+            prepare_charts()
             self._client.update_run(state["run_id"], "RUNNING")
 
     def start(self, run: RunDir, parent: State, state: State) -> None:

@@ -17,7 +17,7 @@ from dlsweep.rundir import StudyDir
 
 pytestmark = pytest.mark.slow
 
-ONE = {"optimization_history", "param_importances", "parallel_coordinate", "slice", "timeline"}
+ONE = {"optimization_history", "param_importances", "slice", "timeline"}
 
 
 def study(path: Path, objective: Callable[[optuna.Trial], object], trials: int, goals: int = 1):
