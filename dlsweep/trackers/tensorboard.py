@@ -122,7 +122,7 @@ def _traces(run: RunDir) -> Iterator[tuple[Path, Path]]:
     """The files of a profiler's trace, each with where its page of TensorBoard looks for it."""
     folder = _event_file(run).parent
     for name, source in trace_files(run).items():
-        if name.startswith("plugins/") or viewer_name(name) != name:
+        if viewer_name(name) != name:
             yield source, folder / viewer_name(name)
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
 _CONNECT_SECONDS = 3.0
+#: The names of a run's artifacts.
+_CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
 
 @contextlib.contextmanager
@@ -168,6 +170,15 @@ class WandbTracker(Readable):
                     row = record["history"]["item"]
                     yield from _points(row)
 
+    def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
+        """Looks for trace and checkpoint in the offline files."""
+        records = (record for folder in _folders(run) for record in read_offline(folder))
+        kept = {one["artifact"]["name"] for one in records if one["type"] == "artifact"}
+        expected = [_TRACE.format(run.info().id)] if trace_files(run) else []
+        if result.status in COMPLETED and kept_checkpoint(run, self._checkpoint):
+            expected.append(_CHECKPOINT.format(run.info().id))
+        yield from (f"the artifact {name} is missing" for name in expected if name not in kept)
+
     @_service()
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
         """Closes the run and removes its offline files."""
@@ -224,7 +235,7 @@ class WandbTracker(Readable):
         import wandb
 
         manifest = json.loads((checkpoint / "manifest.json").read_text())
-        artifact = wandb.Artifact(f"checkpoint-{run.info().id}", "model", metadata=manifest)
+        artifact = wandb.Artifact(_CHECKPOINT.format(run.info().id), "model", metadata=manifest)
         artifact.add_dir(str(checkpoint))
         aliases = ["latest", "best"] if self._checkpoint == "best" else ["latest"]
         opened.log_artifact(artifact, aliases=aliases)
@@ -238,7 +249,7 @@ class WandbTracker(Readable):
             return
         import wandb
 
-        artifact = wandb.Artifact(f"trace-{run.info().id}", "profile")
+        artifact = wandb.Artifact(_TRACE.format(run.info().id), "profile")
         for name, path in files.items():
             artifact.add_file(str(path), viewer_name(name))
         opened.log_artifact(artifact)

@@ -35,9 +35,10 @@ def torch_run(make_run: Callable[..., RunDir]) -> RunDir:
 @pytest.fixture
 def keras_run(make_run: Callable[..., RunDir]) -> RunDir:
     run = make_run(name="0001")
-    file = run.path / "profile" / PLUGIN
+    file = run.path / "profile" / "train" / PLUGIN
     file.parent.mkdir(parents=True)
     file.write_bytes(b"planes")
+    (run.path / "profile" / "train" / "events.out.tfevents.1.host.v2").write_bytes(b"metrics")
     return run
 
 
@@ -59,12 +60,12 @@ def test_mlflow_keeps_it_as_artifacts(torch_run, keras_run, tmp_path: Path) -> N
     assert sorted(kept) == ["profile/operations.txt", "profile/trace.json"]
     assert list(tracker.missing(torch_run, END, state)) == []
     state = tell(tracker, keras_run)
-    folder = os.path.dirname(f"profile/{PLUGIN}")
+    folder = os.path.dirname(f"profile/train/{PLUGIN}")
     (found,) = client.list_artifacts(state["run_id"], folder)
-    assert (found.path, found.file_size) == (f"profile/{PLUGIN}", 6)
+    assert (found.path, found.file_size) == (f"profile/train/{PLUGIN}", 6)
     next((tmp_path / "mlartifacts").rglob("host.xplane.pb")).write_bytes(b"plan")
     (said,) = tracker.missing(keras_run, END, state)
-    assert said == f"the artifact profile/{PLUGIN} has 4 bytes, and the file 6"
+    assert said == f"the artifact profile/train/{PLUGIN} has 4 bytes, and the file 6"
 
 
 def test_tensorboard_finds_it_where_its_pages_look(torch_run, keras_run) -> None:
@@ -85,11 +86,18 @@ def test_wandb_keeps_it_as_an_artifact_of_type_profile(
     torch_run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    tell(WandbTracker("project", mode="offline"), torch_run)
+    tracker = WandbTracker("project", mode="offline")
+    state = tell(tracker, torch_run)
     (artifact,) = wandb_artifacts(torch_run)
     assert artifact["type"] == "profile"
     names = [entry["path"] for entry in artifact["manifest"]["contents"]]
     assert names == ["operations.txt", "trace.pt.trace.json"]
+    assert list(tracker.missing(torch_run, END, state)) == []
+    for folder in (torch_run.path.parents[1] / "wandb").glob("offline-run-*"):
+        for file in folder.glob("*.wandb"):
+            file.unlink()
+    (said,) = tracker.missing(torch_run, END, state)
+    assert said == f"the artifact trace-{torch_run.info().id} is missing"
 
 
 def wandb_artifacts(run: RunDir) -> list[dict]:
