@@ -149,8 +149,9 @@ class MLflowTracker(Readable):
         if "finished" in info:
             self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
         else:
-            prepare_charts()
             self._client.update_run(state["run_id"], "RUNNING")
+            if "end" not in state:
+                prepare_charts()
 
     def start(self, run: RunDir, parent: State, state: State) -> None:
         """Creates the run with its tags, params and config, unless it is there already.

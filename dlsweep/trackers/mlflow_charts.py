@@ -21,7 +21,7 @@ _FOLDER = "charts"
 
 def prepare_charts() -> None:
     """Imports what drawing needs, in a thread: seconds that nobody has to wait for at the end."""
-    threading.Thread(target=_import, daemon=True).start()
+    threading.Thread(target=_import).start()
 
 
 def _import() -> None:

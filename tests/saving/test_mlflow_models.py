@@ -116,6 +116,48 @@ def test_what_a_crash_left_half_done_is_finished_and_there_once(make_lab, uri: s
     assert client.get_logged_model(half.model_id).status == "READY"
 
 
+class CrashError(Exception):
+    pass
+
+
+class Dying:
+    """MLflow's client, which dies before one of its calls."""
+
+    def __init__(self, client: Any, calls: int) -> None:
+        self._client = client
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        self._calls -= 1
+        if self._calls < 0:
+            raise CrashError
+        return getattr(self._client, name)
+
+
+def test_a_crash_before_any_call_leaves_one_model_and_one_version(
+    make_lab, uri: str, client
+) -> None:
+    run = make_lab("torch").trained(epochs=1)
+    child = told(MLflowTracker(uri), run)
+    crashes = 0
+    while True:
+        tracker = MLflowTracker(uri, registered_model_name="crashed")
+        tracker.__dict__["_client"] = Dying(client, crashes)
+        try:
+            tracker.log_study(StudyDir(run.path.parents[1]), finished(run, 0.9), {})
+            break
+        except CrashError:
+            crashes += 1
+    assert crashes > 12
+    (model_id,) = models_of(client, child)
+    (version,) = client.search_model_versions("name = 'crashed'")
+    assert version.tags["dlsweep.model_id"] == model_id
+    assert client.get_model_version_by_alias("crashed", "best").version == version.version
+    experiment = client.get_experiment_by_name("study").experiment_id
+    wanted = f"tags.`dlsweep.run_id` = '{run.info().id}'"
+    assert len(client.search_logged_models([experiment], wanted)) == 1
+
+
 def test_a_better_checkpoint_is_another_model(make_lab, uri: str, client) -> None:
     lab = make_lab("torch")
     run = lab.trained(epochs=1)
@@ -199,6 +241,21 @@ def test_a_run_without_a_model_is_said_where_one_is_to_be_registered(
     assert f"{run.path} has no model to register as none such." in capfd.readouterr().err
     assert models_of(client, state) == []
     assert not client.search_registered_models("name = 'none such'")
+
+
+def test_a_run_whose_data_was_not_in_memory_takes_what_its_loader_yields(
+    make_lab, uri: str, client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    lab = make_lab("torch")
+    run = lab.trained(epochs=1)
+    (run.path / "data.json").write_text('{"examples": {"train": 90, "validation": 30}}')
+    (model_id,) = models_of(client, told(MLflowTracker(uri, log_model="all"), run))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    model = mlflow.pyfunc.load_model(f"models:/{model_id}")
+    assert model.metadata.signature is None
+    np.testing.assert_allclose(model.predict(INPUTS), expected(lab, run), rtol=1e-5, atol=1e-6)
 
 
 def test_code_that_is_not_there_is_named_with_the_way_out(
