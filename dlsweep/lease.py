@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dlsweep.errors import StudyLockedError
-from dlsweep.rundir import Lock, StudyDir, write_atomically
+from dlsweep.lock import Lock
+from dlsweep.rundir import StudyDir, write_atomically
 
 #: Seconds between two counts, and after how many without one a holder is dead.
 _BEAT, _PATIENCE = 2.0, 10.0
@@ -51,7 +52,7 @@ def held(folder: StudyDir) -> Iterator[None]:
 
 
 class Lease:
-    """A hold on a folder that another kernel can see; beside a :class:`dlsweep.rundir.Lock`.
+    """A hold on a folder that another kernel can see; beside a :class:`dlsweep.lock.Lock`.
 
     Args:
         path: The file that tells of it.

@@ -14,7 +14,8 @@ from dlsweep import media
 from dlsweep.channel import Channel
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, StudyError
-from dlsweep.rundir import Lock, Media, RunDir
+from dlsweep.lock import Lock
+from dlsweep.rundir import Media, RunDir
 
 #: How often, in seconds, a run that is not waiting for a verdict looks for a wish to stop.
 _LOOK_EVERY = 0.1
@@ -53,6 +54,7 @@ class Run:
             monitor=objective,
             mode="max" if self.info.directions[:1] == ["maximize"] else "min",
             position=self._position,
+            counts_on=[folder.records_file],
             run=self.info.id,
         )
 
@@ -205,8 +207,7 @@ class Run:
         append_line(self._file, json.dumps(about).encode() + b"\n")
 
     def _position(self) -> tuple[int, float]:
-        """What a checkpoint notes down; the records that it counts on are on the disk before it."""
-        os.fsync(self._file)
+        """What a checkpoint notes down."""
         return os.fstat(self._file).st_size, self.seconds
 
     def _open_records(self) -> None:

@@ -31,6 +31,7 @@ from dlsweep.failures import Policy
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
 from dlsweep.lease import held
+from dlsweep.lock import Lock
 from dlsweep.plan import show_plan
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_view
@@ -39,7 +40,6 @@ from dlsweep.rundir import (
     DISK_FULL,
     FAILURES,
     UNFINISHED,
-    Lock,
     Result,
     RunDir,
     RunInfo,

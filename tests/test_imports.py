@@ -29,6 +29,7 @@ OWNERS = {
     "keras": {
         "trainers/keras.py",
         "trainers/keras_files.py",
+        "trainers/keras_fit.py",
         "trainers/keras_state.py",
         "trainers/tensorflow.py",
         "data/keras.py",
@@ -52,7 +53,7 @@ OWNERS = {
 #: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
 FLOORS = [
     {"errors"},
-    {"rundir"},
+    {"lock", "rundir"},
     {"channel", "checkpoint", "media"},
     {"run"},
     {"data", "models", "optimizers", "schedulers"},

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +11,6 @@ import pytest
 from dlsweep.errors import StudyError
 from dlsweep.rundir import (
     LOST,
-    Lock,
     Record,
     Result,
     RunDir,
@@ -120,40 +115,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         StudyDir(tmp_path / "file" / "study").create()
     assert f"{tmp_path}/file/study cannot be written" in str(error.value)
     assert "outputs=/some/folder" in str(error.value)
-
-
-_HOLDS = """
-import sys
-from pathlib import Path
-from dlsweep.rundir import Lock
-lock = Lock(Path(sys.argv[1]))
-print(lock.acquire(), flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_lock_names_its_holder_and_is_free_when_that_is_killed(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLDS, str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout
-    assert holder.stdout.readline() == "True\n"
-    lock = Lock(path)
-    assert not lock.acquire()
-    assert not lock.wait(0.2)
-    who = lock.holder()
-    assert re.fullmatch(rf"process {holder.pid} on \S+ since \d{{4}}-\d\d-\d\d [\d:]{{8}}", who)
-    holder.kill()
-    holder.communicate()
-    assert lock.wait(5)
-    assert f"process {os.getpid()} on " in lock.holder()
-    lock.release()
-    assert lock.acquire()
-    lock.release()
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

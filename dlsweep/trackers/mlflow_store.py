@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dlsweep.errors import TrackerError
-from dlsweep.rundir import Lock
+from dlsweep.lock import Lock
 
 _CONNECT_SECONDS = 3.0
 _CREATE_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""What trainers of every framework share: their arguments, and how an epoch ends.
+"""How epochs begin and end, and what is saved of a training, in every framework.
 
 A trainer's loop reads ``for epoch in epochs: …; epochs.end(metrics)``; one whose framework has a
 loop of its own calls :meth:`Epochs.begin` and :meth:`Epochs.end` from there.
@@ -6,246 +6,30 @@ loop of its own calls :meth:`Epochs.begin` and :meth:`Epochs.end` from there.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from dlsweep.data.loader import Loader
-from dlsweep.data.prepared import Counted, Prepared
-from dlsweep.errors import ConfigError, Diverged
+from dlsweep.errors import CheckpointError, ConfigError, Diverged
 from dlsweep.run import Run
-from dlsweep.rundir import write_atomically
-from dlsweep.trainers.base import Trainer
-from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import (
-    built,
-    check_least,
-    check_one_of,
-    check_trace,
-    checked_callbacks,
-    fit_model_to_data,
-)
-from dlsweep.trainers.early_stopping import EarlyStopping, Mode, Progress
-from dlsweep.trainers.predictions import Outcome, log_predictions
-from dlsweep.trainers.starting_points import check_starting_point, find_checkpoint
-
-B = TypeVar("B", bound=Counted)
-
-_LOADER = Loader()
-_NO_EARLY_STOPPING = EarlyStopping()
-
-
-class EpochTrainer(Trainer):
-    """A trainer that passes over the data in epochs.
-
-    Attributes:
-        callback_kinds: What callbacks may be.
-        saves_mid_epoch: Whether it can save before an epoch's end.
-        state_file: What a checkpoint of its framework holds.
-
-    Args:
-        optimizer: Makes the optimizer.
-        scheduler: Makes the learning rate's schedule, which takes a step at each epoch's end.
-        epochs: Passes over the training data.
-        batch_size: Examples of a batch.
-        loader: How data is read that does not lie in memory.
-        loss: Of the outputs and the targets, averaged over the batch. With ``cross_entropy``, the
-            accuracy is measured as well.
-        device: ``auto`` takes a GPU if there is one.
-        precision: Of the forward pass; ``fp16`` comes with loss scaling.
-        accumulate: Batches whose gradients make one step.
-        clip_norm: The largest norm of all gradients together.
-        ema_decay: Of an exponential moving average of the weights, which follows each step; it is
-            what is evaluated and kept, in place of the weights themselves.
-        monitor: The metric that tells which epoch is best.
-        mode: Whether more (``max``) or less (``min``) of it is better.
-        early_stopping: When to give up.
-        callbacks: A user's own, called at the moments of the training.
-        profiler: The first and the last batch to trace, counted from 1 and on through all epochs.
-        overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
-            that cannot learn it has an error.
-        checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
-        checkpoint_steps: Optimizer steps between checkpoints in the middle of an epoch.
-        checkpoint_seconds: Seconds between them, instead or as well.
-        seed: Of the order of the training examples.
-        initial_weights: The folder of a run, whose best checkpoint counts, or of a checkpoint: a
-            new run starts with its weights. A parameter of another name or shape stays as
-            initialised, and is said.
-        resume_from: The folder of a checkpoint: a new run takes over model, optimizer, schedule,
-            random numbers and count of epochs, and goes on with the next one. Its best epoch is
-            the best of its own.
-
-    Raises:
-        ConfigError: If an argument is out of its range.
-    """
-
-    callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
-    saves_mid_epoch: ClassVar[bool] = False
-    state_file: ClassVar[str]
-
-    def __init__(
-        self,
-        optimizer: Callable[..., Any],
-        scheduler: Callable[..., Any] | None = None,
-        epochs: int = 5,
-        batch_size: int = 128,
-        loader: Loader = _LOADER,
-        loss: Literal["cross_entropy", "mse"] | Callable[..., Any] = "cross_entropy",
-        device: Literal["auto", "cpu", "gpu"] = "auto",
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-        accumulate: int = 1,
-        clip_norm: float | None = None,
-        ema_decay: float | None = None,
-        monitor: str = "val/accuracy",
-        mode: Mode = "max",
-        early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
-        callbacks: Sequence[Any] = (),
-        profiler: Sequence[int] | None = None,
-        overfit_batch: bool = False,
-        checkpoint_every: int = 1,
-        checkpoint_steps: int | None = None,
-        checkpoint_seconds: float | None = None,
-        seed: int = 0,
-        initial_weights: str | os.PathLike[str] | None = None,
-        resume_from: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.loader = loader
-        self.loss = loss
-        self.device = device
-        self.precision = precision
-        self.accumulate = accumulate
-        self.clip_norm = clip_norm
-        self.ema_decay = ema_decay
-        self.monitor = monitor
-        self.mode: Mode = mode
-        self.early_stopping = early_stopping
-        self.callbacks: list[Any] = checked_callbacks(callbacks, *self.callback_kinds)
-        self.profiler = profiler
-        self.overfit_batch = overfit_batch
-        self.checkpoint_every = checkpoint_every
-        self.checkpoint_steps = checkpoint_steps
-        self.checkpoint_seconds = checkpoint_seconds
-        self.seed = seed
-        self.initial_weights = initial_weights
-        self.resume_from = resume_from
-        self._check_arguments()
-
-    @abstractmethod
-    def build_model(self, run: Run) -> Any:
-        """The model to train; by default what ``model`` in the config names."""
-
-    def preflight(self) -> None:
-        """Sees that there is what a new run is to start from."""
-        if self.initial_weights:
-            check_starting_point("initial_weights", self.initial_weights, self.state_file)
-        if self.resume_from:
-            check_starting_point("resume_from", self.resume_from, self.state_file)
-
-    def build_data(self, run: Run) -> object:
-        """The data; by default what ``data`` in the config names.
-
-        Returns:
-            What the framework's ``prepare`` takes, :func:`dlsweep.data.torch.prepare` or
-            :func:`dlsweep.data.keras.prepare`.
-        """
-        return built(run, "data", object)
-
-    def _read_data(self, run: Run, prepare: Callable[[object], Prepared[B]]) -> Prepared[B]:
-        """The data in batches, noted down in the run's folder; the config's model fits it then."""
-        found = self.build_data(run)
-        fit_model_to_data(run.config, found)
-        data = prepare(found)
-        write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
-        return data
-
-    @property
-    def is_classifier(self) -> bool:
-        """Whether the model's outputs are known to be one logit a class."""
-        return self.loss == "cross_entropy"
-
-    def _log_predictions(
-        self,
-        run: Run,
-        data: Prepared[B],
-        epoch: int,
-        predict: Callable[[B], Iterable[Outcome]],
-    ) -> None:
-        """Logs where a classifier errs: on the test data, if there is some."""
-        if self.is_classifier:
-            name, part = ("val", data.validation) if data.test is None else ("test", data.test)
-            log_predictions(run, name, predict(part), epoch)
-
-    def _check_gpu(self, has_gpu: bool, framework: str) -> None:
-        """Raises ConfigError if what is asked for needs a GPU, and there is none to use."""
-        if self.device == "gpu" and not has_gpu:
-            raise ConfigError(
-                f"training.device: Received 'gpu', and {framework} sees none here.\n"
-                "Expected 'cpu' or 'auto'. Type  training.device=auto"
-            )
-        if self.precision == "fp16" and not has_gpu:
-            raise ConfigError(
-                "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
-                "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
-            )
-
-    def _check_scheduler_mode(self, mode: str) -> None:
-        """Raises ConfigError if a scheduler takes another mode of the monitored metric."""
-        if mode != self.mode:
-            raise ConfigError(
-                f"training.scheduler.mode: Received {mode!r}. Expected {self.mode!r}, "
-                f"as training.mode says, since it follows {self.monitor}."
-            )
-
-    def _check_arguments(self) -> None:
-        check_one_of("device", self.device, ("auto", "cpu", "gpu"))
-        check_one_of("precision", self.precision, ("fp32", "bf16", "fp16"))
-        check_one_of("mode", self.mode, ("min", "max"))
-        check_least("epochs", self.epochs, 1)
-        check_least("batch_size", self.batch_size, 1)
-        check_least("accumulate", self.accumulate, 1)
-        check_least("checkpoint_every", self.checkpoint_every, 1)
-        check_least("checkpoint_steps", self.checkpoint_steps or 1, 1)
-        if (self.checkpoint_steps or self.checkpoint_seconds) and not self.saves_mid_epoch:
-            raise ConfigError(
-                "training.checkpoint_steps, training.checkpoint_seconds: "
-                f"{type(self).__qualname__} saves at an epoch's end only. Expected null for both."
-            )
-        check_least("seed", self.seed, 0)
-        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
-            raise ConfigError(
-                f"training.clip_norm: Received {self.clip_norm}. Expected more than 0."
-            )
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ConfigError(
-                f"training.ema_decay: Received {self.ema_decay}. "
-                "Expected between 0 and 1, as 0.999."
-            )
-        if self.initial_weights and self.resume_from:
-            raise ConfigError(
-                "training.initial_weights, training.resume_from: Received both. Expected one: a "
-                "checkpoint that is resumed from brings its weights."
-            )
-        check_trace(self.profiler)
-        if not callable(self.loss):
-            check_one_of("loss", self.loss, ("cross_entropy", "mse"))
+from dlsweep.trainers.callbacks import Callbacks
+from dlsweep.trainers.early_stopping import Progress
+from dlsweep.trainers.epoch_trainer import EpochTrainer
+from dlsweep.trainers.starting_points import check_kinds, fitting
 
 
 class State(ABC):
-    """All of a training that changes, but its progress; a framework's own.
+    """All of a training that changes; a framework's own, but for what all frameworks have.
 
     Attributes:
         callbacks: A user's own, with what they remember.
+        unreadable: What reading a checkpoint raises that does not fit.
     """
 
     callbacks: Callbacks
+    unreadable: ClassVar[tuple[type[Exception], ...]]
 
     @property
     @abstractmethod
@@ -253,32 +37,93 @@ class State(ABC):
         """What the optimizer's next step will use."""
 
     @abstractmethod
-    def begin_epoch(self, epoch: int) -> None:
-        """Makes ready for an epoch, as a function of its number alone."""
+    def begin_epoch(self, epoch: int, done: int) -> None:
+        """Makes ready for an epoch, as a function of its number alone.
+
+        Args:
+            epoch: Its number.
+            done: How many steps of it are done; then it goes on as the checkpoint has it.
+        """
 
     @abstractmethod
     def step_scheduler(self, monitored: float) -> None:
         """Has the scheduler, if there is one, set the next epoch's learning rate."""
 
-    @abstractmethod
     def save(self, folder: Path, progress: Progress) -> None:
         """Fills a checkpoint's empty folder."""
+        shared = {
+            "kinds": self._all_kinds(),
+            "callbacks": self.callbacks.state_dict(),
+            "progress": progress.state_dict(),
+        }
+        self._write(folder, shared)
 
-    @abstractmethod
     def restore(self, folder: Path, progress: Progress) -> None:
-        """Takes over what a checkpoint holds.
+        """Goes back to a checkpoint.
 
         Raises:
             CheckpointError: If it is not one of this model and optimizer.
         """
+        try:
+            saved = self._read(folder)
+            check_kinds(saved["kinds"], self._all_kinds())
+            self.callbacks.load_state_dict(saved["callbacks"])
+            progress.load_state_dict(saved["progress"])
+            self._restore(saved)
+        except self.unreadable as error:
+            raise CheckpointError(
+                f"{folder} does not fit this model and optimizer: {error}\n"
+                "Train with those it was saved from, or in a new run folder."
+            ) from None
 
-    @abstractmethod
     def take_weights(self, folder: Path) -> None:
         """Takes a checkpoint's weights that fit the model, and says which do not.
 
         Raises:
             CheckpointError: If none do.
         """
+        try:
+            saved = self._saved_weights(self._read(folder))
+        except self.unreadable as error:
+            raise CheckpointError(f"{folder} cannot be read: {error}") from None
+        taken = fitting(folder, _shapes(self._weights()), _shapes(saved))
+        self._set_weights({name: saved[name] for name in taken})
+
+    def _all_kinds(self) -> dict[str, str]:
+        return {**self._kinds(), **self.callbacks.kinds()}
+
+    @abstractmethod
+    def _kinds(self) -> dict[str, str]:
+        """What the parts are, which a checkpoint must agree with."""
+
+    @abstractmethod
+    def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
+        """Writes all there is, beside what all frameworks have."""
+
+    @abstractmethod
+    def _read(self, folder: Path) -> dict[str, Any]:
+        """All that was written."""
+
+    @abstractmethod
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        """Takes over what is the framework's own."""
+
+    @abstractmethod
+    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arrays of a checkpoint's model, by the names that :meth:`_weights` has."""
+
+    @abstractmethod
+    def _weights(self) -> Mapping[str, Any]:
+        """The arrays of the model, by names that are the same in each process."""
+
+    @abstractmethod
+    def _set_weights(self, weights: Mapping[str, Any]) -> None:
+        """Sets some of them."""
+
+
+def _shapes(arrays: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Of the arrays among the values."""
+    return {name: list(one.shape) for name, one in arrays.items() if hasattr(one, "shape")}
 
 
 S = TypeVar("S", bound=State)
@@ -295,22 +140,21 @@ class Epochs(Generic[S]):
 
     Attributes:
         progress: How far the training is.
+        run: As above.
         state: As above.
     """
 
     def __init__(self, run: Run, trainer: EpochTrainer, state: S) -> None:
         self.progress = Progress()
         self.state = state
-        self._run = run
+        self.run = run
         self._trainer = trainer
         self._unsaved: dict[str, float] = {}
         if checkpoint := run.checkpoints.latest():
             state.restore(checkpoint.path, self.progress)
-        elif given := trainer.resume_from:
-            self._take_over(find_checkpoint("resume_from", given, trainer.state_file).path)
-        elif given := trainer.initial_weights:
-            found = find_checkpoint("initial_weights", given, trainer.state_file)
-            state.take_weights(found.path)
+        elif start := trainer.starting_point:
+            take = state.take_weights if start.weights_only else self._take_over
+            take(start.checkpoint().path)
 
     def __iter__(self) -> Iterator[int]:
         """Yields the number of each epoch, from 1; :meth:`end` must be called within each."""
@@ -323,12 +167,12 @@ class Epochs(Generic[S]):
         """Whether no further epoch is to begin: all are done, patience is out, or a stop is due."""
         patience = self._trainer.early_stopping.patience or math.inf
         is_done = self.progress.epoch >= self._trainer.epochs or self.progress.waited >= patience
-        return is_done or self._run.should_stop
+        return is_done or self.run.should_stop
 
     def begin(self) -> int:
         """Begins the next epoch; returns its number."""
         epoch = self.progress.epoch + 1
-        self.state.begin_epoch(epoch)
+        self.state.begin_epoch(epoch, self.progress.steps)
         if not self.progress.steps:  # else it goes on in the middle
             self.state.callbacks.on_epoch_begin(epoch)
         return epoch
@@ -348,7 +192,7 @@ class Epochs(Generic[S]):
         epoch = progress.epoch + 1
         known = {"epoch": float(epoch), "lr": self.state.learning_rate, **metrics}
         self._check(known)
-        self._run.log(known, step=epoch)
+        self.run.log(known, step=epoch)
         self.state.step_scheduler(known[trainer.monitor])
         is_best = progress.end_epoch(
             known, trainer.monitor, trainer.mode, trainer.early_stopping.min_delta
@@ -365,7 +209,7 @@ class Epochs(Generic[S]):
     def settle(self) -> None:
         """Has the run say so if patience was out."""
         if self.progress.waited >= (self._trainer.early_stopping.patience or math.inf):
-            self._run.stop("stopped_early")
+            self.run.stop("stopped_early")
 
     def save_last(self) -> None:
         """Saves the last epoch, if it has not been."""
@@ -390,7 +234,7 @@ class Epochs(Generic[S]):
         self._save({}, part=self.progress.steps)
 
     def _save(self, metrics: dict[str, float], part: int = 0) -> None:
-        self._run.checkpoints.save(
+        self.run.checkpoints.save(
             self.progress.epoch,
             lambda folder: self.state.save(folder, self.progress),
             metrics,

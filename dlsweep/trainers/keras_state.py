@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,14 @@ import keras
 import numpy as np
 
 from dlsweep.data.keras import KerasData
-from dlsweep.errors import CheckpointError, Diverged
+from dlsweep.errors import CheckpointError
 from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callbacks
-from dlsweep.trainers.early_stopping import Progress
-from dlsweep.trainers.epochs import Epochs, State
-from dlsweep.trainers.starting_points import check_kinds, fitting, kinds
+from dlsweep.trainers.epochs import State
+from dlsweep.trainers.starting_points import kinds
 
 STATE, _VARIABLES = "state.json", "variables.npz"
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError)
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -36,6 +35,8 @@ class KerasState(State):
         keras_callbacks: A user's own, called by Keras; their plain attributes are saved.
         seed: Of all random numbers.
     """
+
+    unreadable = _UNREADABLE
 
     def __init__(
         self,
@@ -53,80 +54,39 @@ class KerasState(State):
         self.keras_callbacks = list(keras_callbacks)
         self.seed = seed
         self._remembered: list[dict[str, Any]] = []
+        self._midway: dict[str, Any] = {}
 
     @property
     def learning_rate(self) -> float:
         """Of the optimizer."""
         return shortest(float(self.model.optimizer.learning_rate))
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, done: int) -> None:
         """Arranges the data and sets every random number generator."""
-        self.data.train.begin(epoch)
+        self.data.train.begin(epoch, done)
         keras.utils.set_random_seed(_mixed(self.seed, epoch))
         for number, state in enumerate(_seed_states(self.model), start=1):
             state.assign([_mixed(self.seed, epoch, number), 0])
+        self._go_on("seeds", _seed_states(self.model))
 
     def step_scheduler(self, monitored: float) -> None:
         """Has the scheduler set the next epoch's learning rate."""
         if self.scheduler:
             self.scheduler.step(monitored)
 
-    def save(self, folder: Path, progress: Progress) -> None:
-        """Writes all variables, and the rest as plain values."""
-        with self.averaged():
-            np.savez(folder / _VARIABLES, **{name: v.numpy() for name, v in self._variables()})
-        state = {
-            "weights": _stable_names(self.model.weights),
-            "kinds": self._kinds(),
-            "progress": progress.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "callbacks": self.callbacks.state_dict(),
-            "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
-        }
-        (folder / STATE).write_text(json.dumps(state))
-
-    def restore(self, folder: Path, progress: Progress) -> None:
-        """Goes back to a checkpoint.
-
-        Raises:
-            CheckpointError: If it is not one of this model and optimizer.
-        """
-        try:
-            state = json.loads((folder / STATE).read_text())
-            check_kinds(state["kinds"], self._kinds())
-            with self.averaged():
-                left = _assign(folder, self._variables())
-            if left:
-                raise ValueError(f"it holds more: {', '.join(sorted(left))}")
-            if self.scheduler:
-                self.scheduler.load_state_dict(state["scheduler"])
-            self.callbacks.load_state_dict(state["callbacks"])
-            self._remembered = state["keras_callbacks"]
-            progress.load_state_dict(state["progress"])
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder} does not fit this model and optimizer: {error}\n"
-                "Train with those it was saved from, or in a new run folder."
-            ) from None
-
-    def take_weights(self, folder: Path) -> None:
-        """Takes a checkpoint's weights that fit the model, and says which do not.
-
-        Raises:
-            CheckpointError: If none do.
-        """
-        try:
-            saved = _named_weights(folder)
-        except (OSError, KeyError, ValueError) as error:
-            raise CheckpointError(f"{folder} cannot be read: {error}") from None
-        variables = dict(zip(_stable_names(self.model.weights), self.model.weights, strict=True))
-        for name in fitting(folder, _shapes(variables), _shapes(saved)):
-            variables[name].assign(saved[name])
-
     def remind(self) -> None:
         """Gives Keras's callbacks back what they knew, after they have begun anew."""
         for callback, known in zip(self.keras_callbacks, self._remembered, strict=False):
             vars(callback).update(known)
+
+    def begin_metrics(self) -> None:
+        """Has the metrics go on in the middle of an epoch, after Keras has reset them."""
+        self._go_on("metrics", self.model.metrics_variables)
+
+    def _go_on(self, kind: str, variables: Iterable[Any]) -> None:
+        for name, variable in _numbered(kind, variables):
+            if name in self._midway:
+                variable.assign(self._midway.pop(name))
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -149,15 +109,60 @@ class KerasState(State):
         others = {f"keras_callbacks[{n}]": one for n, one in enumerate(self.keras_callbacks)}
         return {
             **kinds(optimizer=inner, scheduler=self.scheduler, **others),
-            **self.callbacks.kinds(),
             "average": str(inner.use_ema),
             "loss scaling": str(inner is not optimizer),
         }
+
+    def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
+        with self.averaged():
+            values = {name: variable.numpy() for name, variable in self._variables()}
+        if shared["progress"]["steps"]:
+            values |= {name: variable.numpy() for name, variable in self._midway_variables()}
+        np.savez(folder / _VARIABLES, **values)
+        state = {
+            **shared,
+            "weights": _stable_names(self.model.weights),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
+        }
+        (folder / STATE).write_text(json.dumps(state))
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+        return {**state, "variables": _values(folder)}
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        with self.averaged():
+            left = _assign(saved["variables"], self._variables())
+        midway = {name for name in left if name.startswith(("seeds/", "metrics/"))}
+        if left - midway:
+            raise ValueError(f"it holds more: {', '.join(sorted(left - midway))}")
+        self._midway = {name: saved["variables"][name] for name in midway}
+        if self.scheduler:
+            self.scheduler.load_state_dict(saved["scheduler"])
+        self._remembered = saved["keras_callbacks"]
+
+    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+        values = saved["variables"]
+        return {name: values[f"model/{n:04d}"] for n, name in enumerate(saved["weights"])}
+
+    def _weights(self) -> Mapping[str, Any]:
+        return dict(zip(_stable_names(self.model.weights), self.model.weights, strict=True))
+
+    def _set_weights(self, weights: Mapping[str, Any]) -> None:
+        variables = self._weights()
+        for name, value in weights.items():
+            variables[name].assign(value)
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
         """Those of model and optimizer; by number, as names differ between processes."""
         yield from _numbered("model", self.model.weights)
         yield from _numbered("optimizer", self.model.optimizer.variables)
+
+    def _midway_variables(self) -> Iterator[tuple[str, Any]]:
+        """What an epoch begins anew: random numbers, and the means of what it measures."""
+        yield from _numbered("seeds", _seed_states(self.model))
+        yield from _numbered("metrics", self.model.metrics_variables)
 
 
 def load_weights(model: keras.Model, folder: Path) -> None:
@@ -167,30 +172,28 @@ def load_weights(model: keras.Model, folder: Path) -> None:
         CheckpointError: If they are those of another model.
     """
     try:
-        _assign(folder, _numbered("model", model.weights))
-    except (OSError, KeyError, ValueError) as error:
+        _assign(_values(folder), _numbered("model", model.weights))
+    except _UNREADABLE as error:
         raise CheckpointError(f"{folder} does not fit this model: {error}") from None
 
 
-def _numbered(kind: str, variables: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def _numbered(kind: str, variables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     for number, variable in enumerate(variables):
         yield f"{kind}/{number:04d}", variable
 
 
-def _assign(folder: Path, variables: Iterator[tuple[str, Any]]) -> set[str]:
-    """Sets variables to what a checkpoint holds; returns the names of what is left in it."""
+def _values(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     with np.load(folder / _VARIABLES, allow_pickle=False) as values:
-        left = set(values.files)
-        for name, variable in variables:
-            variable.assign(values[name])
-            left.discard(name)
-        return left
+        return dict(values)
 
 
-def _named_weights(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
-    names = json.loads((folder / STATE).read_text())["weights"]
-    with np.load(folder / _VARIABLES, allow_pickle=False) as values:
-        return {name: values[f"model/{number:04d}"] for number, name in enumerate(names)}
+def _assign(values: Mapping[str, Any], variables: Iterator[tuple[str, Any]]) -> set[str]:
+    """Sets variables to the values of their names; returns the names of those left."""
+    left = set(values)
+    for name, variable in variables:
+        variable.assign(values[name])
+        left.discard(name)
+    return left
 
 
 def _stable_names(weights: Sequence[Any]) -> list[str]:
@@ -214,10 +217,6 @@ def _stable_names(weights: Sequence[Any]) -> list[str]:
     return names
 
 
-def _shapes(arrays: Mapping[str, Any]) -> dict[str, list[int]]:
-    return {name: list(array.shape) for name, array in arrays.items()}
-
-
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Those that JSON can hold; such as the best value and how long ago that was."""
     values = {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
@@ -238,68 +237,3 @@ def shortest(value: float) -> float:
     """The shortest number that stands for a float32, such as 0.1; others as they are."""
     single = np.float32(value)
     return float(str(single)) if single == value else float(value)
-
-
-class Reporter(keras.callbacks.Callback):
-    """Begins and ends the epochs of ``model.fit``; the last of its callbacks.
-
-    Args:
-        epochs: What is left to do.
-    """
-
-    def __init__(self, epochs: Epochs[KerasState]) -> None:
-        super().__init__()
-        #: Nothing waits for a batch's logs unless a user's own callback must see each batch.
-        self.async_safe = not len(epochs.state.callbacks)
-        self._epochs = epochs
-        self._state = epochs.state
-        self._averaged = contextlib.ExitStack()
-        self._batches = 0
-        self._diverged: tuple[float, float] | None = None
-
-    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Behind those of a user, which begin anew."""
-        self._state.remind()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Begins it."""
-        self._epochs.begin()
-        self._batches = 0
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Tells a user's callbacks."""
-        self._state.callbacks.on_train_batch_begin(self._epochs.progress.batches + batch + 1)
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        """Notes how far it is, and whether the loss is still a number."""
-        self._batches = max(self._batches, batch + 1)
-        if not math.isfinite(loss := logs.get("loss", 0.0)):
-            self._diverged = min((batch + 1, loss), self._diverged or (math.inf, loss))
-            self.model.stop_training = True
-        self._state.callbacks.on_train_batch_end(self._epochs.progress.batches + batch + 1)
-
-    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Evaluates the moving average, if one is kept."""
-        self._averaged.enter_context(self._state.averaged())
-
-    def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Trains on with the weights themselves."""
-        self._averaged.close()
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:  # noqa: ARG002
-        """Ends it: logs, saves, and stops if it is time."""
-        progress = self._epochs.progress
-        if self._diverged:
-            batch, loss = self._diverged
-            raise Diverged("train/loss", loss, progress.batches + int(batch))
-        progress.batches += self._batches
-        asked_to_stop = self.model.stop_training  # by a user's own callback
-        self._epochs.end({_metric(name): shortest(value) for name, value in logs.items()})
-        self.model.stop_training = asked_to_stop or self._epochs.are_over
-        if self.model.stop_training:
-            self._epochs.save_last()
-
-
-def _metric(name: str) -> str:
-    """Our name of one of Keras's logs."""
-    return f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"

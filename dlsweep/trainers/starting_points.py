@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from dlsweep.checkpoint import Checkpoint, open_checkpoint
@@ -15,55 +17,85 @@ from dlsweep.errors import CheckpointError, ConfigError
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir
 
-_FROM_RUNS = ("initial_weights",)
 Shapes = Mapping[str, list[int]]
 
 
-def check_starting_point(name: str, given: str | os.PathLike[str], file: str) -> Path:
-    """Sees that there is something to start from; reads none of it.
+@dataclass(frozen=True)
+class StartingPoint:
+    """What a new run starts from.
 
-    Args:
-        name: Of the argument, ``initial_weights`` or ``resume_from``.
-        given: Its value; a relative one counts from the folder that the command was typed in.
+    Attributes:
+        given: A checkpoint's folder or, for weights alone, a run's; a relative one counts from the
+            folder that the command was typed in.
         file: What the trainer's own checkpoints hold.
-
-    Returns:
-        The folder: a checkpoint's or, for weights alone, a run's.
-
-    Raises:
-        ConfigError: If there is no checkpoint.
-        CheckpointError: If it is another framework's.
+        weights_only: Whether it gives the model's weights, and no more.
     """
-    path = Path(given).expanduser().absolute()
-    found = sorted(path.glob("checkpoints/step-*"))
-    is_run = bool(found)
-    if (path / "manifest.json").is_file():
-        found = [path]
-    if not found or (is_run and name not in _FROM_RUNS):
-        kind = "a run's or a checkpoint's" if name in _FROM_RUNS else "a checkpoint's"
-        like = found[-1] if found else "outputs/mnist/trials/0007/checkpoints/step-00000005"
-        raise ConfigError(
-            f"training.{name}: Received {path}, which {_is(path)}.\n"
-            f"Expected {kind} folder, such as {like}"
-        )
-    if not any((one / file).exists() for one in found):
-        raise CheckpointError(
-            f"training.{name}: {path} was saved by another framework: there is no {file}.\n"
-            "Train with the framework that it comes from,  framework=<name>"
-        )
-    return path
 
+    given: str | os.PathLike[str]
+    file: str
+    weights_only: bool
 
-def find_checkpoint(name: str, given: str | os.PathLike[str], file: str) -> Checkpoint:
-    """The checkpoint to start from, whole: the one named or, of a run named, the best.
+    def check(self) -> None:
+        """Sees that it is there; reads none of it.
 
-    Raises:
-        ConfigError: As :func:`check_starting_point`, which has the same arguments.
-        CheckpointError: If it is damaged, or another framework's.
-    """
-    path = check_starting_point(name, given, file)
-    is_checkpoint = (path / "manifest.json").is_file()
-    return open_checkpoint(path) if is_checkpoint else Run(RunDir(path)).checkpoints.need_best()
+        Raises:
+            ConfigError: If there is no checkpoint.
+            CheckpointError: If it is another framework's.
+        """
+        found = self._saved if self.weights_only else []
+        if self._is_checkpoint:
+            found = [self._path]
+        if not found:
+            raise ConfigError(
+                f"{self._name}: Received {self._path}, which {self._fault}.\n"
+                f"Expected {self._expected}"
+            )
+        if not any((one / self.file).exists() for one in found):
+            raise CheckpointError(
+                f"{self._name}: {self._path} was saved by another framework: there is no "
+                f"{self.file}.\nTrain with the framework that it comes from,  framework=<name>"
+            )
+
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint, whole: the one named or, of a run named, the best.
+
+        Raises:
+            ConfigError: If there is none.
+            CheckpointError: If it is damaged, or another framework's.
+        """
+        self.check()
+        if self._is_checkpoint:
+            return open_checkpoint(self._path)
+        return Run(RunDir(self._path)).checkpoints.need_best()
+
+    @cached_property
+    def _path(self) -> Path:
+        return Path(self.given).expanduser().absolute()
+
+    @property
+    def _is_checkpoint(self) -> bool:
+        return (self._path / "manifest.json").is_file()
+
+    @property
+    def _saved(self) -> list[Path]:
+        """The checkpoints of the run, if it is one."""
+        return sorted(self._path.glob("checkpoints/step-*"))
+
+    @property
+    def _name(self) -> str:
+        return "training.initial_weights" if self.weights_only else "training.resume_from"
+
+    @property
+    def _fault(self) -> str:
+        if not self._path.exists():
+            return "does not exist"
+        return "is a run's folder" if self._saved else "holds no checkpoint"
+
+    @property
+    def _expected(self) -> str:
+        kind = "a run's or a checkpoint's" if self.weights_only else "a checkpoint's"
+        example = Path("outputs/mnist/trials/0007/checkpoints/step-00000005")
+        return f"{kind} folder, such as {[example, *self._saved][-1]}"
 
 
 def fitting(source: Path, model: Shapes, saved: Shapes) -> list[str]:
@@ -107,10 +139,3 @@ def check_kinds(saved: Mapping[str, str], here: Mapping[str, str]) -> None:
                 f"{name}: {saved.get(name, 'none')} in the checkpoint, {here.get(name, 'none')} "
                 "here"
             )
-
-
-def _is(path: Path) -> str:
-    """What is wrong with a folder that was named."""
-    if not path.exists():
-        return "does not exist"
-    return "is a run's folder" if any(path.glob("checkpoints/step-*")) else "holds no checkpoint"

@@ -29,7 +29,8 @@ from dlsweep.run import Run
 from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
 from dlsweep.trainers.early_stopping import Progress
-from dlsweep.trainers.epochs import Epochs, EpochTrainer
+from dlsweep.trainers.epoch_trainer import EpochTrainer
+from dlsweep.trainers.epochs import Epochs
 from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
@@ -78,7 +79,6 @@ class TorchTrainer(EpochTrainer):
     targets that averages over the batch.
     """
 
-    saves_mid_epoch = True
     state_file = STATE
 
     @cached_property
@@ -141,26 +141,15 @@ class TorchTrainer(EpochTrainer):
         return self.training_step(model, batch)
 
     def fit(self, run: Run) -> dict[str, float]:
-        """Trains, from the latest checkpoint if there is one, and saves as it goes.
-
-        Returns:
-            The metrics of the best epoch; with test data, also how the model that is in memory at
-            the end, see :class:`EarlyStopping`, does on that.
-
-        Raises:
-            ConfigError: If the config cannot work on this machine, or with this data.
-            DataError: If the data cannot be used.
-            CheckpointError: If the checkpoint is not one of this model and optimizer.
-            Diverged: If a loss or the monitored metric becomes NaN or infinite.
-        """
+        """Trains in a loop that reads top to bottom; see :meth:`EpochTrainer.fit`."""
         device = self._device()
         if isinstance(self.criterion, nn.Module):
             self.criterion.to(device)
         data = self._read_data(
-            run, lambda found: prepare(found, self.batch_size, self.seed, device, self.loader)
+            run,
+            lambda found: prepare(found, self.batch_size, self.seed, device, self.loader),
+            one_batch,
         )
-        if self.overfit_batch:
-            data = one_batch(data)
         model = self.build_model(run).to(device)
         state = self._start(model, device)
         epochs = Epochs(run, self, state)
@@ -227,7 +216,8 @@ class TorchTrainer(EpochTrainer):
         metrics = progress.best
         if run.stop_reason is None:
             best, last = run.checkpoints.best(), state.kept
-            if best and self.early_stopping.restore_best_weights:
+            is_in_memory = best and best.step == progress.epoch and not state.average
+            if best and self.early_stopping.restore_best_weights and not is_in_memory:
                 last = state.model
                 load_weights(last, best)
             self._log_predictions(

@@ -22,11 +22,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dlsweep.checkpoint import Checkpoint
 from dlsweep.errors import CheckpointError
 from dlsweep.trainers.callbacks import Callbacks
-from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epochs import State
-from dlsweep.trainers.starting_points import check_kinds, fitting, kinds
+from dlsweep.trainers.starting_points import kinds
 
 STATE = "state.pt"
+_UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, UnpicklingError)
 
 
 @dataclass
@@ -54,6 +54,7 @@ class TorchState(State):
     average: AveragedModel | None
     callbacks: Callbacks
     random: Mapping[str, Any] | None = None
+    unreadable = _UNREADABLE
 
     @property
     def learning_rate(self) -> float:
@@ -80,7 +81,7 @@ class TorchState(State):
         if self.average:
             self.average.update_parameters(self.model)
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, done: int) -> None:
         """Does nothing: the global random numbers go on as the checkpoint has them."""
 
     def step_scheduler(self, monitored: float) -> None:
@@ -89,54 +90,6 @@ class TorchState(State):
             self.scheduler.step(monitored)
         elif self.scheduler:
             self.scheduler.step()
-
-    def save(self, folder: Path, progress: Progress) -> None:
-        """Fills a checkpoint's empty folder."""
-        state = {name: part.state_dict() for name, part in self._parts().items()}
-        if self.average:
-            state["averaged"] = {"n_averaged": self.average.n_averaged}
-        state["progress"] = progress.state_dict()
-        state["random"] = _random_state(self.device)
-        state["kinds"] = self._kinds()
-        with (folder / STATE).open("wb") as file:  # so that a full disk is an OSError
-            torch.save(state, file)
-
-    def restore(self, folder: Path, progress: Progress) -> None:
-        """Goes back to a checkpoint, random numbers included.
-
-        Raises:
-            CheckpointError: If it is not one of this model and optimizer.
-        """
-        try:
-            state = _load(folder)
-            check_kinds(state["kinds"], self._kinds())
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            if self.average:
-                self.average.load_state_dict(state["averaged"], strict=False)
-            progress.load_state_dict(state["progress"])
-            self.random = state["random"]
-            _restore_random_state(self.random, self.device)
-        except (OSError, KeyError, ValueError, RuntimeError, UnpicklingError) as error:
-            raise CheckpointError(
-                f"{folder} does not fit this model and optimizer: {error}\n"
-                "Train with those it was saved from, or in a new run folder."
-            ) from None
-
-    def take_weights(self, folder: Path) -> None:
-        """Takes a checkpoint's weights that fit the model, and says which do not.
-
-        Raises:
-            CheckpointError: If none do.
-        """
-        try:
-            saved = _load(folder)["model"]
-        except (OSError, KeyError, RuntimeError, UnpicklingError) as error:
-            raise CheckpointError(f"{folder} cannot be read: {error}") from None
-        taken = fitting(folder, _shapes(self.model.state_dict()), _shapes(saved))
-        self.model.load_state_dict({name: saved[name] for name in taken}, strict=False)
-        if self.average:
-            self.average.module.load_state_dict(self.model.state_dict())
 
     def skip_done(self, steps: Iterator[Any], done: int) -> None:
         """Passes over the steps of the epoch that were done before, and what they have drawn."""
@@ -147,17 +100,42 @@ class TorchState(State):
     def _kinds(self) -> dict[str, str]:
         return {
             **kinds(optimizer=self.optimizer, scheduler=self.scheduler, average=self.average),
-            **self.callbacks.kinds(),
             "loss scaling": str(self.scaler.is_enabled()),
         }
 
+    def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
+        state = {**shared, **{name: part.state_dict() for name, part in self._parts().items()}}
+        if self.average:
+            state["averaged"] = {"n_averaged": self.average.n_averaged}
+        state["random"] = _random_state(self.device)
+        with (folder / STATE).open("wb") as file:  # so that a full disk is an OSError
+            torch.save(state, file)
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        return _load(folder)
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(saved[name])
+        if self.average:
+            self.average.load_state_dict(saved["averaged"], strict=False)
+        self.random = saved["random"]
+        _restore_random_state(self.random, self.device)
+
+    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+        weights: Mapping[str, Any] = saved["model"]
+        return weights
+
+    def _weights(self) -> Mapping[str, Any]:
+        return self.model.state_dict()
+
+    def _set_weights(self, weights: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(weights, strict=False)
+        if self.average:
+            self.average.module.load_state_dict(self.model.state_dict())
+
     def _parts(self) -> dict[str, Any]:
-        parts = {
-            "model": self.kept,
-            "optimizer": self.optimizer,
-            "scaler": self.scaler,
-            "callbacks": self.callbacks,
-        }
+        parts = {"model": self.kept, "optimizer": self.optimizer, "scaler": self.scaler}
         if self.average:
             parts["trained"] = self.model
         if self.scheduler:
@@ -182,18 +160,13 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """
     try:
         model.load_state_dict(_load(checkpoint.path)["model"])
-    except (OSError, KeyError, RuntimeError, UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise CheckpointError(f"{checkpoint.path} does not fit this model: {error}") from None
 
 
 def _load(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     return state
-
-
-def _shapes(state: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Of the tensors in a state dict, by name."""
-    return {name: list(one.shape) for name, one in state.items() if isinstance(one, torch.Tensor)}
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

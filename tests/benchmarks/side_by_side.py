@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from dlsweep.data import Data, mnist
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir, RunInfo
-from dlsweep.trainers.epochs import EpochTrainer
+from dlsweep.trainers.epoch_trainer import EpochTrainer
 
 #: Trains on the data, with a folder to save in.
 Way = Callable[[Data, Path], object]

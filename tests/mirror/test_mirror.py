@@ -10,7 +10,7 @@ import pytest
 
 from dlsweep import mirror
 from dlsweep.errors import ConfigError, StudyError, StudyLockedError, TrackerError
-from dlsweep.rundir import Lock
+from dlsweep.lock import Lock
 
 
 def edit(file: Path, **fields) -> None:

@@ -1,0 +1,260 @@
+"""What trainers of every framework share: their arguments, and the checks of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, TypeVar
+
+from dlsweep.data.loader import Loader
+from dlsweep.data.prepared import Counted, Prepared
+from dlsweep.errors import ConfigError
+from dlsweep.run import Run
+from dlsweep.rundir import write_atomically
+from dlsweep.trainers.base import Trainer
+from dlsweep.trainers.callbacks import Callback
+from dlsweep.trainers.config import (
+    built,
+    check_least,
+    check_one_of,
+    check_trace,
+    checked_callbacks,
+    fit_model_to_data,
+)
+from dlsweep.trainers.early_stopping import EarlyStopping, Mode
+from dlsweep.trainers.predictions import Outcome, log_predictions
+from dlsweep.trainers.starting_points import StartingPoint
+
+B = TypeVar("B", bound=Counted)
+
+_LOADER = Loader()
+_NO_EARLY_STOPPING = EarlyStopping()
+
+
+class EpochTrainer(Trainer):
+    """A trainer that passes over the data in epochs.
+
+    Attributes:
+        callback_kinds: What callbacks may be.
+        state_file: What a checkpoint of its framework holds.
+
+    Args:
+        optimizer: Makes the optimizer.
+        scheduler: Makes the learning rate's schedule, which takes a step at each epoch's end.
+        epochs: Passes over the training data.
+        batch_size: Examples of a batch.
+        loader: How data is read that does not lie in memory.
+        loss: Of the outputs and the targets, averaged over the batch. With ``cross_entropy``, the
+            accuracy is measured as well.
+        device: ``auto`` takes a GPU if there is one.
+        precision: Of the forward pass; ``fp16`` comes with loss scaling.
+        accumulate: Batches whose gradients make one step.
+        clip_norm: The largest norm of all gradients together.
+        ema_decay: Of an exponential moving average of the weights, which follows each step; it is
+            what is evaluated and kept, in place of the weights themselves.
+        monitor: The metric that tells which epoch is best.
+        mode: Whether more (``max``) or less (``min``) of it is better.
+        early_stopping: When to give up.
+        callbacks: A user's own, called at the moments of the training.
+        profiler: The first and the last batch to trace, counted from 1 and on through all epochs.
+        overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
+            that cannot learn it has an error.
+        checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
+        checkpoint_steps: Optimizer steps between checkpoints in the middle of an epoch.
+        checkpoint_seconds: Seconds between them, instead or as well.
+        seed: Of the order of the training examples.
+        initial_weights: The folder of a run, whose best checkpoint counts, or of a checkpoint: a
+            new run starts with its weights. A parameter of another name or shape stays as
+            initialised, and is said.
+        resume_from: The folder of a checkpoint: a new run takes over model, optimizer, schedule,
+            random numbers and count of epochs, and goes on with the next one. Its best epoch is
+            the best of its own.
+
+    Raises:
+        ConfigError: If an argument is out of its range.
+    """
+
+    callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
+    state_file: ClassVar[str]
+
+    def __init__(
+        self,
+        optimizer: Callable[..., Any],
+        scheduler: Callable[..., Any] | None = None,
+        epochs: int = 5,
+        batch_size: int = 128,
+        loader: Loader = _LOADER,
+        loss: Literal["cross_entropy", "mse"] | Callable[..., Any] = "cross_entropy",
+        device: Literal["auto", "cpu", "gpu"] = "auto",
+        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        ema_decay: float | None = None,
+        monitor: str = "val/accuracy",
+        mode: Mode = "max",
+        early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
+        callbacks: Sequence[Any] = (),
+        profiler: Sequence[int] | None = None,
+        overfit_batch: bool = False,
+        checkpoint_every: int = 1,
+        checkpoint_steps: int | None = None,
+        checkpoint_seconds: float | None = None,
+        seed: int = 0,
+        initial_weights: str | os.PathLike[str] | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.loader = loader
+        self.loss = loss
+        self.device = device
+        self.precision = precision
+        self.accumulate = accumulate
+        self.clip_norm = clip_norm
+        self.ema_decay = ema_decay
+        self.monitor = monitor
+        self.mode: Mode = mode
+        self.early_stopping = early_stopping
+        self.callbacks: list[Any] = checked_callbacks(callbacks, *self.callback_kinds)
+        self.profiler = profiler
+        self.overfit_batch = overfit_batch
+        self.checkpoint_every = checkpoint_every
+        self.checkpoint_steps = checkpoint_steps
+        self.checkpoint_seconds = checkpoint_seconds
+        self.seed = seed
+        self.initial_weights = initial_weights
+        self.resume_from = resume_from
+        self._check_arguments()
+
+    @abstractmethod
+    def build_model(self, run: Run) -> Any:
+        """The model to train; by default what ``model`` in the config names."""
+
+    @abstractmethod
+    def fit(self, run: Run) -> dict[str, float]:
+        """Trains, from the latest checkpoint if there is one, and saves as it goes.
+
+        Returns:
+            The metrics of the best epoch; with test data, also how the model that is in memory at
+            the end, see :class:`EarlyStopping`, does on that.
+
+        Raises:
+            ConfigError: If the config cannot work on this machine, or with this data.
+            DataError: If the data cannot be used.
+            CheckpointError: If the checkpoint is not one of this model and optimizer.
+            Diverged: If a loss or the monitored metric becomes NaN or infinite.
+        """
+
+    @property
+    def starting_point(self) -> StartingPoint | None:
+        """What a new run starts from, if not from scratch."""
+        given = self.resume_from or self.initial_weights
+        return StartingPoint(given, self.state_file, not self.resume_from) if given else None
+
+    def preflight(self) -> None:
+        """Sees that there is what a new run is to start from."""
+        if self.starting_point:
+            self.starting_point.check()
+
+    def build_data(self, run: Run) -> object:
+        """The data; by default what ``data`` in the config names.
+
+        Returns:
+            What the framework's ``prepare`` takes, :func:`dlsweep.data.torch.prepare` or
+            :func:`dlsweep.data.keras.prepare`.
+        """
+        return built(run, "data", object)
+
+    def _read_data(
+        self,
+        run: Run,
+        prepare: Callable[[object], Prepared[B]],
+        one_batch: Callable[[Prepared[B]], Prepared[B]],
+    ) -> Prepared[B]:
+        """The data in batches, noted down in the run's folder; the config's model fits it then."""
+        found = self.build_data(run)
+        fit_model_to_data(run.config, found)
+        data = prepare(found)
+        write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+        return one_batch(data) if self.overfit_batch else data
+
+    @property
+    def saves_mid_epoch(self) -> bool:
+        """Whether it can save before an epoch's end."""
+        return True
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model's outputs are known to be one logit a class."""
+        return self.loss == "cross_entropy"
+
+    def _log_predictions(
+        self,
+        run: Run,
+        data: Prepared[B],
+        epoch: int,
+        predict: Callable[[B], Iterable[Outcome]],
+    ) -> None:
+        """Logs where a classifier errs: on the test data, if there is some."""
+        if self.is_classifier:
+            name, part = ("val", data.validation) if data.test is None else ("test", data.test)
+            log_predictions(run, name, predict(part), epoch)
+
+    def _check_gpu(self, has_gpu: bool, framework: str) -> None:
+        """Raises ConfigError if what is asked for needs a GPU, and there is none to use."""
+        if self.device == "gpu" and not has_gpu:
+            raise ConfigError(
+                f"training.device: Received 'gpu', and {framework} sees none here.\n"
+                "Expected 'cpu' or 'auto'. Type  training.device=auto"
+            )
+        if self.precision == "fp16" and not has_gpu:
+            raise ConfigError(
+                "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
+                "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
+            )
+
+    def _check_scheduler_mode(self, mode: str) -> None:
+        """Raises ConfigError if a scheduler takes another mode of the monitored metric."""
+        if mode != self.mode:
+            raise ConfigError(
+                f"training.scheduler.mode: Received {mode!r}. Expected {self.mode!r}, "
+                f"as training.mode says, since it follows {self.monitor}."
+            )
+
+    def _check_arguments(self) -> None:
+        check_one_of("device", self.device, ("auto", "cpu", "gpu"))
+        check_one_of("precision", self.precision, ("fp32", "bf16", "fp16"))
+        check_one_of("mode", self.mode, ("min", "max"))
+        check_least("epochs", self.epochs, 1)
+        check_least("batch_size", self.batch_size, 1)
+        check_least("accumulate", self.accumulate, 1)
+        check_least("checkpoint_every", self.checkpoint_every, 1)
+        check_least("checkpoint_steps", self.checkpoint_steps or 1, 1)
+        if (self.checkpoint_steps or self.checkpoint_seconds) and not self.saves_mid_epoch:
+            raise ConfigError(
+                "training.checkpoint_steps, training.checkpoint_seconds: "
+                f"{type(self).__qualname__} saves at an epoch's end only. Expected null for both."
+            )
+        check_least("seed", self.seed, 0)
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ConfigError(
+                f"training.clip_norm: Received {self.clip_norm}. Expected more than 0."
+            )
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(
+                f"training.ema_decay: Received {self.ema_decay}. "
+                "Expected between 0 and 1, as 0.999."
+            )
+        if self.initial_weights and self.resume_from:
+            raise ConfigError(
+                "training.initial_weights, training.resume_from: Received both. Expected one: a "
+                "checkpoint that is resumed from brings its weights."
+            )
+        check_trace(self.profiler)
+        if not callable(self.loss):
+            check_one_of("loss", self.loss, ("cross_entropy", "mse"))
