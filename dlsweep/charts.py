@@ -20,16 +20,6 @@ _OF_VALUES = ("optimization_history", "param_importances", "slice")
 _DOTS_PER_INCH = 100
 
 
-def preload() -> None:
-    """Imports what drawing needs.
-
-    Raises:
-        ImportError: If Matplotlib is not installed.
-    """
-    import optuna.importance
-    import optuna.visualization.matplotlib  # noqa: F401
-
-
 def draw_charts(folder: StudyDir, target: Path) -> list[str]:
     """Draws each chart as ``<name>.png``; of several objectives most show the first.
 

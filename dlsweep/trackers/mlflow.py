@@ -24,7 +24,7 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow_artifacts import missing_files, send_files
-from dlsweep.trackers.mlflow_charts import missing_charts, prepare_charts, send_charts
+from dlsweep.trackers.mlflow_charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.mlflow_models import LogModel, Models
 from dlsweep.trackers.mlflow_store import check_answers, check_writable, creating
@@ -150,8 +150,6 @@ class MLflowTracker(Readable):
             self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
         else:
             self._client.update_run(state["run_id"], "RUNNING")
-            if "end" not in state:
-                prepare_charts()
 
     def start(self, run: RunDir, parent: State, state: State) -> None:
         """Creates the run with its tags, params and config, unless it is there already.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,21 +17,9 @@ if TYPE_CHECKING:
 _FOLDER = "charts"
 
 
-def prepare_charts() -> None:
-    """Imports what drawing needs, in a thread: seconds that nobody has to wait for at the end."""
-    threading.Thread(target=_import).start()
-
-
-def _import() -> None:
-    with contextlib.suppress(ImportError):  # drawing says it
-        from dlsweep import charts
-
-        charts.preload()
-
-
 def send_charts(client: MlflowClient, study: StudyDir, state: State) -> None:
     """Draws and uploads a study's charts; the state keeps their names, and what was left out."""
-    from dlsweep.charts import draw_charts
+    from dlsweep.charts import draw_charts  # costs a second or two, and only here
 
     with tempfile.TemporaryDirectory() as folder:
         state["left_out"] = draw_charts(study, Path(folder))
