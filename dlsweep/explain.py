@@ -32,6 +32,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     key = next(group for group in found.groups() if group)
     valid = _valid_keys(arguments, key)
     missing = f"The config has no key {key!r}.{did_you_mean(key, valid)}\n"
+    tracker = re.match(r"tracking\.\w+\.", key)
+    if tracker and not any(one.startswith(tracker[0]) for one in valid):
+        name = tracker[0].split(".")[1]
+        return f"{missing}Keys of {name} are there where it is asked for. Type  tracking=[{name}]"
     if key.startswith("hydra"):
         return f"{missing}See all of them with  --cfg hydra"
     return f"{missing}See all of them with  --cfg job ; add a new one with  +{key}=<value>"

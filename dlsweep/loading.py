@@ -35,7 +35,7 @@ def load_model(run: str | os.PathLike[str]) -> Any:
         ConfigError: If the run's training is not by a trainer that can load its models.
         CheckpointError: If there is no checkpoint, or none that fits.
     """
-    trainer, opened = _opened(run)
+    trainer, opened = open_trained(run)
     return trainer.load_model(opened)
 
 
@@ -62,11 +62,17 @@ def save_model(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> Non
         MissingExtraError: If safetensors is not installed.
         CheckpointError: If there is no checkpoint, or none that fits.
     """
-    trainer, opened = _opened(run)
+    trainer, opened = open_trained(run)
     trainer.save_model(opened, Path(path))
 
 
-def _opened(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
+def open_trained(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
+    """The trainer of a run that was trained, and the run; sets what its framework needs.
+
+    Raises:
+        StudyError: If the folder is not a run's.
+        ConfigError: If the run's training is not by a trainer, or names what cannot be imported.
+    """
     from dlsweep.signature import build, is_trainer, locate
 
     opened = Run(RunDir(run))

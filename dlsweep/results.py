@@ -54,10 +54,10 @@ class Finished:
             )
         self.record: dict[str, Any] = _record(folder)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._study = optuna.load_study(
+        self.study = optuna.load_study(
             study_name=self.record["name"], storage=resolved(self.record["storage"])
         )
-        self.trials = self._study.get_trials(deepcopy=False)
+        self.trials = self.study.get_trials(deepcopy=False)
 
     @property
     def objective(self) -> list[str]:
@@ -67,7 +67,7 @@ class Finished:
     def best(self) -> list[FrozenTrial]:
         """The completed trials, best first; of several objectives the Pareto front."""
         if len(self.objective) > 1:
-            return self._study.best_trials
+            return self.study.best_trials
         done = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
         descending = self.record["directions"][0] == "maximize"
         return sorted(done, key=lambda trial: trial.values[0], reverse=descending)

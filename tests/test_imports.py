@@ -38,10 +38,17 @@ OWNERS = {
     },
     "tensorflow": {"trainers/tensorflow.py", "data/tensorflow.py"},
     "safetensors": {"trainers/torch_files.py"},
-    "mlflow": {"trackers/mlflow.py", "trackers/mlflow_media.py"},
+    "mlflow": {
+        "trackers/mlflow.py",
+        "trackers/mlflow_artifacts.py",
+        "trackers/mlflow_charts.py",
+        "trackers/mlflow_media.py",
+        "trackers/mlflow_models.py",
+    },
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},
-    "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py"},
+    "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py", "charts.py"},
+    "matplotlib": {"charts.py"},
 }
 #: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
 FLOORS = [

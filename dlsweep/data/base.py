@@ -105,8 +105,8 @@ class Data:
         """What a model must fit and an export must carry along, as plain JSON values.
 
         Returns:
-            ``input_shape``, ``classes`` (of float targets: how many values one has), ``mean`` and
-            ``std``.
+            ``input_shape``, ``input_dtype``, ``classes`` (of float targets: how many values one
+            has), ``mean`` and ``std``.
         """
         targets = self.train.targets
         found = math.prod(targets.shape[1:])
@@ -114,6 +114,7 @@ class Data:
             found = self.classes or 1 + max(int(each.max()) for each in self._targets())
         return {
             "input_shape": self.train.shape,
+            "input_dtype": each(self.train.inputs, lambda array: str(array.dtype)),
             "classes": found,
             "mean": np.asarray(self.mean).tolist(),
             "std": np.asarray(self.std).tolist(),

@@ -79,6 +79,19 @@ class Readable(Tracker):
         """
         raise NotImplementedError
 
+    def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
+        """Yields what the view of a run that has ended lacks beside metrics; each as a sentence."""
+        yield from ()
+
+    def missing_of_study(
+        self,
+        study: StudyDir,  # noqa: ARG002
+        info: dict[str, Any],  # noqa: ARG002
+        state: State,  # noqa: ARG002
+    ) -> Iterator[str]:
+        """Likewise of a study; the arguments are those of :meth:`log_study`."""
+        yield from ()
+
     def remove(self, run: RunDir, state: State) -> None:
         """Removes the view of a run, which is then told from its start."""
         raise NotImplementedError

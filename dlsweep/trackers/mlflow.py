@@ -8,25 +8,26 @@ import os
 import posixpath
 import re
 import shlex
-import socket
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from dlsweep import origin
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.lock import Lock
 from dlsweep.rundir import COMPLETED, Record, Result, RunDir, Status, StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
-from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
+from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.files import home
+from dlsweep.trackers.mlflow_artifacts import missing_files, send_files
+from dlsweep.trackers.mlflow_charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow_media import send_media
+from dlsweep.trackers.mlflow_models import LogModel, Models
+from dlsweep.trackers.mlflow_store import check_answers, check_writable, creating
 from dlsweep.trackers.params import params_of
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+#: The tag that MLflow shows, as Markdown, as a run's description.
+_NOTE = "mlflow.note.content"
 _SQLITE = "sqlite:///"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
 _LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 5000
-_CONNECT_SECONDS = 3.0
-_CREATE_SECONDS = 60.0
 
 
 class MLflowTracker(Readable):
@@ -69,13 +70,23 @@ class MLflowTracker(Readable):
             experiment a study, of its name.
         checkpoint: Which checkpoint of a completed run to keep as an artifact: ``best``, ``last``
             or ``none``.
+        log_model: Whose trained model to keep in MLflow's format, ready for ``mlflow models
+            serve``: of a study's ``best`` trial, of ``all`` that completed, or ``none``. A run
+            that is no trial counts as the best. What was trained by a function has none.
+        registered_model_name: A model of MLflow's registry, of which each study's best becomes a
+            version; its alias ``best`` names the best of those that share the objective.
 
     Raises:
-        ConfigError: If the URI is of another kind.
+        ConfigError: If the URI is of another kind, or an option none of its words.
     """
 
     def __init__(
-        self, tracking_uri: str, experiment: str | None = None, checkpoint: Keep = "best"
+        self,
+        tracking_uri: str,
+        experiment: str | None = None,
+        checkpoint: Keep = "best",
+        log_model: LogModel = "best",
+        registered_model_name: str | None = None,
     ) -> None:
         self.database: Path | None = None
         if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
@@ -93,6 +104,7 @@ class MLflowTracker(Readable):
             self.view = self._place
         check_keep("mlflow", checkpoint)
         self._checkpoint = checkpoint
+        self._models = Models(log_model, registered_model_name)
         self._project = experiment
         self._experiments: dict[str, str] = {}
 
@@ -106,9 +118,9 @@ class MLflowTracker(Readable):
         if find_spec("mlflow") is None:
             raise MissingExtraError("mlflow", "tracking=mlflow")
         if self.database:
-            _check_writable(self.database)
+            check_writable(self.database)
         else:
-            _check_answers(self.uri)
+            check_answers(self.uri)
 
     def preload(self) -> None:
         """Imports MLflow, and what it needs for a file."""
@@ -119,7 +131,7 @@ class MLflowTracker(Readable):
             importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
-        """Creates the study's parent run, and closes it with the best trial when it is over."""
+        """Creates the study's parent run; closes it with best trial and charts when it is over."""
         experiment = self._experiment(info["name"])
         tags = {
             "dlsweep.run_id": info["id"],
@@ -130,11 +142,8 @@ class MLflowTracker(Readable):
             "dlsweep.status": "completed" if "finished" in info else "running",
         }
         self._open(experiment, info["name"], info["created"], tags, state)
-        if best := info.get("best"):
-            tags |= self._best_trial(study, experiment, best)
-            name = f"best/{info['objective'][0]}"
-            point = (name, best["value"], info["finished"], best["number"])
-            self._client.log_batch(state["run_id"], metrics=_metrics([point]))
+        if "finished" in info:
+            tags |= self._conclude(study, info, experiment, state)
         self._client.log_batch(state["run_id"], tags=_tags(tags))
         self._send_origin(study.path, state)
         if "finished" in info:
@@ -185,15 +194,14 @@ class MLflowTracker(Readable):
             send_media(self._client, state["run_id"], run, record)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Adds what training returned, the log and the best checkpoint; closes the run."""
+        """Adds what training returned, log, trace, best checkpoint and model; closes the run."""
         run_id = state["run_id"]
         returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
         tags = {"dlsweep.status": result.status, "dlsweep.reason": result.reason}
         self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
-        if run.log_file.exists():
-            self._client.log_artifact(run_id, str(run.log_file))
+        send_files(self._client, run, result, self._checkpoint, state)
         if result.status in COMPLETED:
-            self._send_checkpoint(run, state)
+            self._models.send(self._client, run_id, run, result)
         status = _STATUS.get(result.status, "FAILED")
         self._client.set_terminated(run_id, status, _ms(result.ended))
         state["closed"] = True
@@ -205,6 +213,26 @@ class MLflowTracker(Readable):
         for name in names:
             for point in self._client.get_metric_history(state["run_id"], _key(name)):
                 yield point.step, name, point.value
+
+    def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:
+        """Compares log, trace, checkpoint and model with what is there."""
+        yield from missing_files(self._client, run, result, self._checkpoint, state)
+        if result.status in COMPLETED:
+            yield from self._models.missing(self._client, state["run_id"], run, is_best=False)
+
+    def missing_of_study(
+        self, study: StudyDir, info: dict[str, Any], state: State
+    ) -> Iterator[str]:
+        """Compares the charts, and the best trial's model and version, with what is there."""
+        if "finished" in info:
+            yield from missing_charts(self._client, state)
+        if best := info.get("best"):
+            trial = study.trial(best["number"])
+            run_id = self._child(trial, self._experiment(info["name"]))
+            if run_id is None:
+                yield f"its best trial, {trial.path.name}, is missing"
+            else:
+                yield from self._models.missing(self._client, run_id, trial, is_best=True)
 
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
         """Deletes the run, as MLflow does it: it can be restored there."""
@@ -221,7 +249,7 @@ class MLflowTracker(Readable):
         """The id of a study's experiment, which is created if need be."""
         name = self._project or study
         if name not in self._experiments:
-            with _creating(self.database) if self.database else nullcontext():
+            with creating(self.database) if self.database else nullcontext():
                 self._experiments[name] = self._find_experiment(name)
         return self._experiments[name]
 
@@ -272,18 +300,41 @@ class MLflowTracker(Readable):
         if stage != "active":
             raise ViewLostError(f"The MLflow run {run_id} is no longer in {self._place}.")
 
+    def _conclude(
+        self, study: StudyDir, info: dict[str, Any], experiment: str, state: State
+    ) -> dict[str, str]:
+        """Adds what belongs to a study that is over, its tags excepted, which are returned."""
+        best = info.get("best")
+        tags = self._best_trial(study, experiment, best) if best else {}
+        if best:
+            name = f"best/{info['objective'][0]}"
+            point = (name, best["value"], info["finished"], best["number"])
+            self._client.log_batch(state["run_id"], metrics=_metrics([point]))
+        end = [info["n_trials"], best]
+        if state.get("end") != end:
+            if best and (run_id := tags.get("dlsweep.best_run_id")):
+                trial = study.trial(best["number"])
+                self._models.send_best(self._client, run_id, trial, best["value"])
+            send_charts(self._client, study, state)
+            state["end"] = end
+        notes = [tags.get(_NOTE, ""), *state["left_out"]]
+        return {**tags, _NOTE: "\n\n".join(filter(None, notes))}
+
     def _best_trial(self, study: StudyDir, experiment: str, best: dict[str, Any]) -> dict[str, str]:
+        trial = study.trial(best["number"])
         tags = {
             "dlsweep.best_trial": str(best["number"]),
             "dlsweep.best_params": json.dumps(best["params"]),
         }
-        trial = study.trial(best["number"])
-        run_id = self._find(experiment, trial.info().id) if trial.info_file.exists() else None
-        if run_id is None:
-            return tags
-        link = f"[{trial.path.name}](#/experiments/{experiment}/runs/{run_id})"
-        note = f"The best trial is {link}, at {best['value']:.6g}."
-        return {**tags, "dlsweep.best_run_id": run_id, "mlflow.note.content": note}
+        if run_id := self._child(trial, experiment):
+            link = f"[{trial.path.name}](#/experiments/{experiment}/runs/{run_id})"
+            tags[_NOTE] = f"The best trial is {link}, at {best['value']:.6g}."
+            tags["dlsweep.best_run_id"] = run_id
+        return tags
+
+    def _child(self, trial: RunDir, experiment: str) -> str | None:
+        """A trial's run, if there is one."""
+        return self._find(experiment, trial.info().id) if trial.info_file.exists() else None
 
     def _send_origin(self, folder: Path, state: State) -> None:
         """Uploads where the runs come from, once."""
@@ -293,55 +344,6 @@ class MLflowTracker(Readable):
             if (folder / name).exists():
                 self._client.log_artifact(state["run_id"], str(folder / name))
         state["origin"] = True
-
-    def _send_checkpoint(self, run: RunDir, state: State) -> None:
-        """Uploads the checkpoint, unless that very one is there."""
-        checkpoint = kept_checkpoint(run, self._checkpoint)
-        if checkpoint and state.get("checkpoint") != digest_of(checkpoint):
-            place = f"checkpoint/{checkpoint.name}"
-            self._client.log_artifacts(state["run_id"], str(checkpoint), place)
-            state["checkpoint"] = digest_of(checkpoint)
-
-
-@contextmanager
-def _creating(path: Path) -> Iterator[None]:
-    """Makes an empty database, and keeps other processes away while MLflow fills it.
-
-    Several that create its tables at once crash each other.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = Lock(path.with_name(f"{path.name}.lock"))
-    if not lock.wait(_CREATE_SECONDS):
-        raise TrackerError(f"{path} is being created by {lock.holder()}, without an end.")
-    try:
-        if not path.exists():
-            connection = sqlite3.connect(path)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.close()
-        yield
-    finally:
-        lock.release()
-
-
-def _check_writable(path: Path) -> None:
-    nearest = path if path.exists() else next(one for one in path.parents if one.exists())
-    if not os.access(nearest, os.W_OK) or (nearest != path and not nearest.is_dir()):
-        raise TrackerError(
-            f"MLflow's file {path} cannot be written: no right to write {nearest}.\n"
-            "Give another with  tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
-        )
-
-
-def _check_answers(uri: str) -> None:
-    parts = urlsplit(uri)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname, port), _CONNECT_SECONDS).close()
-    except OSError as error:
-        raise TrackerError(
-            f"The MLflow server {parts.hostname}:{port} does not answer: {error}.\n"
-            "Start it, or give another with  tracking.mlflow.tracking_uri=…"
-        ) from None
 
 
 def _metrics(points: Iterable[tuple[str, float, float, int]]) -> list[Metric]:

@@ -158,12 +158,27 @@ class Place:
 
     def differences(self, repair: bool) -> Iterator[str]:
         """What trackers hold otherwise than the run folders."""
-        parents = self._open_study(self._study_info())
+        info = self._study_info()
+        parents = self._open_study(info)
         for name in sorted(self._names()):
             run = RunDir(self.path / name)
             for link in self.links if run.info_file.exists() else ():
                 found = self._differences(run, link, parents, repair)
                 yield from (f"{run.path.name} in {link.name}: {one}" for one in found)
+        for study in self._study_views if self.is_study else ():
+            for one in self._study_differences(study, info, repair):
+                yield f"the study in {study.link.name}: {one}"
+        for study in self._study_views:
+            study.close(info)
+            if study.link.failure:
+                raise TrackerError(f"{study.link.name}: {study.link.failure}")
+
+    def _study_differences(self, view: StudyView, info: dict[str, Any], repair: bool) -> list[str]:
+        found: list[str] = []
+        view.link.call(lambda tracker: found.extend(view.differences(tracker, info)))
+        if repair and found:
+            view.rebuild()
+        return found
 
     def _differences(
         self, run: RunDir, link: Link, parents: dict[Link, State], repair: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import struct
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from dlsweep.errors import MissingExtraError
 from dlsweep.rundir import FAILURES, Media, Record, Result, RunDir, StudyDir
 from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
+from dlsweep.trackers.traces import trace_files, viewer_name
 
 #: The name never changes, so that a file that is written again replaces itself.
 _FILE = "events.out.tfevents.{}.dlsweep"
@@ -26,7 +28,8 @@ class TensorBoardTracker(Readable):
     The file is in ``<study>/tensorboard/<trial>/``, or in ``<run>/tensorboard/`` for a run that
     is no trial. The state holds its size, and what lies behind that was torn by a crash and is
     cut off. Scalars are 32 bits wide there; ``nan`` and ``inf`` stay what they are. What training
-    returned becomes ``result/<metric>``.
+    returned becomes ``result/<metric>``. A profiler's trace lies beside the events, TensorFlow's
+    where the profile page looks for it, PyTorch's as ``trace.pt.trace.json``.
     """
 
     view = "tensorboard --logdir {folder}/tensorboard"
@@ -71,12 +74,17 @@ class TensorBoardTracker(Readable):
         self._append(run, (_record(run, one) for one in records), state)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Appends what training returned and the end of the session."""
+        """Appends what training returned and the end of the session; adds the profiler's trace."""
         returned = {f"result/{name}": value for name, value in result.metrics.items()}
         closing = [_scalars(result.ended, 0, returned)] if returned else []
         if run.info().params:
             closing.append(_session_end(result))
         self._append(run, closing, state)
+        for source, target in _traces(run):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{target.name}")
+            shutil.copyfile(source, aside)
+            aside.replace(target)
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
         """Yields the scalars of the event file."""
@@ -85,9 +93,16 @@ class TensorBoardTracker(Readable):
                 if value.WhichOneof("value") == "simple_value":
                     yield event.step, value.tag, value.simple_value
 
+    def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
+        """Compares the profiler's trace with what lies beside the events."""
+        for source, target in _traces(run):
+            if not target.exists() or target.stat().st_size != source.stat().st_size:
+                yield f"the trace {target.name} is missing, or of another size"
+
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
-        """Removes the event file."""
-        _event_file(run).unlink(missing_ok=True)
+        """Removes the event file and the trace."""
+        for path in (_event_file(run), *(target for _, target in _traces(run))):
+            path.unlink(missing_ok=True)
 
     def _append(self, run: RunDir, events: Iterable[Any], state: State) -> None:
         with appending(_event_file(run), state) as file:
@@ -101,6 +116,14 @@ def _event_file(run: RunDir) -> Path:
     if info.number is not None:
         folder /= run.path.name
     return folder / _FILE.format(int(info.created))
+
+
+def _traces(run: RunDir) -> Iterator[tuple[Path, Path]]:
+    """The files of a profiler's trace, each with where its page of TensorBoard looks for it."""
+    folder = _event_file(run).parent
+    for name, source in trace_files(run).items():
+        if viewer_name(name) != name:
+            yield source, folder / viewer_name(name)
 
 
 def _write(file: BinaryIO, events: Iterable[Any]) -> None:

@@ -78,6 +78,16 @@ class StudyView:
             self._position = None
             self.link.call(lambda tracker: self._tell(tracker, info, position))
 
+    def differences(self, tracker: Tracker, info: dict[str, Any]) -> list[str]:
+        """What the tracker lacks of a study that it was told of; each as a sentence."""
+        if not isinstance(tracker, Readable) or self.state is None:
+            return []
+        return list(tracker.missing_of_study(self._study, info, self.state))
+
+    def rebuild(self) -> None:
+        """Makes :meth:`close` tell all of the study again."""
+        self._position = _Position(self.link.options)
+
     def _open(self, tracker: Tracker, info: dict[str, Any]) -> None:
         position = _Position.load(self._file, self.link.options)
         try:
@@ -133,6 +143,8 @@ class RunView:
         found = _compare(truth, tracker.read(self._run, position.state))
         if position.told != (asdict(end) if end else None):
             found.append("how it ended was not told")
+        elif end:
+            found += tracker.missing(self._run, end, position.state)
         return found
 
     def rebuild(self, tracker: Tracker, parent: State, end: Result | None) -> None:

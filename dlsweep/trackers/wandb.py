@@ -22,6 +22,7 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.files import beside, home
 from dlsweep.trackers.params import params_of
+from dlsweep.trackers.traces import trace_files, viewer_name
 
 if TYPE_CHECKING:
     import wandb
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
 _CONNECT_SECONDS = 3.0
+#: The names of a run's artifacts.
+_CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
 
 @contextlib.contextmanager
@@ -143,11 +146,12 @@ class WandbTracker(Readable):
 
     @_service()
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Sets the summary, adds the log and the checkpoint, and closes the run."""
+        """Sets the summary, adds log, trace and checkpoint, and closes the run."""
         opened = self._opened(run, state)
         opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
         opened.tags = (result.status,)
         self._add_log(run, opened, state)
+        self._add_trace(run, opened, state)
         if result.status in COMPLETED:
             self._add_checkpoint(run, opened, state)
         self._close(run, int(result.status in FAILURES))
@@ -165,6 +169,15 @@ class WandbTracker(Readable):
                 if record["type"] == "history":
                     row = record["history"]["item"]
                     yield from _points(row)
+
+    def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
+        """Looks for trace and checkpoint in the offline files."""
+        records = (record for folder in _folders(run) for record in read_offline(folder))
+        kept = {one["artifact"]["name"] for one in records if one["type"] == "artifact"}
+        expected = [_TRACE.format(run.info().id)] if trace_files(run) else []
+        if result.status in COMPLETED and kept_checkpoint(run, self._checkpoint):
+            expected.append(_CHECKPOINT.format(run.info().id))
+        yield from (f"the artifact {name} is missing" for name in expected if name not in kept)
 
     @_service()
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
@@ -222,10 +235,25 @@ class WandbTracker(Readable):
         import wandb
 
         manifest = json.loads((checkpoint / "manifest.json").read_text())
-        artifact = wandb.Artifact(f"checkpoint-{run.info().id}", "model", metadata=manifest)
+        artifact = wandb.Artifact(_CHECKPOINT.format(run.info().id), "model", metadata=manifest)
         artifact.add_dir(str(checkpoint))
-        opened.log_artifact(artifact)
+        aliases = ["latest", "best"] if self._checkpoint == "best" else ["latest"]
+        opened.log_artifact(artifact, aliases=aliases)
         state["checkpoint"] = digest_of(checkpoint)
+
+    def _add_trace(self, run: RunDir, opened: wandb.Run, state: State) -> None:
+        """Adds what the profiler has written, unless those very files are there."""
+        files = trace_files(run)
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        if not files or state.get("trace") == sizes:
+            return
+        import wandb
+
+        artifact = wandb.Artifact(_TRACE.format(run.info().id), "profile")
+        for name, path in files.items():
+            artifact.add_file(str(path), viewer_name(name))
+        opened.log_artifact(artifact)
+        state["trace"] = sizes
 
     def _close(self, run: RunDir, code: int) -> None:
         if opened := self._open.pop(run.info().id, None):

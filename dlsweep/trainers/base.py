@@ -53,6 +53,24 @@ class Trainer(ABC):
             f"Override load_model in it, and read {run.dir.checkpoints}"
         )
 
+    def predict(self, model: Any, inputs: Any) -> Any:  # noqa: ARG002
+        """The outputs of a model that :meth:`load_model` gave.
+
+        Args:
+            model: The model.
+            inputs: An array of shape [examples, ...], or several by name, normalised.
+
+        Returns:
+            The outputs as an array, or as several by name.
+
+        Raises:
+            ConfigError: If this trainer cannot.
+        """
+        raise ConfigError(
+            f"{type(self).__qualname__} does not say how its models predict.\n"
+            "Override predict in it, and call the model."
+        )
+
     def save_model(self, run: Run, path: Path) -> None:
         """Writes the model that :meth:`load_model` gives to a file, in the format of its suffix.
 

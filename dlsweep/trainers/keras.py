@@ -17,8 +17,9 @@ from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 
-from dlsweep.data.base import each
+from dlsweep.data.base import Array, each
 from dlsweep.data.keras import Batches, KerasData, one_batch, prepare
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
@@ -171,6 +172,10 @@ class KerasTrainer(EpochTrainer):
         load_weights(model, run.checkpoints.need_best().path)
         return model
 
+    def predict(self, model: keras.Model, inputs: Any) -> Any:
+        """The outputs of a model, as arrays, for inputs that are arrays."""
+        return keras.tree.map_structure(_single, model.predict(inputs, verbose=0))
+
     def save_model(self, run: Run, path: Path) -> None:
         """Writes the trained model.
 
@@ -289,6 +294,11 @@ def _predict(model: keras.Model, batches: Batches) -> Iterator[Outcome]:
         outputs = keras.ops.cast(model(inputs, training=False), "float32")
         outcome = inputs, targets, outputs
         yield keras.tree.map_structure(keras.ops.convert_to_numpy, outcome)
+
+
+def _single(array: Array) -> Array:
+    """Numbers of half precision in a type that NumPy has."""
+    return array.astype(np.float32) if array.dtype.kind in "fV" else array
 
 
 def _shapes(tensors: Any) -> Any:

@@ -103,6 +103,11 @@ class TorchTrainer(EpochTrainer):
         load_weights(model, run.checkpoints.need_best())
         return model.eval()
 
+    @torch.no_grad()
+    def predict(self, model: nn.Module, inputs: Any) -> Any:
+        """The outputs of a model, as arrays, for inputs that are arrays."""
+        return each(model(each(inputs, torch.from_numpy)), _array)
+
     def save_model(self, run: Run, path: Path) -> None:
         """Writes the trained model's weights: as a state dict (``.pt``) or as ``.safetensors``."""
         write_model(lambda: self.load_model(run), path, FORMATS)

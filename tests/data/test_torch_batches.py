@@ -98,7 +98,13 @@ def test_the_record_counts_the_examples(source):
 
 
 def test_the_record_of_arrays_says_what_a_model_and_an_export_need():
-    facts = {"input_shape": [1], "classes": 10, "mean": 0.0, "std": 1.0}
+    facts = {
+        "input_shape": [1],
+        "input_dtype": str(X.dtype),
+        "classes": 10,
+        "mean": 0.0,
+        "std": 1.0,
+    }
     record = prepare(SOURCES["arrays"](), batch_size=4, seed=0, device=CPU).record
     assert record == {"examples": {"train": 10, "validation": 10}, **facts}
 

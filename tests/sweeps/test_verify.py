@@ -50,3 +50,40 @@ def test_an_unknown_tracker_or_option_is_refused(project) -> None:
     said = project.run("sync", "one", "tracking.wandb.projekt=x", code=1)
     assert "Did you mean 'tracking.wandb.project'" in said
     assert project.run("sync", "one", "csv") == "csv: 2 new records\n", "the step, and what it cost"
+
+
+def test_models_charts_and_traces_come_later_and_are_compared(project) -> None:
+    project.run(
+        *("+experiment=mnist", "tracking=none", "training.epochs=1", "training.profiler=[1,2]"),
+        *("training.optimizer.lr=0.001,0.01", "-m"),
+    )
+    study = project.path / "outputs" / "mnist"
+    asked = ("mlflow", "tensorboard", "tracking.mlflow.registered_model_name=digits")
+    same = "The study, its folders and its trackers hold the same.\n"
+    project.run("sync", str(study), *asked)
+    assert project.run("verify", str(study), *asked) == same
+
+    (kept,) = (project.path / "outputs").glob("mlartifacts/*/models/*/artifacts")
+    (kept / "data" / "run.json").unlink()
+    (chart,) = (project.path / "outputs").glob("mlartifacts/*/*/artifacts/charts/timeline.png")
+    chart.unlink()
+    (study / "tensorboard" / "0001" / "trace.pt.trace.json").unlink()
+    said = project.run("verify", str(study), *asked, code=1)
+    assert "the study in mlflow: its chart timeline.png is missing\n" in said
+    assert "the study in mlflow: its model lacks data/run.json\n" in said
+    assert "0001 in tensorboard: the trace trace.pt.trace.json is missing" in said
+    assert project.run("verify", str(study), *asked, code=1) == said, "looking mends nothing"
+    assert "; told again" in project.run("verify", str(study), *asked, "--repair")
+    assert project.run("verify", str(study), *asked) == same
+    versions = project.path / "outputs" / "mlartifacts"
+    assert len([*versions.glob("*/models/*")]) == 1
+
+
+def test_a_registered_name_without_mlflow_is_refused(project) -> None:
+    said = project.run(
+        "+experiment=quadratic", "tracking=csv", "tracking.mlflow.registered_model_name=x", code=1
+    )
+    assert "The config has no key 'tracking.mlflow.registered_model_name'." in said
+    assert "where it is asked for. Type  tracking=[mlflow]" in said
+    refused = project.run("+experiment=quadratic", "tracking.mlflow.log_model=some", code=1)
+    assert "tracking.mlflow.log_model: Received 'some'. Expected best, all or none." in refused

@@ -227,6 +227,10 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     assert kept.data.metrics == {"best/val/accuracy": 0.9}
     assert kept.data.tags["dlsweep.best_run_id"] == states[1]["run_id"]
     assert json.loads(kept.data.tags["dlsweep.best_params"]) == {"lr": 0.1}
+    link, reason = kept.data.tags["mlflow.note.content"].split("\n\n")
+    experiment = kept.info.experiment_id
+    assert f"[0001](#/experiments/{experiment}/runs/{states[1]['run_id']}), at 0.9" in link
+    assert "No charts" in reason, "as there is no study on disk"
     tracker.log_study(study, {**info, "n_trials": 9}, parent)
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
 

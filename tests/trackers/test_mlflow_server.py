@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from dlsweep.checkpoint import Checkpointer
 from dlsweep.rundir import Result, RunDir
+from dlsweep.trackers.mlflow import MLflowTracker
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +107,27 @@ def test_a_server_that_goes_and_comes_back_is_told_everything_once(
     assert sorted(server.rows("SELECT step FROM metrics")) == [(step,) for step in range(10)]
     assert server.rows("SELECT name, status FROM runs") == [("0000", "FINISHED")]
     assert list(server.folder.glob("artifacts/**/config.yaml"))
+
+
+def test_a_server_keeps_and_registers_a_model(
+    server: Server, make_run: Callable[..., RunDir]
+) -> None:
+    run = make_run({"model": {"_target_": "mine.Net"}}, number=None)
+    (run.path / "data.json").write_text('{"input_shape": [2], "input_dtype": "float32"}')
+    Checkpointer(run.checkpoints).save(1, lambda folder: (folder / "w").write_text("weights"))
+    server.start()
+    wait_for_port(server.port)
+    tracker = MLflowTracker(f"http://127.0.0.1:{server.port}", registered_model_name="mine")
+    result, state = Result("completed", metrics={"val/accuracy": 0.5}), {}
+    tracker.start(run, {}, state)
+    for _ in range(2):
+        tracker.finish(run, result, state)
+    assert list(tracker.missing(run, result, state)) == []
+    assert server.rows("SELECT name, alias, version FROM registered_model_aliases") == [
+        ("mine", "best", 1)
+    ]
+    (weights,) = server.folder.glob("artifacts/*/models/*/artifacts/data/checkpoints/*/w")
+    assert weights.read_text() == "weights"
 
 
 def wait_for_port(port: int) -> None:

@@ -256,11 +256,12 @@ def test_images_histograms_texts_and_tables_are_shown_as_such(tracker, rich_run)
     assert len(rows) == 5
 
 
-def test_the_log_and_the_checkpoint_are_kept(make_run):
+@pytest.mark.parametrize(("keep", "aliases"), [("last", ["latest"]), ("best", ["best", "latest"])])
+def test_the_log_and_the_checkpoint_are_kept(make_run, keep, aliases):
     run = make_run()
     run.log_file.write_text("epoch 1\nepoch 2\n")
     Checkpointer(run.checkpoints).save(1, lambda folder: (folder / "w").write_text("weights"))
-    tracker = WandbTracker("project", mode="offline", checkpoint="last")
+    tracker = WandbTracker("project", mode="offline", checkpoint=keep)
     state: dict = {}
     tracker.start(run, {}, state)
     tracker.finish(run, Result("completed", ended=1.0), state)
@@ -271,5 +272,7 @@ def test_the_log_and_the_checkpoint_are_kept(make_run):
     assert "epoch 2" in text
     (artifact,) = [one["artifact"] for one in records if one["type"] == "artifact"]
     assert (artifact["type"], artifact["name"]) == ("model", f"checkpoint-{run.info().id}")
+    assert sorted(artifact["aliases"]) == aliases
+    assert list(tracker.missing(run, Result("completed"), state)) == []
     digest = hashlib.sha256(b"weights").hexdigest()
     assert digest in json.dumps(artifact)

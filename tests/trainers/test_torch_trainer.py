@@ -436,6 +436,7 @@ def test_the_datas_record_lies_in_the_run_folder(fit):
         "name": "blobs",
         "examples": {"train": 90, "validation": 30},
         "input_shape": [2],
+        "input_dtype": "float64",
         "classes": 3,
         "mean": 0.0,
         "std": 1.0,

@@ -1,0 +1,79 @@
+"""Charts of a whole study, drawn by Optuna's own visualization."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from dlsweep.errors import StudyError
+from dlsweep.results import Finished
+from dlsweep.rundir import StudyDir
+
+#: What can be drawn of one objective; the names are Optuna's, less their ``plot_``. Trackers have
+#: parallel coordinates of their own, and Optuna's leave out trials that lack a parameter.
+_OF_VALUES = ("optimization_history", "param_importances", "slice")
+_DOTS_PER_INCH = 100
+
+
+def draw_charts(folder: StudyDir, target: Path) -> list[str]:
+    """Draws each chart as ``<name>.png``; of several objectives most show the first.
+
+    Args:
+        folder: The study's folder.
+        target: Where the files go.
+
+    Returns:
+        What was left out and why, a sentence each.
+    """
+    try:
+        study = Finished(folder)
+        reasons = [_draw(study, name, options, target) for name, options in _charts(study).items()]
+    except (StudyError, KeyError, optuna.exceptions.StorageInternalError) as error:
+        return [f"No charts, as the study cannot be read: {error}"]
+    except ImportError as error:
+        return [f"No charts: {error}"]
+    return [reason for reason in reasons if reason]
+
+
+def _charts(study: Finished) -> dict[str, dict[str, Any]]:
+    """The charts that make sense, each with the arguments of its function."""
+    several = len(study.objective) > 1
+    options: dict[str, Any] = {"target_name": study.objective[0]}
+    if several:
+        options["target"] = _first_value
+    charts = dict.fromkeys(_OF_VALUES, options)
+    if several:
+        charts["pareto_front"] = {}
+    elif any(trial.intermediate_values for trial in study.trials):
+        charts["intermediate_values"] = {}
+    return {**charts, "timeline": {}}
+
+
+def _first_value(trial: optuna.trial.FrozenTrial) -> float:
+    return float(trial.values[0])
+
+
+def _draw(study: Finished, name: str, options: dict[str, Any], target: Path) -> str:
+    """Draws a chart; returns why it was left out, or nothing."""
+    import matplotlib
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as visualization
+
+    matplotlib.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    draw = partial(getattr(visualization, f"plot_{name}"), study.study, **options)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna's, that most of these are experimental
+            draw()
+            pyplot.gcf().savefig(target / f"{name}.png", dpi=_DOTS_PER_INCH, bbox_inches="tight")
+    except (ValueError, RuntimeError) as error:  # by Optuna, of trials that are too few or alike
+        return f"No {name}: {error}"
+    finally:
+        pyplot.close("all")
+    return ""

@@ -1,0 +1,60 @@
+"""Where MLflow keeps its runs: an SQLite file of one's own, or a server. Imports no MLflow."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dlsweep.errors import TrackerError
+from dlsweep.lock import Lock
+
+_CONNECT_SECONDS = 3.0
+_CREATE_SECONDS = 60.0
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[None]:
+    """Makes an empty database, and keeps other processes away while MLflow fills it.
+
+    Several that create its tables at once crash each other.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(path.with_name(f"{path.name}.lock"))
+    if not lock.wait(_CREATE_SECONDS):
+        raise TrackerError(f"{path} is being created by {lock.holder()}, without an end.")
+    try:
+        if not path.exists():
+            connection = sqlite3.connect(path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.close()
+        yield
+    finally:
+        lock.release()
+
+
+def check_writable(path: Path) -> None:
+    """Raises TrackerError if an SQLite file cannot be made or written."""
+    nearest = path if path.exists() else next(one for one in path.parents if one.exists())
+    if not os.access(nearest, os.W_OK) or (nearest != path and not nearest.is_dir()):
+        raise TrackerError(
+            f"MLflow's file {path} cannot be written: no right to write {nearest}.\n"
+            "Give another with  tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
+        )
+
+
+def check_answers(uri: str) -> None:
+    """Raises TrackerError if nobody listens at a server's address."""
+    parts = urlsplit(uri)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname, port), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise TrackerError(
+            f"The MLflow server {parts.hostname}:{port} does not answer: {error}.\n"
+            "Start it, or give another with  tracking.mlflow.tracking_uri=…"
+        ) from None

@@ -1,0 +1,110 @@
+"""The charts of a whole study, drawn from what lies on disk."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from dlsweep.charts import draw_charts
+from dlsweep.rundir import StudyDir
+
+pytestmark = pytest.mark.slow
+
+ONE = {"optimization_history", "param_importances", "slice", "timeline"}
+
+
+def study(path: Path, objective: Callable[[optuna.Trial], object], trials: int, goals: int = 1):
+    """A study's folder as far as charts need it."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folder = StudyDir(path)
+    folder.create()
+    storage = f"sqlite:///{folder.database}"
+    made = optuna.create_study(
+        study_name="mine",
+        storage=storage,
+        directions=["minimize"] * goals,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    made.optimize(objective, n_trials=trials)
+    record = {
+        "name": "mine",
+        "storage": storage,
+        "objective": [f"loss{number}" for number in range(goals)],
+        "directions": ["minimize"] * goals,
+        "command": [],
+    }
+    folder.info_file.write_text(json.dumps(record))
+    return folder
+
+
+def conditional(trial: optuna.Trial) -> float:
+    """A space as sweeps have them: a choice, a logarithm, and what one choice alone has."""
+    value = trial.suggest_float("lr", 1e-4, 1.0, log=True)
+    if trial.suggest_categorical("training/optimizer", ["sgd", "adam"]) == "sgd":
+        value += trial.suggest_float("momentum", 0.0, 0.9)
+    for step in range(3):
+        trial.report(value + 1 / (1 + step), step)
+    if trial.number % 4 == 3:
+        raise optuna.TrialPruned
+    return value
+
+
+def test_every_chart_is_a_picture(tmp_path: Path) -> None:
+    charts = tmp_path / "charts"
+    charts.mkdir()
+    assert draw_charts(study(tmp_path / "study", conditional, 12), charts) == []
+    assert {file.stem for file in charts.iterdir()} == {*ONE, "intermediate_values"}
+    for file in charts.iterdir():
+        kept = file.read_bytes()
+        assert kept.startswith(b"\x89PNG")
+        width, height = struct.unpack(">II", kept[16:24])
+        assert width > 300 < height
+        assert len(kept) > 5000, f"{file.name} shows nothing"
+
+
+def test_several_objectives_have_their_front(tmp_path: Path) -> None:
+    def two(trial: optuna.Trial) -> tuple[float, float]:
+        x = trial.suggest_float("x", 0.0, 1.0)
+        return x, 1 - x
+
+    assert draw_charts(study(tmp_path / "study", two, 5, goals=2), tmp_path) == []
+    assert {file.stem for file in tmp_path.glob("*.png")} == {*ONE, "pareto_front"}
+
+
+def test_a_chart_that_cannot_be_drawn_is_said_and_the_others_are_there(tmp_path: Path) -> None:
+    def one(trial: optuna.Trial) -> float:
+        raise optuna.TrialPruned
+
+    said = draw_charts(study(tmp_path / "study", one, 2), tmp_path)
+    assert {file.stem for file in tmp_path.glob("*.png")} >= {"timeline", "optimization_history"}
+    drawn = {file.stem for file in tmp_path.glob("*.png")}
+    assert {line.partition(":")[0].removeprefix("No ") for line in said} == ONE - drawn
+
+
+def test_a_study_that_is_gone_is_said(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study", conditional, 1)
+    folder.database.unlink()
+    (reason,) = draw_charts(folder, tmp_path)
+    assert reason.startswith("No charts, as the study cannot be read: ")
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_missing_matplotlib_is_said(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study", conditional, 1)
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from pathlib import Path; from dlsweep.rundir import StudyDir\n"
+        "from dlsweep.charts import draw_charts\n"
+        "print(draw_charts(StudyDir(sys.argv[1]), Path(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", code, str(folder.path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith("['No charts: ")
+    assert "matplotlib" in done.stdout
