@@ -183,13 +183,15 @@ def study_settings(
             f"hydra.sweeper: Received {len(objective)} metrics and {len(directions)} directions. "
             "Expected as many of one as of the other."
         )
+    pruner = options["pruner"] or {}
+    is_pruned = not settings.grid and "_target_" in pruner  # else it is an experiment's options
     return StudySettings(
         name=options["study_name"] or "default",
         storage=options["storage"] or f"sqlite:///{folder.database}",
         objective=objective,
         directions=[_direction(text) for text in directions],
         sampler=options["sampler"],
-        pruner={} if settings.grid else options["pruner"] or {},
+        pruner=pruner if is_pruned else {},
         seed=options["seed"],
         enqueue=options["enqueue"],
         identity=_identity(space),

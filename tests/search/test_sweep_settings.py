@@ -174,3 +174,9 @@ def test_a_studys_identity_is_its_space_and_what_is_fixed(study) -> None:
     assert identity["model.hidden"] == "[256, 128]"
     rooms = {key.partition(".")[0] for key in identity}
     assert not rooms & {"seed", "launcher", "tracking", "outputs", "hydra"}
+
+
+def test_no_pruner_is_none_whatever_an_experiment_sets_of_it(study) -> None:
+    assert study(pruner={"max_resource": 27}).pruner == {}
+    hyperband = {"_target_": "optuna.pruners.HyperbandPruner", "max_resource": 27}
+    assert study(pruner=hyperband).pruner == hyperband
