@@ -20,10 +20,12 @@ OWNERS = {
         "trainers/torch.py",
         "trainers/torch_files.py",
         "trainers/torch_means.py",
+        "trainers/torch_parallel.py",
         "trainers/torch_profiler.py",
         "trainers/torch_state.py",
         "data/torch.py",
         "data/torch_loader.py",
+        "data/torch_shares.py",
         "models/torch.py",
     },
     "keras": {
@@ -46,7 +48,8 @@ OWNERS = {
 FLOORS = [
     {"errors"},
     {"lock", "rundir"},
-    {"channel", "checkpoint", "media"},
+    {"channel", "media", "ranks"},
+    {"checkpoint"},
     {"run"},
     {"data", "models", "optimizers", "schedulers"},
     {"launchers", "trackers", "trainers"},

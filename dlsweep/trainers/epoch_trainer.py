@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from dlsweep.data.loader import Loader
 from dlsweep.data.prepared import Counted, Prepared
+from dlsweep.devices import THREADS_VARIABLE, Replicas, replica_count
 from dlsweep.errors import ConfigError
 from dlsweep.run import Run
 from dlsweep.rundir import write_atomically
@@ -41,6 +42,7 @@ class EpochTrainer(Trainer):
         callback_kinds: What callbacks may be.
         saves_mid_epoch: Whether it can save before an epoch's end.
         state_file: What a checkpoint of its framework holds.
+        strategies: What ``strategy`` may be.
 
     Args:
         optimizer: Makes the optimizer.
@@ -51,6 +53,11 @@ class EpochTrainer(Trainer):
         loss: Of the outputs and the targets, averaged over the batch. With ``cross_entropy``, the
             accuracy is measured as well.
         device: ``auto`` takes a GPU if there is one.
+        replicas: On how many devices the model is trained; each takes its share of every batch.
+            ``auto`` is one for each GPU that the launcher gave the trial.
+        strategy: What each of them holds: ``data_parallel`` all of the model (PyTorch's
+            DistributedDataParallel, Keras's MirroredStrategy), ``fsdp`` a part of it (PyTorch's
+            fully sharded data parallel).
         precision: Of the forward pass; ``fp16`` comes with loss scaling.
         accumulate: Batches whose gradients make one step.
         clip_norm: The largest norm of all gradients together.
@@ -81,6 +88,7 @@ class EpochTrainer(Trainer):
     callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
     saves_mid_epoch: ClassVar[bool] = False
     state_file: ClassVar[str]
+    strategies: ClassVar[tuple[str, ...]] = ("data_parallel",)
 
     def __init__(
         self,
@@ -91,6 +99,8 @@ class EpochTrainer(Trainer):
         loader: Loader = _LOADER,
         loss: Literal["cross_entropy", "mse"] | Callable[..., Any] = "cross_entropy",
         device: Literal["auto", "cpu", "gpu"] = "auto",
+        replicas: Replicas = "auto",
+        strategy: Literal["data_parallel", "fsdp"] = "data_parallel",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         accumulate: int = 1,
         clip_norm: float | None = None,
@@ -115,6 +125,8 @@ class EpochTrainer(Trainer):
         self.loader = loader
         self.loss = loss
         self.device = device
+        self.replicas = replicas
+        self.strategy = strategy
         self.precision = precision
         self.accumulate = accumulate
         self.clip_norm = clip_norm
@@ -158,8 +170,30 @@ class EpochTrainer(Trainer):
         given = self.resume_from or self.initial_weights
         return StartingPoint(given, self.state_file, not self.resume_from) if given else None
 
+    @property
+    def replica_count(self) -> int:
+        """On how many devices this trial trains its model.
+
+        Raises:
+            DeviceError: If it has fewer.
+            ConfigError: If not each of them gets an example of a batch, or a process that it needs.
+        """
+        count = replica_count(self.replicas, self.device != "cpu")
+        if count > self.batch_size:
+            raise ConfigError(
+                f"training.replicas: Received {count}, and a batch of {self.batch_size} examples.\n"
+                f"Expected at least one example for each. Type  training.batch_size={count}"
+            )
+        if count > 1 and self.forks and THREADS_VARIABLE not in os.environ:
+            raise ConfigError(
+                f"training.replicas: Received {count}, each of which needs a process of its own.\n"
+                "Expected 1 in this one. Type  launcher=local"
+            )
+        return count
+
     def preflight(self) -> None:
-        """Sees that there is what a new run is to start from."""
+        """Sees that there is what a new run is to start from, and what it is to train on."""
+        _ = self.replica_count
         if self.starting_point:
             self.starting_point.check()
 
@@ -182,7 +216,8 @@ class EpochTrainer(Trainer):
         found = self.build_data(run)
         fit_model_to_data(run.config, found)
         data = prepare(found)
-        write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+        if not run.ranks.rank:
+            write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         return one_batch(data) if self.overfit_batch else data
 
     @property
@@ -226,9 +261,11 @@ class EpochTrainer(Trainer):
     def _check_arguments(self) -> None:
         check_one_of("device", self.device, ("auto", "cpu", "gpu"))
         check_one_of("precision", self.precision, ("fp32", "bf16", "fp16"))
+        check_one_of("strategy", self.strategy, self.strategies)
         check_one_of("mode", self.mode, ("min", "max"))
         check_least("epochs", self.epochs, 1)
         check_least("batch_size", self.batch_size, 1)
+        check_least("replicas", 1 if self.replicas == "auto" else self.replicas, 1)
         check_least("accumulate", self.accumulate, 1)
         check_least("checkpoint_every", self.checkpoint_every, 1)
         check_least("checkpoint_steps", self.checkpoint_steps or 1, 1)

@@ -7,7 +7,7 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
 from typing import Any
@@ -24,6 +24,7 @@ from dlsweep.errors import CheckpointError
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.epochs import State
 from dlsweep.trainers.starting_points import kinds
+from dlsweep.trainers.torch_parallel import ALONE, Alone
 
 STATE = "state.pt"
 _UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, UnpicklingError)
@@ -42,6 +43,7 @@ class TorchState(State):
         autocast: The precision of the forward pass.
         average: The moving average of the model's weights, if one is kept.
         callbacks: A user's own, with what they remember.
+        parallel: With whom it is trained.
         random: The state of every global generator at the checkpoint that training goes on from.
     """
 
@@ -53,7 +55,9 @@ class TorchState(State):
     autocast: AbstractContextManager[Any]
     average: AveragedModel | None
     callbacks: Callbacks
+    parallel: Alone
     random: Mapping[str, Any] | None = None
+    _gathered: Mapping[str, Any] = field(default_factory=dict)
     unreadable = _UNREADABLE
 
     @property
@@ -93,8 +97,10 @@ class TorchState(State):
 
     def skip_done(self, steps: Iterator[Any], done: int) -> None:
         """Passes over the steps of the epoch that were done before, and what they have drawn."""
-        if done and self.random:
-            collections.deque(itertools.islice(steps, done), maxlen=0)
+        if not done:
+            return
+        collections.deque(itertools.islice(steps, done), maxlen=0)
+        if self.random:
             _restore_random_state(self.random, self.device)
 
     def _kinds(self) -> dict[str, str]:
@@ -103,11 +109,22 @@ class TorchState(State):
             "loss scaling": str(self.scaler.is_enabled()),
         }
 
+    def gather(self) -> None:
+        """Gets the other processes' parts and random numbers."""
+        states = {
+            name: self.parallel.whole(part.state_dict()) for name, part in self._parts().items()
+        }
+        first, *others = self.parallel.gathered(_random_state(self.device))
+        self._gathered = {**states, "random": first, "random_of_others": others}
+
+    def take_kept(self, checkpoint: Checkpoint) -> None:
+        """Gives the model the weights that a checkpoint kept."""
+        load_weights(self.model, checkpoint, self.parallel)
+
     def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
-        state = {**shared, **{name: part.state_dict() for name, part in self._parts().items()}}
+        state = {**shared, **self._gathered}
         if self.average:
             state["averaged"] = {"n_averaged": self.average.n_averaged}
-        state["random"] = _random_state(self.device)
         with (folder / STATE).open("wb") as file:  # so that a full disk is an OSError
             torch.save(state, file)
 
@@ -116,11 +133,13 @@ class TorchState(State):
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         for name, part in self._parts().items():
-            part.load_state_dict(saved[name])
+            part.load_state_dict(self.parallel.parted(saved[name], part))
         if self.average:
             self.average.load_state_dict(saved["averaged"], strict=False)
-        self.random = saved["random"]
-        _restore_random_state(self.random, self.device)
+        known = [saved["random"], *saved.get("random_of_others", ())]
+        self.random = dict(enumerate(known)).get(self.parallel.part.rank)
+        if self.random:  # else the process is one more than there were, with numbers of its own
+            _restore_random_state(self.random, self.device)
 
     def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
         weights: Mapping[str, Any] = saved["model"]
@@ -130,7 +149,7 @@ class TorchState(State):
         return self.model.state_dict()
 
     def _set_weights(self, weights: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(weights, strict=False)
+        self.model.load_state_dict(self.parallel.parted(weights, self.model), strict=False)
         if self.average:
             self.average.module.load_state_dict(self.model.state_dict())
 
@@ -152,14 +171,14 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
 
 
-def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+def load_weights(model: nn.Module, checkpoint: Checkpoint, parallel: Alone = ALONE) -> None:
     """Gives a model the weights that a checkpoint kept.
 
     Raises:
         CheckpointError: If they are those of another model.
     """
     try:
-        model.load_state_dict(_load(checkpoint.path)["model"])
+        model.load_state_dict(parallel.parted(_load(checkpoint.path)["model"], model))
     except _UNREADABLE as error:
         raise CheckpointError(f"{checkpoint.path} does not fit this model: {error}") from None
 
