@@ -15,7 +15,7 @@ import numpy as np
 
 from dlsweep.data.keras import KerasData
 from dlsweep.errors import CheckpointError, Diverged
-from dlsweep.schedulers.keras import Scheduler
+from dlsweep.schedulers.keras import Scheduler, learning_rate
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.epochs import Epochs, State
 from dlsweep.trainers.starting_points import kinds
@@ -59,7 +59,7 @@ class KerasState(State):
     @property
     def learning_rate(self) -> float:
         """Of the optimizer."""
-        return shortest(float(self.model.optimizer.learning_rate))
+        return shortest(learning_rate(self.model.optimizer))
 
     def begin_epoch(self, epoch: int) -> None:
         """Arranges the data and sets every random number generator."""

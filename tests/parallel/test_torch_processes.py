@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -24,159 +24,33 @@ from dlsweep.data.torch_loader import Part
 from dlsweep.data.torch_shares import shares
 from dlsweep.devices import THREADS_VARIABLE, replica_count
 from dlsweep.errors import ConfigError, DeviceError
-from dlsweep.launchers.local import LocalJob, LocalLauncher
-from dlsweep.rundir import RunDir
 from dlsweep.trainers.torch import TorchTrainer
+
+if TYPE_CHECKING:
+    from conftest import Trial
 
 pytestmark = pytest.mark.slow
+MakeTrial = Callable[..., "Trial"]
 CONF = Path(__file__).parents[2] / "conf"
+FRAMEWORK = OmegaConf.to_container(OmegaConf.load(CONF / "framework" / "torch.yaml"))
 EPOCHS = 3
-#: Everything that must hold, at once. The last of eight batches has one example.
-ALL = {"batch_size": 13, "accumulate": 2, "clip_norm": 1.0, "ema_decay": 0.9, "epochs": EPOCHS}
-MINE = """
-import os
-import time
-
-import numpy as np
-import torch
-from torch import nn
-from torch.utils.data import Dataset, IterableDataset
-
-from dlsweep.trainers.callbacks import Callback
-from dlsweep.trainers.torch import TorchTrainer
 
 
-def points(count, seed):
-    random = np.random.default_rng(seed)
-    targets = np.arange(count) % 3
-    inputs = np.array([[0, 2], [2, 0], [-2, -2]])[targets] + random.normal(size=(count, 2))
-    return inputs.astype(np.float32), targets
+@pytest.fixture
+def trial(trial: MakeTrial) -> MakeTrial:
+    """Makes a run with everything that must hold, at once."""
+
+    def make(name: str = "0000", **options: object) -> Trial:
+        data = options.pop("data", "three_classes.arrays")
+        model = {"_target_": "torch_parts.Net", "dropout": options.pop("dropout", 0.0)}
+        options = {"accumulate": 2, "clip_norm": 1.0, "ema_decay": 0.9, **options}
+        return trial(name, data=data, model=model, **options)
+
+    return make
 
 
-def arrays():
-    return {"train": points(92, 0), "validation": points(31, 1), "test": points(17, 2)}
-
-
-class Points(Dataset):
-    def __init__(self, count, seed):
-        self.inputs, self.targets = points(count, seed)
-
-    def __len__(self):
-        return len(self.targets)
-
-    def __getitem__(self, row):
-        return torch.from_numpy(self.inputs[row]), int(self.targets[row])
-
-
-def datasets():
-    return {"train": Points(92, 0), "validation": Points(31, 1), "test": Points(17, 2)}
-
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        return iter([(torch.ones(2), 0)] * 26)
-
-
-def streams():
-    return {"train": Stream(), "validation": Stream()}
-
-
-class Net(nn.Module):
-    def __init__(self, dropout=0.0):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Dropout(dropout))
-        self.head = nn.Linear(16, 3)
-
-    def forward(self, inputs):
-        return self.head(self.body(inputs))
-
-
-class Halves(TorchTrainer):
-    # A step that calls the model's parts, not the model.
-    def training_step(self, model, batch):
-        inputs, targets = batch
-        outputs = model.head(model.body(inputs))
-        return {"loss": self.criterion(outputs, targets), "scale": outputs.abs().mean()}
-
-
-class At(Callback):
-    # What happens behind a batch, in one process or in all.
-    def __init__(self, batch, what, rank=None, seconds=0.0):
-        self.batch, self.what, self.rank, self.seconds = batch, what, rank, seconds
-
-    def on_train_batch_end(self, batch):
-        time.sleep(self.seconds)
-        if batch == self.batch and self.rank in (None, self.run.ranks.rank):
-            getattr(self, self.what)()
-
-    def on_train_begin(self):
-        print("begun by", self.run.ranks.rank)
-
-    def stop(self):
-        self.run.stop("preempted")
-
-    def fail(self):
-        raise LookupError("of this rank alone")
-
-    def spoil(self):
-        with torch.no_grad():
-            next(self.model.parameters()).fill_(torch.nan)
-
-    def die(self):
-        os.kill(os.getpid(), 9)
-"""
-
-
-class Trial:
-    """A run, trained in a process of its own as the launcher starts it."""
-
-    def __init__(self, folder: RunDir, launcher: LocalLauncher) -> None:
-        self.folder = folder
-        self.job: LocalJob
-        self._launcher = launcher
-
-    def start(self) -> Trial:
-        self.job = self._launcher.submit(["-m", "dlsweep"], self.folder)
-        return self
-
-    def run(self) -> Trial:
-        self.start().wait(60)
-        return self
-
-    def wait(self, seconds: float) -> int | None:
-        """Until it has ended; returns its exit code."""
-        until = time.monotonic() + seconds
-        while self.job.poll() is None:
-            if time.monotonic() > until:
-                self.job.kill()
-            self._launcher.wait(0.05)
-        return self.job.poll()
-
-    @property
-    def log(self) -> str:
-        return self.folder.log_file.read_text()
-
-    @property
-    def result(self) -> dict:
-        return json.loads((self.folder.path / "result.json").read_text())
-
-    @property
-    def curve(self) -> list[dict[str, float]]:
-        return [record.metrics for record, _ in self.folder.records() if record.metrics]
-
-    @property
-    def state(self) -> dict:
-        path = max(self.folder.checkpoints.glob("step-*")) / "state.pt"
-        return torch.load(path, weights_only=True)
-
-    def wait_for_step(self, step: int) -> None:
-        until = time.monotonic() + 60
-        while not any(record.step >= step for record, _ in self.folder.records()):
-            assert time.monotonic() < until, self.log
-            self._launcher.wait(0.02)
-
-    def processes(self) -> list[psutil.Process]:
-        return in_group(self.job.pid)
+def at(batch: int, what: str, **options: object) -> dict:
+    return {"_target_": "torch_parts.At", "batch": batch, "what": what, **options}
 
 
 def in_group(leader: int | None) -> list[psutil.Process]:
@@ -189,63 +63,14 @@ def in_group(leader: int | None) -> list[psutil.Process]:
     return found
 
 
-@pytest.fixture(scope="module")
-def launcher():
-    """Forks trials, each with both cores of this machine as a slot has them."""
-    preload = OmegaConf.load(CONF / "framework" / "torch.yaml").preload
-    launcher = LocalLauncher(cpus_per_trial=2, gpus_per_trial=0, preload=list(preload))
-    launcher.start(lambda _: None)
-    yield launcher
-    launcher.close()
-
-
-@pytest.fixture
-def trial(
-    make_run: Callable[..., RunDir],
-    tmp_path: Path,
-    launcher: LocalLauncher,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    """Makes a run, and a project that its config names."""
-    (tmp_path / "mine.py").write_text(MINE)
-    monkeypatch.chdir(tmp_path)
-
-    def make(name: str = "0000", data: str = "arrays", dropout: float = 0.0, **training) -> Trial:
-        loop = OmegaConf.load(CONF / "training" / "default.yaml")
-        del loop["defaults"]
-        loop.optimizer = OmegaConf.load(CONF / "training" / "optimizer" / "adam.yaml")
-        loop.optimizer.lr = 0.05
-        loop.merge_with({**ALL, **training})
-        config = {
-            "seed": 0,
-            "framework": OmegaConf.load(CONF / "framework" / "torch.yaml"),
-            "data": {"_target_": f"mine.{data}"},
-            "model": {"_target_": "mine.Net", "dropout": dropout},
-            "training": loop,
-            "system_metrics": None,
-        }
-        return Trial(make_run(config, name=name), launcher)
-
-    return make
-
-
-MakeTrial = Callable[..., Trial]
-
-
-def at(batch: int, what: str, **options: object) -> dict:
-    return {"_target_": "mine.At", "batch": batch, "what": what, **options}
-
-
-def assert_same_curve(one: Trial, other: Trial) -> None:
-    assert [list(metrics) for metrics in one.curve] == [list(metrics) for metrics in other.curve]
-    assert len(one.curve) == EPOCHS + 1, one.log + other.log
-    for mine, yours in zip(one.curve, other.curve, strict=True):
-        assert mine == pytest.approx(yours, rel=1e-4, abs=1e-6)
+def state(trial: Trial) -> dict:
+    path = max(trial.folder.checkpoints.glob("step-*")) / "state.pt"
+    return torch.load(path, weights_only=True)
 
 
 def assert_same_weights(one: Trial, other: Trial) -> None:
-    for name, value in one.state["model"].items():
-        torch.testing.assert_close(other.state["model"][name], value, rtol=1e-4, atol=1e-5)
+    for name, value in state(one)["model"].items():
+        torch.testing.assert_close(state(other)["model"][name], value, rtol=1e-4, atol=1e-5)
 
 
 # As one process would
@@ -258,21 +83,25 @@ def alone(trial: MakeTrial) -> Trial:
 
 @pytest.mark.parametrize(
     ("data", "strategy"),
-    [("arrays", "data_parallel"), ("datasets", "data_parallel"), ("arrays", "fsdp")],
+    [
+        ("three_classes.arrays", "data_parallel"),
+        ("torch_parts.datasets", "data_parallel"),
+        ("three_classes.arrays", "fsdp"),
+    ],
 )
 def test_two_processes_train_as_one(trial: MakeTrial, alone: Trial, data: str, strategy: str):
     both = trial("0001", data=data, strategy=strategy, replicas=2).run()
-    assert_same_curve(alone, both)
+    alone.assert_same_curve(both)
     assert_same_weights(alone, both)
-    assert both.state["optimizer"]["state"].keys() == alone.state["optimizer"]["state"].keys()
-    assert len(both.state["random_of_others"]) == 1
+    assert state(both)["optimizer"]["state"].keys() == state(alone)["optimizer"]["state"].keys()
+    assert len(state(both)["random_of_others"]) == 1
 
 
 def test_a_step_of_ones_own_may_call_the_models_parts(trial: MakeTrial):
-    step = {"_target_": "mine.Halves", "monitor": "val/loss", "mode": "min"}
+    step = {"_target_": "torch_parts.Halves", "monitor": "val/loss", "mode": "min"}
     one = trial("0000", replicas=1, **step).run()
     both = trial("0001", replicas=2, **step).run()
-    assert_same_curve(one, both)
+    one.assert_same_curve(both)
     assert "train/scale" in both.curve[0]
 
 
@@ -327,8 +156,8 @@ def test_two_processes_go_on_to_the_bit_in_the_middle_of_an_epoch(trial: MakeTri
     assert parts.result["status"] == "completed", parts.log
     assert parts.curve == whole.curve
     for part in ("model", "trained"):
-        for name, value in whole.state[part].items():
-            assert torch.equal(parts.state[part][name], value), (part, name)
+        for name, value in state(whole)[part].items():
+            assert torch.equal(state(parts)[part][name], value), (part, name)
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
@@ -343,7 +172,7 @@ def test_another_number_of_processes_goes_on(
     OmegaConf.save(config, other.folder.config_file)
     other.folder.clear()
     other.run()
-    assert_same_curve(alone, other)
+    alone.assert_same_curve(other)
 
 
 # Ending
@@ -355,7 +184,7 @@ def test_all_stop_when_they_are_asked_to(trial: MakeTrial):
     both.folder.request_stop("pruned")
     assert both.wait(20) == 0
     assert both.result["status"] == "pruned"
-    assert not both.processes()
+    assert not in_group(both.job.pid)
     assert list(both.folder.checkpoints.glob("step-*"))
 
 
@@ -377,7 +206,7 @@ def test_what_ends_one_ends_all(trial: MakeTrial, rank: int, what: str, status: 
     assert both.wait(30) == 1
     assert both.result["status"] == status, both.log
     assert reason in both.result["reason"]
-    assert not both.processes()
+    assert not in_group(both.job.pid)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -386,7 +215,7 @@ def test_a_trial_dies_as_one_of_its_processes_has(trial: MakeTrial, rank: int):
     assert both.wait(30) == -signal.SIGKILL
     assert f"Process {rank + 1} of the 2 that train together was killed by SIGKILL" in both.log
     assert not (both.folder.path / "result.json").exists()
-    assert not both.processes()
+    assert not in_group(both.job.pid)
 
 
 def test_a_killed_trial_leaves_no_process(trial: MakeTrial):
@@ -408,7 +237,7 @@ def test_a_killed_trial_leaves_no_process(trial: MakeTrial):
 
 
 def test_a_stream_is_not_shared(trial: MakeTrial):
-    both = trial(replicas=2, data="streams").run()
+    both = trial(replicas=2, data="torch_parts.streams").run()
     assert both.result["status"] == "crashed"
     assert "Expected a Dataset with a length" in both.result["reason"]
 
