@@ -30,6 +30,7 @@ OWNERS = {
     },
     "keras": {
         "trainers/keras.py",
+        "trainers/keras_average.py",
         "trainers/keras_files.py",
         "trainers/keras_state.py",
         "trainers/tensorflow.py",

@@ -63,6 +63,9 @@ class EpochTrainer(Trainer):
         clip_norm: The largest norm of all gradients together.
         ema_decay: Of an exponential moving average of the weights, which follows each step; it is
             what is evaluated and kept, in place of the weights themselves.
+        swa_start: The first epoch of a stochastic weight averaging: from its end on, the mean of
+            the weights at the ends of epochs, batch norm's statistics included, is what is
+            evaluated and kept.
         monitor: The metric that tells which epoch is best.
         mode: Whether more (``max``) or less (``min``) of it is better.
         early_stopping: When to give up.
@@ -105,6 +108,7 @@ class EpochTrainer(Trainer):
         accumulate: int = 1,
         clip_norm: float | None = None,
         ema_decay: float | None = None,
+        swa_start: int | None = None,
         monitor: str = "val/accuracy",
         mode: Mode = "max",
         early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
@@ -131,6 +135,7 @@ class EpochTrainer(Trainer):
         self.accumulate = accumulate
         self.clip_norm = clip_norm
         self.ema_decay = ema_decay
+        self.swa_start = swa_start
         self.monitor = monitor
         self.mode: Mode = mode
         self.early_stopping = early_stopping
@@ -284,6 +289,7 @@ class EpochTrainer(Trainer):
                 f"training.ema_decay: Received {self.ema_decay}. "
                 "Expected between 0 and 1, as 0.999."
             )
+        self._check_swa_start()
         if self.initial_weights and self.resume_from:
             raise ConfigError(
                 "training.initial_weights, training.resume_from: Received both. Expected one: a "
@@ -292,3 +298,16 @@ class EpochTrainer(Trainer):
         check_trace(self.profiler)
         if not callable(self.loss):
             check_one_of("loss", self.loss, ("cross_entropy", "mse"))
+
+    def _check_swa_start(self) -> None:
+        if self.swa_start is None:
+            return
+        if not 1 <= self.swa_start <= self.epochs:
+            raise ConfigError(
+                f"training.swa_start: Received {self.swa_start}. "
+                f"Expected an epoch from 1 to {self.epochs}, the last."
+            )
+        if self.ema_decay is not None:
+            raise ConfigError(
+                "training.swa_start, training.ema_decay: Received both. Expected one average."
+            )

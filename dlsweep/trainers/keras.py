@@ -166,7 +166,8 @@ class KerasTrainer(EpochTrainer):
             callbacks.append(_backend().profiler(run.dir.path / "profile", *self.profiler))
         ours = Callbacks([one for one in callbacks if isinstance(one, Callback)])
         others = [one for one in callbacks if not isinstance(one, Callback)]
-        state = KerasState(model, data, self._schedule(model), ours, others, self.seed)
+        schedule = self._schedule(model)
+        state = KerasState(model, data, schedule, ours, others, self.seed, self.swa_start)
         epochs = Epochs(run, self, state)
         ours.begin(run, model)
         self.train(model, data, epochs)
@@ -229,6 +230,14 @@ class KerasTrainer(EpochTrainer):
         else:
             place = keras.device("gpu" if has_gpu else "cpu")
         return cast(contextlib.AbstractContextManager[Any], place)
+
+    def _check_swa_start(self) -> None:
+        super()._check_swa_start()
+        if self.swa_start is not None and type(self).train is not KerasTrainer.train:
+            raise ConfigError(
+                f"training.swa_start: Received {self.swa_start} for a training loop of your own, "
+                "which measures the weights itself.\nExpected null."
+            )
 
     @property
     def replica_count(self) -> int:

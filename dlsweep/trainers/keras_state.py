@@ -18,6 +18,7 @@ from dlsweep.errors import CheckpointError, Diverged
 from dlsweep.schedulers.keras import Scheduler, learning_rate
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.epochs import Epochs, State
+from dlsweep.trainers.keras_average import AveragedModel
 from dlsweep.trainers.starting_points import kinds
 
 STATE, _VARIABLES = "state.json", "variables.npz"
@@ -35,6 +36,7 @@ class KerasState(State):
         callbacks: A user's own, called by the trainer.
         keras_callbacks: A user's own, called by Keras; their plain attributes are saved.
         seed: Of all random numbers.
+        swa_start: The first epoch whose end's weights enter a mean.
     """
 
     unreadable = _UNREADABLE
@@ -47,6 +49,7 @@ class KerasState(State):
         callbacks: Callbacks,
         keras_callbacks: Sequence[keras.callbacks.Callback],
         seed: int,
+        swa_start: int | None,
     ) -> None:
         self.model = model
         self.data = data
@@ -54,6 +57,8 @@ class KerasState(State):
         self.callbacks = callbacks
         self.keras_callbacks = list(keras_callbacks)
         self.seed = seed
+        self.swa_start = swa_start
+        self._mean = AveragedModel(model)
         self._remembered: list[dict[str, Any]] = []
 
     @property
@@ -68,6 +73,11 @@ class KerasState(State):
         for number, state in enumerate(_seed_states(self.model), start=1):
             state.assign([_mixed(self.seed, epoch, number), 0])
 
+    def end_batches(self, epoch: int) -> None:
+        """Has a mean over epochs follow, before the epoch is measured."""
+        if self.swa_start is not None and epoch >= self.swa_start:
+            self._mean.update_parameters()
+
     def step_scheduler(self, monitored: float) -> None:
         """Has the scheduler set the next epoch's learning rate."""
         if self.scheduler:
@@ -80,10 +90,11 @@ class KerasState(State):
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Meanwhile the model holds its moving average, if one is kept."""
+        """Meanwhile the model holds the average of its weights, if one is kept."""
         optimizer = self.model.optimizer
         if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:
-            yield
+            with self._mean.swapped():
+                yield
             return
         swap = keras.callbacks.SwapEMAWeights()
         swap.set_model(self.model)
@@ -97,17 +108,23 @@ class KerasState(State):
         optimizer = self.model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
         others = {f"keras_callbacks[{n}]": one for n, one in enumerate(self.keras_callbacks)}
+        swa = {} if self.swa_start is None else {"average over": "epochs"}
         return {
             **kinds(optimizer=inner, scheduler=self.scheduler, **others),
+            **swa,
             "average": str(inner.use_ema),
             "loss scaling": str(inner is not optimizer),
         }
 
     def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
+        trained = self._mean.trained()
         with self.averaged():
-            np.savez(folder / _VARIABLES, **{name: v.numpy() for name, v in self._variables()})
+            kept = {name: variable.numpy() for name, variable in self._variables()}
+        arrays: dict[str, Any] = {**kept, **trained}
+        np.savez(folder / _VARIABLES, **arrays)
         state = {
             **shared,
+            "n_averaged": self._mean.n_averaged,
             "weights": _stable_names(self.model.weights),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
@@ -121,8 +138,11 @@ class KerasState(State):
     def _restore(self, saved: Mapping[str, Any]) -> None:
         with self.averaged():
             left = _assign(saved["variables"], self._variables())
-        if left:
-            raise ValueError(f"it holds more: {', '.join(sorted(left))}")
+        trained = {name for name in left if name.startswith("trained/")}
+        if left - trained:
+            raise ValueError(f"it holds more: {', '.join(sorted(left - trained))}")
+        known = {name: saved["variables"][name] for name in trained}
+        self._mean.restore(saved.get("n_averaged", 0), known)
         if self.scheduler:
             self.scheduler.load_state_dict(saved["scheduler"])
         self._remembered = saved["keras_callbacks"]
@@ -258,7 +278,8 @@ class Reporter(keras.callbacks.Callback):
         self._state.callbacks.on_train_batch_end(self._epochs.progress.batches + batch + 1)
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Evaluates the moving average, if one is kept."""
+        """Evaluates the average of the weights, if one is kept."""
+        self._state.end_batches(self._epochs.progress.epoch + 1)
         self._averaged.enter_context(self._state.averaged())
 
     def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002

@@ -39,7 +39,7 @@ from dlsweep.trainers.torch_files import FORMATS
 from dlsweep.trainers.torch_means import Means, Measures
 from dlsweep.trainers.torch_parallel import Alone, parallel
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import STATE, TorchState, load_weights, moving_average
+from dlsweep.trainers.torch_state import STATE, TorchState, load_weights, weight_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -174,6 +174,7 @@ class TorchTrainer(EpochTrainer):
                     epochs.save_part()
                     if run.should_stop:
                         return self._finish(run, epochs, data)
+            state.end_batches(epoch)
             metrics = means.read()
             metrics |= self._measure(state.kept, state, epochs.progress, data.validation, "val")
             epochs.end(metrics)
@@ -252,7 +253,7 @@ class TorchTrainer(EpochTrainer):
 
     def _start(self, model: nn.Module, device: torch.device, together: Alone) -> TorchState:
         model = together.place(model)
-        average = moving_average(model, self.ema_decay) if self.ema_decay else None
+        average = weight_average(model, self.ema_decay, self.swa_start)
         together.shard(*([model, average.module] if average else [model]))
         together.seed(self.seed)
         optimizer = self.optimizer(model.parameters())
@@ -269,6 +270,7 @@ class TorchTrainer(EpochTrainer):
             scaler=torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
             autocast=torch.autocast(device.type, dtype) if dtype else nullcontext(),
             average=average,
+            swa_start=self.swa_start,
             callbacks=Callbacks([*self.callbacks, *traced]),
             parallel=together,
         )

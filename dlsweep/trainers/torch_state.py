@@ -41,7 +41,8 @@ class TorchState(State):
         scheduler: Changes the learning rate, if it is to change.
         scaler: Scales the loss; does nothing unless the precision is fp16.
         autocast: The precision of the forward pass.
-        average: The moving average of the model's weights, if one is kept.
+        average: Of the model's weights, if one is kept.
+        swa_start: From which epoch on it is over the ends of epochs; None if over steps.
         callbacks: A user's own, with what they remember.
         parallel: With whom it is trained.
         random: The state of every global generator at the checkpoint that training goes on from.
@@ -54,6 +55,7 @@ class TorchState(State):
     scaler: torch.amp.GradScaler
     autocast: AbstractContextManager[Any]
     average: AveragedModel | None
+    swa_start: int | None
     callbacks: Callbacks
     parallel: Alone
     random: Mapping[str, Any] | None = None
@@ -68,7 +70,10 @@ class TorchState(State):
     @property
     def kept(self) -> nn.Module:
         """The model that is evaluated and saved as the result: the average, where there is one."""
-        return self.average.module if self.average else self.model
+        if self.average and (self.swa_start is None or self.average.n_averaged):
+            averaged: nn.Module = self.average.module
+            return averaged
+        return self.model
 
     def step(self, clip_norm: float | None) -> None:
         """Takes the optimizer's step, and has the average follow.
@@ -82,7 +87,12 @@ class TorchState(State):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        if self.average:
+        if self.average and self.swa_start is None:
+            self.average.update_parameters(self.model)
+
+    def end_batches(self, epoch: int) -> None:
+        """Has an average over epochs follow, before the epoch is measured."""
+        if self.average and self.swa_start is not None and epoch >= self.swa_start:
             self.average.update_parameters(self.model)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -104,8 +114,10 @@ class TorchState(State):
             _restore_random_state(self.random, self.device)
 
     def _kinds(self) -> dict[str, str]:
+        swa = {} if self.swa_start is None else {"average over": "epochs"}
         return {
             **kinds(optimizer=self.optimizer, scheduler=self.scheduler, average=self.average),
+            **swa,
             "loss scaling": str(self.scaler.is_enabled()),
         }
 
@@ -132,10 +144,10 @@ class TorchState(State):
         return _load(folder)
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
+        if self.average:  # which tells what the model's weights are
+            self.average.load_state_dict(saved["averaged"], strict=False)
         for name, part in self._parts().items():
             part.load_state_dict(self.parallel.parted(saved[name], part))
-        if self.average:
-            self.average.load_state_dict(saved["averaged"], strict=False)
         known = [saved["random"], *saved.get("random_of_others", ())]
         self.random = dict(enumerate(known)).get(self.parallel.part.rank)
         if self.random:  # else the process is one more than there were, with numbers of its own
@@ -162,12 +174,22 @@ class TorchState(State):
         return parts
 
 
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of the model that follows it exponentially, batch norm's statistics included.
+def weight_average(
+    model: nn.Module, ema_decay: float | None, swa_start: int | None
+) -> AveragedModel | None:
+    """A copy of the model that follows it, batch norm's statistics included.
 
-    Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992.
+    Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992; Izmailov et
+    al., Averaging weights leads to wider optima and better generalization, 2018.
+
+    Args:
+        model: Whose weights.
+        ema_decay: Of an average that follows each step exponentially.
+        swa_start: The first epoch of a mean over the ends of epochs.
     """
-    follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    if ema_decay is None:
+        return None if swa_start is None else AveragedModel(model, use_buffers=True)
+    follow = get_ema_multi_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
 
 

@@ -75,7 +75,7 @@ def launcher(request: pytest.FixtureRequest):
     launcher = LocalLauncher(
         cpus_per_trial=2, gpus_per_trial=0, preload=framework["preload"], env=framework["env"]
     )
-    launcher.start(lambda _: None)
+    launcher.start(lambda folder: "pruned" if (folder.path / "prune").exists() else None)
     yield launcher
     launcher.close()
 

@@ -22,8 +22,9 @@ from dlsweep.channel import RUN_VARIABLE
 from dlsweep.data.torch import prepare
 from dlsweep.data.torch_loader import Part
 from dlsweep.data.torch_shares import shares
-from dlsweep.devices import THREADS_VARIABLE, replica_count
+from dlsweep.devices import THREADS_VARIABLE, gpu_names, replica_count
 from dlsweep.errors import ConfigError, DeviceError
+from dlsweep.rundir import RunDir
 from dlsweep.trainers.torch import TorchTrainer
 
 if TYPE_CHECKING:
@@ -145,9 +146,18 @@ def test_a_process_counts_an_example_that_it_shares_with_none_only_once():
 # Going on
 
 
+@pytest.mark.parametrize("average", [{"ema_decay": 0.9}, {"ema_decay": None, "swa_start": 1}])
 @pytest.mark.parametrize("strategy", ["data_parallel", "fsdp"])
-def test_two_processes_go_on_to_the_bit_in_the_middle_of_an_epoch(trial: MakeTrial, strategy: str):
-    options = {"replicas": 2, "strategy": strategy, "dropout": 0.5, "checkpoint_steps": 1}
+def test_two_processes_go_on_to_the_bit_in_the_middle_of_an_epoch(
+    trial: MakeTrial, strategy: str, average: dict
+):
+    options = {
+        "replicas": 2,
+        "strategy": strategy,
+        "dropout": 0.5,
+        "checkpoint_steps": 1,
+        **average,
+    }
     whole = trial("0000", callbacks=[at(0, "stop")], **options).run()
     parts = trial("0001", callbacks=[at(12, "stop")], **options).run()
     assert parts.result["status"] == "preempted", parts.log
@@ -186,6 +196,13 @@ def test_all_stop_when_they_are_asked_to(trial: MakeTrial):
     assert both.result["status"] == "pruned"
     assert not in_group(both.job.pid)
     assert list(both.folder.checkpoints.glob("step-*"))
+
+
+def test_all_are_pruned_at_the_epoch_that_was_judged(trial: MakeTrial):
+    both = trial(replicas=2)
+    (both.folder.path / "prune").touch()
+    assert both.run().result["status"] == "pruned"
+    assert [record.step for record, _ in both.folder.records()] == [1]
 
 
 def test_a_signal_to_the_trial_reaches_them(trial: MakeTrial):
@@ -277,3 +294,30 @@ def test_replicas_are_the_gpus_that_a_trial_is_given(monkeypatch: pytest.MonkeyP
     assert replica_count(4, on_gpus=False) == 4
     with pytest.raises(DeviceError, match=r"launcher\.gpus_per_trial=4"):
         replica_count(4, on_gpus=True)
+
+
+# On GPUs
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(len(gpu_names()) < 2, reason="needs two GPUs")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["framework=torch"],
+        ["framework=torch", "training.strategy=fsdp"],
+        ["framework=torch", "model=cnn", "training.precision=bf16"],
+        ["framework=keras"],
+    ],
+)
+def test_two_gpus_train_as_one(tmp_path: Path, options: list[str]):
+    curves = []
+    for gpus in (1, 2):
+        folder = RunDir(tmp_path / str(gpus))
+        fixed = ["tracking=none", "training.epochs=2", f"launcher.gpus_per_trial={gpus}"]
+        command = [sys.executable, "-m", "dlsweep", *fixed, *options]
+        run = subprocess.run([*command, f"hydra.run.dir={folder.path}"], capture_output=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+        curves.append([record.metrics for record, _ in folder.records() if record.metrics])
+    for one, both in zip(*curves, strict=True):
+        assert both == pytest.approx(one, rel=0.05)
