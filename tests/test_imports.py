@@ -18,6 +18,7 @@ HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
     "torch": {
         "trainers/torch.py",
+        "trainers/torch_batch_norm.py",
         "trainers/torch_files.py",
         "trainers/torch_means.py",
         "trainers/torch_parallel.py",

@@ -252,8 +252,8 @@ class TorchTrainer(EpochTrainer):
         return torch.device("cuda", rank)
 
     def _start(self, model: nn.Module, device: torch.device, together: Alone) -> TorchState:
+        average = weight_average(model, self.ema_decay, self.swa_start, together.shards)
         model = together.place(model)
-        average = weight_average(model, self.ema_decay, self.swa_start)
         together.shard(*([model, average.module] if average else [model]))
         together.seed(self.seed)
         optimizer = self.optimizer(model.parameters())

@@ -2,8 +2,7 @@
 
 The loss that is minimised, and every metric, is that of the whole batch; so the number of
 processes changes a training by rounding errors alone. What does change it: dropout, and other
-random numbers, are drawn by each process for itself; and on a CPU, batch norm has the statistics
-of a process's own share.
+random numbers, are drawn by each process for itself.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from torch.optim import Optimizer
 
 from dlsweep.data.torch_loader import Part
 from dlsweep.run import Run
+from dlsweep.trainers.torch_batch_norm import synchronised
 
 T = TypeVar("T")
 Step = Callable[[nn.Module, Any], Any]
@@ -41,9 +41,11 @@ class Alone:
 
     Attributes:
         part: Of each batch.
+        shards: Whether each process holds only a part of the model.
     """
 
     part = Part()
+    shards = False
 
     def place(self, model: nn.Module) -> nn.Module:
         """Makes a model ready, before its optimizer is made."""
@@ -109,10 +111,8 @@ class DataParallel(Alone):
         file.unlink(missing_ok=True)
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Has batch norm take the statistics of whole batches, which PyTorch can on GPUs."""
-        if self.device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return model
+        """Has batch norm take the statistics of whole batches."""
+        return synchronised(model, self.device, self._on_cpu)
 
     def training_step(self, step: Step, model: nn.Module) -> Callable[[Any], Any]:
         """The step as the forward pass of a module, so that it may use the model in any way."""
@@ -151,6 +151,8 @@ class FullySharded(DataParallel):
     Zhao et al., PyTorch FSDP: Experiences on scaling fully sharded data parallel, 2023. What lies
     in an ``nn.Sequential`` or ``nn.ModuleList`` is fetched one by one.
     """
+
+    shards = True
 
     def shard(self, *models: nn.Module) -> None:
         """Has each process keep a part of the models."""

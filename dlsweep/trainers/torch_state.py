@@ -17,7 +17,12 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import (
+    AveragedModel,
+    get_ema_avg_fn,
+    get_ema_multi_avg_fn,
+    get_swa_avg_fn,
+)
 
 from dlsweep.checkpoint import Checkpoint
 from dlsweep.errors import CheckpointError
@@ -175,7 +180,7 @@ class TorchState(State):
 
 
 def weight_average(
-    model: nn.Module, ema_decay: float | None, swa_start: int | None
+    model: nn.Module, ema_decay: float | None, swa_start: int | None, is_sharded: bool
 ) -> AveragedModel | None:
     """A copy of the model that follows it, batch norm's statistics included.
 
@@ -186,9 +191,14 @@ def weight_average(
         model: Whose weights.
         ema_decay: Of an average that follows each step exponentially.
         swa_start: The first epoch of a mean over the ends of epochs.
+        is_sharded: Whether its parameters will be, so that they cannot follow all in one operation.
     """
     if ema_decay is None:
-        return None if swa_start is None else AveragedModel(model, use_buffers=True)
+        follow = get_swa_avg_fn()  # type: ignore[no-untyped-call]
+        return None if swa_start is None else AveragedModel(model, avg_fn=follow, use_buffers=True)
+    if is_sharded:
+        follow = get_ema_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
+        return AveragedModel(model, avg_fn=follow, use_buffers=True)
     follow = get_ema_multi_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
     return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
 

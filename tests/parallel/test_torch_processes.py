@@ -43,7 +43,8 @@ def trial(trial: MakeTrial) -> MakeTrial:
 
     def make(name: str = "0000", **options: object) -> Trial:
         data = options.pop("data", "three_classes.arrays")
-        model = {"_target_": "torch_parts.Net", "dropout": options.pop("dropout", 0.0)}
+        net = {"_target_": "torch_parts.Net", "dropout": options.pop("dropout", 0.0)}
+        model = options.pop("model", net)
         options = {"accumulate": 2, "clip_norm": 1.0, "ema_decay": 0.9, **options}
         return trial(name, data=data, model=model, **options)
 
@@ -96,6 +97,16 @@ def test_two_processes_train_as_one(trial: MakeTrial, alone: Trial, data: str, s
     assert_same_weights(alone, both)
     assert state(both)["optimizer"]["state"].keys() == state(alone)["optimizer"]["state"].keys()
     assert len(state(both)["random_of_others"]) == 1
+
+
+@pytest.mark.parametrize("strategy", ["data_parallel", "fsdp"])
+def test_batch_norm_takes_the_statistics_of_whole_batches(trial: MakeTrial, strategy: str):
+    cnn = {"_target_": "dlsweep.models.torch.CNN", "input_shape": [1, 8, 8], "classes": 4}
+    options = {"model": {**cnn, "channels": [4, 8], "hidden": 8}, "data": "torch_parts.images"}
+    one = trial("0000", replicas=1, **options).run()
+    both = trial("0001", replicas=2, strategy=strategy, **options).run()
+    one.assert_same_curve(both)
+    assert_same_weights(one, both)
 
 
 def test_a_step_of_ones_own_may_call_the_models_parts(trial: MakeTrial):
