@@ -11,12 +11,14 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from dlsweep.devices import THREADS_VARIABLE
@@ -38,11 +40,19 @@ class Ranks:
         rank: Which of them this is; 0 is the first.
         size: How many there are.
         wires: Of the first, one to each other; of another, the one to the first.
+        folder: Of all of them, empty at the start and gone at the end.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, wires: tuple[Connection, ...] = ()) -> None:
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        wires: tuple[Connection, ...] = (),
+        folder: Path | None = None,
+    ) -> None:
         self.rank = rank
         self.size = size
+        self.folder = folder
         self._wires = wires
 
     def agree(self, decide: Callable[[], T]) -> T:
@@ -71,16 +81,20 @@ class Processes:
     Args:
         size: How many.
         work: What each does; returns how it ended, as a plain JSON value.
+        folder: Where they meet; it is removed at the end, and at the start if a kill has left it.
     """
 
-    def __init__(self, size: int, work: Callable[[Ranks], Any]) -> None:
+    def __init__(self, size: int, work: Callable[[Ranks], Any], folder: Path) -> None:
         self._size = size
         self._results: dict[int, Connection] = {}
         self._alive: dict[int, int] = {}
+        self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         pipes = [Pipe() for _ in range(size - 1)]
         for rank in range(size):
             wires = (pipes[rank - 1][1],) if rank else tuple(first for first, _ in pipes)
-            self._fork(Ranks(rank, size, wires), work)
+            self._fork(Ranks(rank, size, wires, folder), work)
         for number in _FORWARDED:
             signal.signal(number, lambda number, _: os.kill(self._alive[0], number))
 
@@ -92,6 +106,7 @@ class Processes:
             os.kill(pid, signal.SIGKILL)
         for pid in self._alive.values():
             os.waitpid(pid, 0)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def outcome(self, is_failure: Callable[[Any], bool]) -> Any:
         """Waits for the first rank, or for one that fails, and returns how that ended.

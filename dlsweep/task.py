@@ -93,7 +93,7 @@ def _attempt_together(processes: int, run: Run, work: Callable[[Run], Any]) -> O
         run.join(ranks)
         return _attempt(run, work)
 
-    with Processes(processes, attempt) as together, _sampled(run):
+    with Processes(processes, attempt, run.dir.ranks) as together, _sampled(run):
         status, reason, metrics = together.outcome(lambda outcome: outcome[0] in FAILURES)
         return status, reason, metrics
 

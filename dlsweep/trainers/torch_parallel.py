@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -98,17 +99,16 @@ class DataParallel(Alone):
     def __init__(self, run: Run, device: torch.device) -> None:
         self.part = Part(run.ranks.rank, run.ranks.size)
         self.device = device
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            os.environ.setdefault(name, "lo")  # nobody else is to connect
-        file = run.dir.path / f"rendezvous.{run.ranks.agree(os.getpid)}"
-        store = dist.FileStore(str(file), run.ranks.size)  # type: ignore[attr-defined]
+        if sys.platform == "linux":
+            for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                os.environ.setdefault(name, "lo")  # nobody else is to connect
+        assert run.ranks.folder is not None
+        store = dist.FileStore(str(run.ranks.folder / "store"), run.ranks.size)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
             backend, store=store, rank=self.part.rank, world_size=self.part.ranks, timeout=_PATIENCE
         )
         self._on_cpu = dist.new_group(backend="gloo")
-        self.gathered(None)  # all are here
-        file.unlink(missing_ok=True)
 
     def place(self, model: nn.Module) -> nn.Module:
         """Has batch norm take the statistics of whole batches."""
