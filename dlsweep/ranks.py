@@ -96,7 +96,7 @@ class Processes:
             wires = (pipes[rank - 1][1],) if rank else tuple(first for first, _ in pipes)
             self._fork(Ranks(rank, size, wires, folder), work)
         for number in _FORWARDED:
-            signal.signal(number, lambda number, _: os.kill(self._alive[0], number))
+            signal.signal(number, self._forward)
 
     def __enter__(self) -> Processes:
         return self
@@ -123,6 +123,11 @@ class Processes:
                         return found
                     del self._results[rank]
             self._die_with_the_dead()
+
+    def _forward(self, number: int, _: object) -> None:
+        """Has the first rank, which decides for all, answer a signal."""
+        if pid := self._alive.get(0):
+            os.kill(pid, number)
 
     def _fork(self, ranks: Ranks, work: Callable[[Ranks], Any]) -> None:
         ours, theirs = Pipe(duplex=False)
@@ -156,7 +161,8 @@ class Processes:
         sys.stdout.flush()
         sys.stderr.flush()
         if code < 0:
-            signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+            with suppress(OSError):  # SIGKILL has no handler
+                signal.signal(-code, signal.SIG_DFL)
             os.kill(os.getpid(), -code)
         os._exit(code or 1)
 

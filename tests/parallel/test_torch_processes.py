@@ -250,7 +250,7 @@ def test_a_killed_trial_leaves_no_process(trial: MakeTrial):
     both = trial(replicas=2, epochs=1000, callbacks=[at(0, "stop", seconds=0.01)])
     env = {**os.environ, RUN_VARIABLE: str(both.folder.path), THREADS_VARIABLE: "2"}
     command = [sys.executable, "-m", "dlsweep"]  # which no launcher sees to
-    process = subprocess.Popen(command, env=env, process_group=0)
+    process = subprocess.Popen(command, env=env, start_new_session=True)
     both.wait_for_step(1)
     assert len(in_group(process.pid)) == 3
     process.kill()
