@@ -14,7 +14,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +55,7 @@ class Checkpointer:
         mode: Whether more (``max``) or less (``min``) of it is better.
         keep: How many of the latest to keep; at least two. The best is always kept.
         position: Tells the size of the record file and the training seconds at a save.
+        counts_on: Files that are to be on the disk before a checkpoint is there.
         run: The id of the run; with it, a checkpoint of another one is skipped as a damaged one is.
 
     Attributes:
@@ -67,6 +69,7 @@ class Checkpointer:
         mode: Mode = "min",
         keep: int = 2,
         position: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
+        counts_on: Sequence[Path] = (),
         run: str | None = None,
     ) -> None:
         if keep < 2:
@@ -77,6 +80,7 @@ class Checkpointer:
         self.keep = keep
         self.ranks = ALONE
         self._position = position
+        self._counts_on = counts_on
         self._run = run
         self._problems: dict[Path, str] = {}
 
@@ -101,7 +105,7 @@ class Checkpointer:
         records, seconds = self._position()
         name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
         same = sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
-        final = self.folder / f"{name}{'+' * len(same)}"
+        final = self.folder / (f"{same[-1].name}+" if same else name)
         aside = self.folder / f".{final.name}.{os.getpid()}"
         for left in self.folder.glob(".step-*"):  # by a save that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -114,15 +118,10 @@ class Checkpointer:
             "records": records,
             "seconds": seconds,
             "time": time.time(),
-            "files": {path.name: _seal(path) for path in sorted(aside.iterdir())},
         }
-        with (aside / _MANIFEST).open("w") as file:
-            json.dump(manifest, file, indent=1)
-            file.flush()
-            _sync(file.fileno())
-        _sync_folder(aside)
+        _seal(aside, manifest, self._counts_on)
         aside.rename(final)
-        _sync_folder(self.folder)
+        _sync(self.folder)
         for replaced in same:
             _remove(replaced)
         self._problems[final] = ""
@@ -231,11 +230,16 @@ def _damage(path: Path, files: dict[str, Any]) -> str:
     return ""
 
 
-def _seal(path: Path) -> dict[str, int | str]:
-    """Syncs a file to disk; returns its size and digest."""
-    with path.open("rb") as file:
-        _sync(file.fileno())
-    return {"size": path.stat().st_size, "sha256": _digest(path)}
+def _seal(folder: Path, manifest: dict[str, Any], counts_on: Sequence[Path]) -> None:
+    """Writes a folder's manifest and syncs all there is: at once, as the disk takes it faster."""
+    files = sorted(folder.iterdir())
+    with ThreadPoolExecutor() as pool:
+        syncs = [pool.submit(_sync, path) for path in (*files, *counts_on)]
+        seals = {one.name: {"size": one.stat().st_size, "sha256": _digest(one)} for one in files}
+        (folder / _MANIFEST).write_text(json.dumps({**manifest, "files": seals}, indent=1))
+        syncs += [pool.submit(_sync, path) for path in (folder / _MANIFEST, folder)]
+    for sync in syncs:
+        sync.result()
 
 
 def _digest(path: Path) -> str:
@@ -246,13 +250,10 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Has a file or a folder on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        _sync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)

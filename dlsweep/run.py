@@ -57,6 +57,7 @@ class Run:
             monitor=objective,
             mode="max" if self.info.directions[:1] == ["maximize"] else "min",
             position=self._position,
+            counts_on=[folder.records_file],
             run=self.info.id,
         )
 
@@ -226,8 +227,7 @@ class Run:
         append_line(self._file, json.dumps(about).encode() + b"\n")
 
     def _position(self) -> tuple[int, float]:
-        """What a checkpoint notes down; the records that it counts on are on the disk before it."""
-        os.fsync(self._file)
+        """What a checkpoint notes down."""
         return os.fstat(self._file).st_size, self.seconds
 
     def _open_records(self) -> None:

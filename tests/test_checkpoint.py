@@ -126,9 +126,10 @@ def test_a_damaged_one_is_skipped_for_the_one_before_and_said(
 def test_the_same_step_is_replaced(tmp_path: Path) -> None:
     checkpoints = Checkpointer(tmp_path)
     save(checkpoints, 1, 2)
-    checkpoints.save(2, lambda folder: fill(folder, "again"))
-    assert on_disk(checkpoints) == [1, 2]
-    assert (Checkpointer(tmp_path).latest().path / "state.json").read_text() == '"again"'
+    for text in ("again", "and again", "and once more"):
+        checkpoints.save(2, lambda folder, text=text: fill(folder, text))
+        assert on_disk(checkpoints) == [1, 2]
+        assert (Checkpointer(tmp_path).latest().path / "state.json").read_text() == f'"{text}"'
 
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path) -> None:

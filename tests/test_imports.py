@@ -33,6 +33,7 @@ OWNERS = {
         "trainers/keras.py",
         "trainers/keras_average.py",
         "trainers/keras_files.py",
+        "trainers/keras_fit.py",
         "trainers/keras_state.py",
         "trainers/tensorflow.py",
         "trainers/tensorflow_parallel.py",

@@ -30,9 +30,11 @@ class Batches:
     Attributes:
         source: As above.
         examples: How many examples there are; None if that is not known beforehand.
+        steps: How many batches an epoch has; None where one cannot begin in its middle.
     """
 
     examples: int | None = None
+    steps: int | None = None
 
     def __init__(self, source: Any) -> None:
         self.source = source
@@ -43,8 +45,14 @@ class Batches:
             return (self.source[number] for number in range(len(self.source)))
         return iter(self.source)
 
-    def begin(self, epoch: int) -> None:
-        """Arranges an epoch; a source of others arranges itself."""
+    def begin(self, epoch: int, done: int = 0) -> None:
+        """Arranges an epoch; a source of others arranges itself.
+
+        Args:
+            epoch: Its number.
+            done: How many of its batches to leave out; as many empty ones come at its end, for
+                Keras counts the batches once for all epochs.
+        """
 
     def spec(self) -> Any:
         """The shapes and types of a batch, as symbolic tensors."""
@@ -87,16 +95,19 @@ class ArrayBatches(Batches):
             from dlsweep.data.tensorflow import Pipeline
 
             pipeline = Pipeline(inputs, targets, size, prefetch, first)
-            self._arrange, source = pipeline.arrange, pipeline.dataset
+            self._arrange, self._skip, source = pipeline.arrange, pipeline.skip, pipeline.dataset
+            self.steps = -(-len(targets) // size)
         else:
             source = _Slices(inputs, targets, size, first)
             self._arrange = source.arrange
         super().__init__(source)
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, done: int = 0) -> None:
         """Arranges an epoch."""
         if self._seed is not None:
             self._arrange(self._arrangement(self._seed, epoch))
+        if self.steps:
+            self._skip(done)
 
     def _arrangement(self, seed: int, epoch: int) -> tuple[Array, ...]:
         order = np.random.default_rng((seed, epoch)).permutation(self.examples)

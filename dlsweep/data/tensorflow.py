@@ -40,8 +40,13 @@ class Pipeline:
         with tf.device("CPU"):  # where pipelines run
             self._arrays = tf.nest.map_structure(tf.constant, (inputs, targets))
             self._arrangement = [tf.Variable(array, trainable=False) for array in arrangement]
+            self._first = tf.Variable(0, trainable=False, dtype=tf.int64)
         starts = tf.data.Dataset.range(0, len(targets), np.int64(size))
         self.dataset = starts.map(self._batch).prefetch(prefetch)
+
+    def skip(self, done: int) -> None:
+        """Has the passes that begin from now on leave out so many batches."""
+        self._first.assign(done * self._size)
 
     def arrange(self, arrangement: Arrangement) -> None:
         """Arranges the passes that begin from now on."""
@@ -49,6 +54,7 @@ class Pipeline:
             variable.assign(array)
 
     def _batch(self, start: Any) -> Any:
+        start += self._first
         rows = slice(start, start + self._size)
         if not self._arrangement:
             return tf.nest.map_structure(lambda array: array[rows], self._arrays)

@@ -40,7 +40,6 @@ class EpochTrainer(Trainer):
 
     Attributes:
         callback_kinds: What callbacks may be.
-        saves_mid_epoch: Whether it can save before an epoch's end.
         state_file: What a checkpoint of its framework holds.
         strategies: What ``strategy`` may be.
 
@@ -89,7 +88,6 @@ class EpochTrainer(Trainer):
     """
 
     callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
-    saves_mid_epoch: ClassVar[bool] = False
     state_file: ClassVar[str]
     strategies: ClassVar[tuple[str, ...]] = ("data_parallel",)
 
@@ -224,6 +222,11 @@ class EpochTrainer(Trainer):
         if not run.ranks.rank:
             write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         return one_batch(data) if self.overfit_batch else data
+
+    @property
+    def saves_mid_epoch(self) -> bool:
+        """Whether it can save before an epoch's end."""
+        return True
 
     @property
     def is_classifier(self) -> bool:

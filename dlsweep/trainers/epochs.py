@@ -37,8 +37,13 @@ class State(ABC):
         """What the optimizer's next step will use."""
 
     @abstractmethod
-    def begin_epoch(self, epoch: int) -> None:
-        """Makes ready for an epoch, as a function of its number alone."""
+    def begin_epoch(self, epoch: int, done: int) -> None:
+        """Makes ready for an epoch, as a function of its number alone.
+
+        Args:
+            epoch: Its number.
+            done: How many steps of it are done; then it goes on as the checkpoint has it.
+        """
 
     @abstractmethod
     def step_scheduler(self, monitored: float) -> None:
@@ -138,13 +143,14 @@ class Epochs(Generic[S]):
 
     Attributes:
         progress: How far the training is.
+        run: As above.
         state: As above.
     """
 
     def __init__(self, run: Run, trainer: EpochTrainer, state: S) -> None:
         self.progress = Progress()
         self.state = state
-        self._run = run
+        self.run = run
         self._trainer = trainer
         self._unsaved: dict[str, float] = {}
         if checkpoint := run.checkpoints.latest():
@@ -164,12 +170,12 @@ class Epochs(Generic[S]):
         """Whether no further epoch is to begin: all are done, patience is out, or a stop is due."""
         patience = self._trainer.early_stopping.patience or math.inf
         is_done = self.progress.epoch >= self._trainer.epochs or self.progress.waited >= patience
-        return is_done or self._run.should_stop
+        return is_done or self.run.should_stop
 
     def begin(self) -> int:
         """Begins the next epoch; returns its number."""
         epoch = self.progress.epoch + 1
-        self.state.begin_epoch(epoch)
+        self.state.begin_epoch(epoch, self.progress.steps)
         if not self.progress.steps:  # else it goes on in the middle
             self.state.callbacks.on_epoch_begin(epoch)
         return epoch
@@ -189,7 +195,7 @@ class Epochs(Generic[S]):
         epoch = progress.epoch + 1
         known = {"epoch": float(epoch), "lr": self.state.learning_rate, **metrics}
         self._check(known)
-        self._run.log(known, step=epoch)
+        self.run.log(known, step=epoch)
         self.state.step_scheduler(known[trainer.monitor])
         is_best = progress.end_epoch(
             known, trainer.monitor, trainer.mode, trainer.early_stopping.min_delta
@@ -206,7 +212,7 @@ class Epochs(Generic[S]):
     def settle(self) -> None:
         """Has the run say so if patience was out."""
         if self.progress.waited >= (self._trainer.early_stopping.patience or math.inf):
-            self._run.stop("stopped_early")
+            self.run.stop("stopped_early")
 
     def save_last(self) -> None:
         """Saves the last epoch, if it has not been."""
@@ -232,9 +238,9 @@ class Epochs(Generic[S]):
 
     def _save(self, metrics: dict[str, float], part: int = 0) -> None:
         self.state.gather()
-        if self._run.ranks.rank:
+        if self.run.ranks.rank:
             return
-        self._run.checkpoints.save(
+        self.run.checkpoints.save(
             self.progress.epoch,
             lambda folder: self.state.save(folder, self.progress),
             metrics,

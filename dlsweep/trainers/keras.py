@@ -28,9 +28,11 @@ from dlsweep.trainers.config import built
 from dlsweep.trainers.epoch_trainer import EpochTrainer
 from dlsweep.trainers.epochs import Epochs
 from dlsweep.trainers.keras_files import FORMATS
-from dlsweep.trainers.keras_state import STATE, KerasState, Reporter, load_weights, shortest
+from dlsweep.trainers.keras_fit import Leave, Reporter
+from dlsweep.trainers.keras_state import STATE, KerasState, load_weights, shortest
 from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
+from dlsweep.trainers.saving import MidEpoch
 
 _ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
@@ -91,6 +93,11 @@ class KerasTrainer(EpochTrainer):
     callback_kinds = (Callback, keras.callbacks.Callback)
     state_file = STATE
 
+    @property
+    def saves_mid_epoch(self) -> bool:
+        """Whether it can save before an epoch's end; a loop of one's own does so only there."""
+        return type(self).train is KerasTrainer.train
+
     def build_model(self, run: Run) -> keras.Model:
         """The model to train; by default what ``model`` in the config names."""
         return built(run, "model", keras.Model)
@@ -114,15 +121,26 @@ class KerasTrainer(EpochTrainer):
         """
         if epochs.are_over:
             return
-        model.fit(
-            data.train.source,
-            validation_data=data.validation.source,
-            initial_epoch=epochs.progress.epoch,
-            epochs=self.epochs,
-            shuffle=False,
-            verbose=0,
-            callbacks=[*epochs.state.keras_callbacks, Reporter(epochs)],
-        )
+        mid_epoch = MidEpoch(epochs.run, self.checkpoint_steps, self.checkpoint_seconds)
+        reporter = Reporter(epochs, mid_epoch, data.train.steps)
+        callbacks = epochs.state.keras_callbacks
+        if epochs.progress.steps:
+            model.test_on_batch(*next(iter(data.validation)))  # builds the metrics, to be restored
+        try:
+            model.fit(
+                data.train.source,
+                validation_data=data.validation.source,
+                initial_epoch=epochs.progress.epoch,
+                epochs=self.epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[*callbacks, reporter],
+            )
+        except Leave:
+            for callback in callbacks:
+                callback.on_train_end()
+        finally:
+            reporter.release()
 
     def fit(self, run: Run) -> dict[str, float]:
         """Trains by :meth:`train`; see :meth:`EpochTrainer.fit`."""
@@ -133,6 +151,7 @@ class KerasTrainer(EpochTrainer):
                 lambda found: prepare(found, self.batch_size, self.seed, self.loader),
                 one_batch,
             )
+            self._check_mid_epoch(data)
             model = self.build_model(run)
             _build(model, data, self.loss)
             self._compile(model, data)
@@ -192,6 +211,15 @@ class KerasTrainer(EpochTrainer):
         tested = {f"test/{name}": shortest(value) for name, value in measured.items()}
         run.log(tested, step=epoch)
         return tested
+
+    def _check_mid_epoch(self, data: KerasData) -> None:
+        if (self.checkpoint_steps or self.checkpoint_seconds) and data.train.steps is None:
+            raise ConfigError(
+                "training.checkpoint_steps, training.checkpoint_seconds: Received one of them with "
+                f"Keras on {keras.config.backend()} and batches from "
+                f"{type(data.train.source).__qualname__}, where an epoch cannot begin in its "
+                "middle.\nExpected Keras on tensorflow and arrays as data, or null for both."
+            )
 
     def _compile(self, model: keras.Model, data: KerasData) -> None:
         options: dict[str, Any] = {}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import keras
 import numpy as np
 
 from dlsweep.data.keras import KerasData
-from dlsweep.errors import CheckpointError, Diverged
+from dlsweep.errors import CheckpointError
 from dlsweep.schedulers.keras import Scheduler, learning_rate
 from dlsweep.trainers.callbacks import Callbacks
-from dlsweep.trainers.epochs import Epochs, State
+from dlsweep.trainers.epochs import State
 from dlsweep.trainers.keras_average import AveragedModel
 from dlsweep.trainers.starting_points import kinds
 
@@ -60,18 +59,20 @@ class KerasState(State):
         self.swa_start = swa_start
         self._mean = AveragedModel(model)
         self._remembered: list[dict[str, Any]] = []
+        self._midway: dict[str, Any] = {}
 
     @property
     def learning_rate(self) -> float:
         """Of the optimizer."""
         return shortest(learning_rate(self.model.optimizer))
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, done: int) -> None:
         """Arranges the data and sets every random number generator."""
-        self.data.train.begin(epoch)
+        self.data.train.begin(epoch, done)
         keras.utils.set_random_seed(_mixed(self.seed, epoch))
         for number, state in enumerate(_seed_states(self.model), start=1):
             state.assign([_mixed(self.seed, epoch, number), 0])
+        self._go_on("seeds", _seed_states(self.model))
 
     def end_batches(self, epoch: int) -> None:
         """Has a mean over epochs follow, before the epoch is measured."""
@@ -87,6 +88,15 @@ class KerasState(State):
         """Gives Keras's callbacks back what they knew, after they have begun anew."""
         for callback, known in zip(self.keras_callbacks, self._remembered, strict=False):
             vars(callback).update(known)
+
+    def begin_metrics(self) -> None:
+        """Has the metrics go on in the middle of an epoch, after Keras has reset them."""
+        self._go_on("metrics", self.model.metrics_variables)
+
+    def _go_on(self, kind: str, variables: Iterable[Any]) -> None:
+        for name, variable in _numbered(kind, variables):
+            if name in self._midway:
+                variable.assign(self._midway.pop(name))
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -119,9 +129,10 @@ class KerasState(State):
     def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
         trained = self._mean.trained()
         with self.averaged():
-            kept = {name: variable.numpy() for name, variable in self._variables()}
-        arrays: dict[str, Any] = {**kept, **trained}
-        np.savez(folder / _VARIABLES, **arrays)
+            values: dict[str, Any] = {name: one.numpy() for name, one in self._variables()}
+        if shared["progress"]["steps"]:
+            values |= {name: variable.numpy() for name, variable in self._midway_variables()}
+        np.savez(folder / _VARIABLES, **(values | trained))
         state = {
             **shared,
             "n_averaged": self._mean.n_averaged,
@@ -139,10 +150,12 @@ class KerasState(State):
         with self.averaged():
             left = _assign(saved["variables"], self._variables())
         trained = {name for name in left if name.startswith("trained/")}
-        if left - trained:
-            raise ValueError(f"it holds more: {', '.join(sorted(left - trained))}")
-        known = {name: saved["variables"][name] for name in trained}
-        self._mean.restore(saved.get("n_averaged", 0), known)
+        midway = {name for name in left if name.startswith(("seeds/", "metrics/"))}
+        if other := left - trained - midway:
+            raise ValueError(f"it holds more: {', '.join(sorted(other))}")
+        own = {name: saved["variables"][name] for name in trained}
+        self._mean.restore(saved.get("n_averaged", 0), own)
+        self._midway = {name: saved["variables"][name] for name in midway}
         if self.scheduler:
             self.scheduler.load_state_dict(saved["scheduler"])
         self._remembered = saved["keras_callbacks"]
@@ -164,6 +177,11 @@ class KerasState(State):
         yield from _numbered("model", self.model.weights)
         yield from _numbered("optimizer", self.model.optimizer.variables)
 
+    def _midway_variables(self) -> Iterator[tuple[str, Any]]:
+        """What an epoch begins anew: random numbers, and the means of what it measures."""
+        yield from _numbered("seeds", _seed_states(self.model))
+        yield from _numbered("metrics", self.model.metrics_variables)
+
 
 def load_weights(model: keras.Model, folder: Path) -> None:
     """Gives a model the weights that a checkpoint kept.
@@ -177,7 +195,7 @@ def load_weights(model: keras.Model, folder: Path) -> None:
         raise CheckpointError(f"{folder} does not fit this model: {error}") from None
 
 
-def _numbered(kind: str, variables: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def _numbered(kind: str, variables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
     for number, variable in enumerate(variables):
         yield f"{kind}/{number:04d}", variable
 
@@ -237,69 +255,3 @@ def shortest(value: float) -> float:
     """The shortest number that stands for a float32, such as 0.1; others as they are."""
     single = np.float32(value)
     return float(str(single)) if single == value else float(value)
-
-
-class Reporter(keras.callbacks.Callback):
-    """Begins and ends the epochs of ``model.fit``; the last of its callbacks.
-
-    Args:
-        epochs: What is left to do.
-    """
-
-    def __init__(self, epochs: Epochs[KerasState]) -> None:
-        super().__init__()
-        #: Nothing waits for a batch's logs unless a user's own callback must see each batch.
-        self.async_safe = not len(epochs.state.callbacks)
-        self._epochs = epochs
-        self._state = epochs.state
-        self._averaged = contextlib.ExitStack()
-        self._batches = 0
-        self._diverged: tuple[float, float] | None = None
-
-    def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Behind those of a user, which begin anew."""
-        self._state.remind()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Begins it."""
-        self._epochs.begin()
-        self._batches = 0
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Tells a user's callbacks."""
-        self._state.callbacks.on_train_batch_begin(self._epochs.progress.batches + batch + 1)
-
-    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        """Notes how far it is, and whether the loss is still a number."""
-        self._batches = max(self._batches, batch + 1)
-        if not math.isfinite(loss := logs.get("loss", 0.0)):
-            self._diverged = min((batch + 1, loss), self._diverged or (math.inf, loss))
-            self.model.stop_training = True
-        self._state.callbacks.on_train_batch_end(self._epochs.progress.batches + batch + 1)
-
-    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Evaluates the average of the weights, if one is kept."""
-        self._state.end_batches(self._epochs.progress.epoch + 1)
-        self._averaged.enter_context(self._state.averaged())
-
-    def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Trains on with the weights themselves."""
-        self._averaged.close()
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:  # noqa: ARG002
-        """Ends it: logs, saves, and stops if it is time."""
-        progress = self._epochs.progress
-        if self._diverged:
-            batch, loss = self._diverged
-            raise Diverged("train/loss", loss, progress.batches + int(batch))
-        progress.batches += self._batches
-        asked_to_stop = self.model.stop_training  # by a user's own callback
-        self._epochs.end({_metric(name): shortest(value) for name, value in logs.items()})
-        self.model.stop_training = asked_to_stop or self._epochs.are_over
-        if self.model.stop_training:
-            self._epochs.save_last()
-
-
-def _metric(name: str) -> str:
-    """Our name of one of Keras's logs."""
-    return f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"

@@ -81,7 +81,6 @@ class TorchTrainer(EpochTrainer):
     targets that averages over the batch.
     """
 
-    saves_mid_epoch = True
     strategies = ("data_parallel", "fsdp")
     forks = True
     state_file = STATE
@@ -229,7 +228,8 @@ class TorchTrainer(EpochTrainer):
         metrics = progress.best
         if run.ranks.agree(lambda: run.stop_reason) is None:
             best, last = run.checkpoints.best(), state.kept
-            if best and self.early_stopping.restore_best_weights:
+            is_in_memory = best and best.step == progress.epoch and not state.average
+            if best and self.early_stopping.restore_best_weights and not is_in_memory:
                 last = state.model
                 state.take_kept(best)
             self._log_predictions(

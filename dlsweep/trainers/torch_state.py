@@ -100,7 +100,7 @@ class TorchState(State):
         if self.average and self.swa_start is not None and epoch >= self.swa_start:
             self.average.update_parameters(self.model)
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, done: int) -> None:
         """Does nothing: the global random numbers go on as the checkpoint has them."""
 
     def step_scheduler(self, monitored: float) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsweep.data import Data, Split
+from dlsweep.data import Augmentation, Data, Split
 from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir
 from dlsweep.trainers import Trainer
+from dlsweep.trainers.callbacks import Callback
 from dlsweep.trainers.early_stopping import EarlyStopping
 
 pytestmark = pytest.mark.slow
@@ -323,6 +324,96 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_to_the_last_bit(
         attempt(broken, 1, **end)
     assert len(logged(broken)) == 2
     assert attempt(broken, 99) == expected
+    assert logged(broken) == logged(straight)
+    for one, other in zip(side.arrays(last(broken)), side.arrays(last(straight)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Counts(Callback):
+    """Remembers which batches it was told of; breaks off, or asks for the end, at one of them."""
+
+    def __init__(self, stop_at: int = 0, crash_at: int = 0) -> None:
+        self.stop_at, self.crash_at = stop_at, crash_at
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        self.begun.append(batch)
+
+    def on_train_batch_end(self, batch: int) -> None:
+        self.ended.append(batch)
+        assert not list(self.run.dir.checkpoints.glob("*+")), "nothing is saved a second time"
+        if batch == self.crash_at:
+            raise CrashError
+        if batch == self.stop_at:
+            self.run.stop()
+
+    def state_dict(self) -> dict[str, list[int]]:
+        return {"begun": self.begun, "ended": self.ended}
+
+    def load_state_dict(self, state: dict[str, list[int]]) -> None:
+        self.begun, self.ended = list(state["begun"]), list(state["ended"])
+
+
+class Impatient(Run):
+    """A run that is asked to stop once its trainer has looked so often."""
+
+    looks = 0
+
+    @property
+    def should_stop(self) -> bool:
+        self.looks += 1
+        if self.looks == 8:
+            self.stop("preempted")
+        return super().should_stop
+
+
+@pytest.mark.parametrize("how", ["stopped", "crashed", "preempted"])
+def test_it_is_so_in_the_middle_of_an_epoch_too(
+    side: Side, make_run: Callable[..., RunDir], how: str
+) -> None:
+    straight, broken = make_run(name="0000"), make_run(name="0001")
+    augmented = Data(
+        Split(IMAGES, LABELS),
+        Split(IMAGES[:20], LABELS[:20]),
+        augmentation=Augmentation(horizontal_flip=0.5, shift=0.2),
+    )
+
+    def attempt(folder: RunDir, seed: int, *callbacks: Counts, run: type[Run] = Run) -> object:
+        importlib.import_module(side.module).setup(seed=seed)
+        tried = trainer(
+            side,
+            {"name": "Adam", "lr": 0.01},
+            {"name": "StepLR", "step_size": 2},
+            ("CNN", CNN),
+            lambda: augmented,
+            epochs=4,
+            batch_size=16,  # five of them, the last with 6 examples
+            clip_norm=1.0,
+            ema_decay=0.9,
+            callbacks=callbacks,
+            checkpoint_steps=1,
+        )
+        with run.open(folder.path) as opened:
+            return tried.fit(opened)
+
+    if how == "preempted":
+        expected = attempt(straight, 1)
+        attempt(broken, 1, run=Impatient)
+        assert "." in last(broken).name, "saved in the middle of an epoch"
+        assert attempt(broken, 99) == expected
+    else:
+        whole, again = Counts(), Counts()
+        expected = attempt(straight, 1, whole)
+        disturbing, part = {
+            "stopped": (Counts(stop_at=8), "step-00000001.00000003"),
+            "crashed": (Counts(crash_at=13), "step-00000002.00000002"),
+        }[how]
+        with contextlib.suppress(CrashError):
+            attempt(broken, 1, disturbing)
+        assert last(broken).name == part
+        assert attempt(broken, 99, again) == expected
+        assert again.state_dict() == whole.state_dict(), "no batch is told of twice"
     assert logged(broken) == logged(straight)
     for one, other in zip(side.arrays(last(broken)), side.arrays(last(straight)), strict=True):
         np.testing.assert_array_equal(one, other)

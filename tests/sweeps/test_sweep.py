@@ -33,6 +33,16 @@ def test_a_grid_on_the_command_line_runs_exactly_its_points(project) -> None:
     assert "4 trials (4 completed)" in output
 
 
+@pytest.mark.parametrize("tracking", ["[]", "none"])
+def test_no_tracker_is_a_list_of_none(project, tracking: str) -> None:
+    output = project.run(
+        "+experiment=quadratic", f"tracking={tracking}", "training.x=1,2", "training.y=0", "-m"
+    )
+    assert "mlflow" not in output
+    assert set(project.table("quadratic")["state"]) == {"completed"}
+    assert not (project.path / "outputs" / "mlflow.db").exists()
+
+
 def test_a_sweep_ends_with_tables_a_leaderboard_and_a_command_to_paste(project) -> None:
     output = project.run(*QUADRATIC, "-m")
     study = project.path / "outputs" / "quadratic"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -122,3 +124,39 @@ def test_a_model_refuses_what_cannot_be(framework, name, arguments, message) -> 
     models = importlib.import_module(f"dlsweep.models.{framework}")
     with pytest.raises(ConfigError, match=message):
         getattr(models, name)(**arguments)
+
+
+def test_batches_of_a_users_own_are_not_saved_in_the_middle_of_an_epoch(make_run) -> None:
+    import tensorflow as tf
+
+    from dlsweep.models.keras import MLP
+    from dlsweep.optimizers.keras import SGD
+    from dlsweep.run import Run
+    from dlsweep.trainers.keras import KerasTrainer
+
+    points = tf.data.Dataset.from_tensor_slices((np.zeros((8, 2), np.float32), np.zeros(8, int)))
+
+    class Tried(KerasTrainer):
+        def build_model(self, run: Run) -> object:
+            return MLP([2], 3, hidden=4)
+
+        def build_data(self, run: Run) -> object:
+            return {"train": points.batch(4), "validation": points.batch(4)}
+
+    tried = Tried(functools.partial(SGD, lr=0.1), checkpoint_steps=1)
+    with Run.open(make_run().path) as run, pytest.raises(ConfigError) as error:
+        tried.fit(run)
+    assert "checkpoint_steps" in str(error.value)
+    assert "Expected Keras on tensorflow and arrays as data, or null for both" in str(error.value)
+
+
+def test_a_loop_of_a_users_own_is_not_saved_in_the_middle_of_an_epoch() -> None:
+    from dlsweep.optimizers.keras import SGD
+    from dlsweep.trainers.keras import KerasTrainer
+
+    class Looping(KerasTrainer):
+        def train(self, model, data, epochs) -> None:
+            raise AssertionError("it is not called")
+
+    with pytest.raises(ConfigError, match="Looping saves at an epoch's end only"):
+        Looping(functools.partial(SGD, lr=0.1), checkpoint_seconds=9.0)
