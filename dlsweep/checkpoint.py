@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dlsweep.errors import CheckpointError
+from dlsweep.ranks import ALONE
 
 Mode = Literal["min", "max"]
 _MANIFEST = "manifest.json"
@@ -56,6 +57,9 @@ class Checkpointer:
         position: Tells the size of the record file and the training seconds at a save.
         counts_on: Files that are to be on the disk before a checkpoint is there.
         run: The id of the run; with it, a checkpoint of another one is skipped as a damaged one is.
+
+    Attributes:
+        ranks: The processes of the run, of which the first alone saves and seeks.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class Checkpointer:
         self.monitor = monitor
         self.mode = mode
         self.keep = keep
+        self.ranks = ALONE
         self._position = position
         self._counts_on = counts_on
         self._run = run
@@ -126,11 +131,11 @@ class Checkpointer:
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None."""
-        return next(self._sound(), None)
+        return self._agreed(lambda: next(self._sound(), None))
 
     def best(self) -> Checkpoint | None:
         """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
-        return self._best(list(self._sound()))
+        return self._agreed(lambda: self._best(list(self._sound())))
 
     def need_best(self) -> Checkpoint:
         """The best checkpoint.
@@ -141,6 +146,13 @@ class Checkpointer:
         if best := self.best():
             return best
         raise CheckpointError(f"{self.folder} holds no whole checkpoint.")
+
+    def _agreed(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+        """The one that is found; by several processes of a run, the one that the first finds."""
+        if self.ranks.size == 1:
+            return find()
+        path = self.ranks.agree(lambda: str(found.path) if (found := find()) else "")
+        return _read(Path(path)) if path else None
 
     def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
         monitor = self.monitor

@@ -11,6 +11,7 @@ from typing import Literal
 from dlsweep.errors import ConfigError, DeviceError
 
 Share = float | Literal["auto"]
+Replicas = int | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,27 @@ def gpu_names() -> list[str]:
     query = [program, "--query-gpu=index", "--format=csv,noheader"]
     found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     return found.stdout.split() if found.returncode == 0 else []
+
+
+def replica_count(replicas: Replicas, on_gpus: bool) -> int:
+    """On how many devices this trial trains its model.
+
+    Args:
+        replicas: As many; ``auto`` is one for each GPU that the launcher gave this process.
+        on_gpus: Whether it may use them.
+
+    Raises:
+        DeviceError: If it has fewer GPUs, but not none.
+    """
+    given = len(gpu_names()) if on_gpus and THREADS_VARIABLE in os.environ else 0
+    if replicas == "auto":
+        return max(1, given)
+    if 0 < given < replicas:
+        raise DeviceError(
+            f"training.replicas: Received {replicas}. This trial has {given} GPU"
+            f"{'s' * (given != 1)}.\nType  launcher.gpus_per_trial={replicas}"
+        )
+    return replicas
 
 
 def cut_slots(cpus_per_trial: Share = "auto", gpus_per_trial: Share = "auto") -> list[Slot]:

@@ -15,6 +15,7 @@ from dlsweep.channel import Channel
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, StudyError
 from dlsweep.lock import Lock
+from dlsweep.ranks import ALONE, Ranks
 from dlsweep.rundir import Media, RunDir
 
 #: How often, in seconds, a run that is not waiting for a verdict looks for a wish to stop.
@@ -32,6 +33,7 @@ class Run:
         config: The composed config, interpolations resolved on access.
         checkpoints: Saves and finds this run's checkpoints.
         train_seconds: Seconds spent until the checkpoint that this attempt starts from.
+        ranks: The processes that train it together; all but the first log and save nothing.
     """
 
     def __init__(self, folder: RunDir, channel: Channel | None = None) -> None:
@@ -42,6 +44,7 @@ class Run:
         self.config = config
         self.stop_reason: str | None = None
         self.train_seconds = 0.0
+        self.ranks = ALONE
         self._channel = channel
         self._lock = Lock(folder.lock_file)
         self._file: int = -1
@@ -80,6 +83,12 @@ class Run:
         if self._channel:
             self._channel.close()
 
+    def join(self, ranks: Ranks) -> None:
+        """Makes this process one of several that train the run."""
+        self.ranks = self.checkpoints.ranks = ranks
+        if ranks.rank:
+            self._channel = None
+
     @property
     def name(self) -> str:
         """The run's name, unique within its study."""
@@ -102,6 +111,8 @@ class Run:
             step: Where the run is, usually the epoch; the sweep judges the run by it.
         """
         values = {name: float(value) for name, value in metrics.items()}
+        if self.ranks.rank:
+            return
         if self._known:
             values = {k: v for k, v in values.items() if self._known.get(k, step - 1) < step}
         if not values:
@@ -156,14 +167,23 @@ class Run:
         """Whether to save and return now: pruned, interrupted, or out of time.
 
         Read it at a safe point, such as an epoch's end. If the last :meth:`log` held the
-        objective, this waits the few milliseconds until the sweep has judged it.
+        objective, this waits the few milliseconds until the sweep has judged it. Of several
+        processes that train together, each must read it at the same point.
         """
+        reason = self.ranks.agree(lambda: self.wish_to_stop)
+        if self.ranks.rank:  # the first knows it, and may have got a signal meanwhile
+            self.stop_reason = reason
+        return reason is not None
+
+    @property
+    def wish_to_stop(self) -> str | None:
+        """Why this process should stop, or None; the others may not know yet."""
         if self.stop_reason is None:
             self.stop_reason = self._channel.verdict() if self._channel else None
         if self.stop_reason is None and time.monotonic() - self._looked > _LOOK_EVERY:
             self._looked = time.monotonic()
             self.stop_reason = self.dir.stop_reason()
-        return self.stop_reason is not None
+        return self.stop_reason
 
     def stop(self, reason: str = "interrupted") -> None:
         """Raises the flag that :attr:`should_stop` reads."""
@@ -201,7 +221,7 @@ class Run:
 
     def _log_media(self, name: str, step: int, make: Callable[[], Media]) -> None:
         """Appends a record, unless the run passes this step a second time."""
-        if self._known.get(name, step - 1) >= step:
+        if self.ranks.rank or self._known.get(name, step - 1) >= step:
             return
         about = {"step": int(step), "time": time.time(), "metrics": {}, "media": {name: make()}}
         append_line(self._file, json.dumps(about).encode() + b"\n")

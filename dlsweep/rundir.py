@@ -13,6 +13,7 @@ A run folder is the truth about a run, and everything else is a view of it::
     attempts.jsonl    one line an earlier attempt that did not end well: its result
     stop              asks the run to stop; holds the reason
     lock              held by the process that trains
+    ranks/            where several processes that train together meet, while they do
     mirror/           one file a tracker: how far it has been told
 """
 
@@ -124,6 +125,7 @@ class RunDir:
         self.stop_file = self.path / "stop"
         self.lock_file = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
+        self.ranks = self.path / "ranks"
 
     def media_file(self, name: str, step: int) -> Path:
         """Where an image is kept."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -25,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from dlsweep.channel import RUN_VARIABLE, Channel
 from dlsweep.devices import THREADS_VARIABLE
 from dlsweep.errors import ConfigError, Diverged, DlsweepError, is_disk_full
+from dlsweep.ranks import Processes, Ranks
 from dlsweep.run import Run
 from dlsweep.rundir import (
     COMPLETED,
@@ -40,31 +42,36 @@ from dlsweep.signature import build, is_trainer, locate
 from dlsweep.system_metrics import sampled
 from dlsweep.trainers.base import Trainer
 
+#: How a run ended: its status, the reason and its metrics.
+Outcome: TypeAlias = tuple[Status, str, dict[str, float]]
+
 
 def main() -> int:
     """Trains the run that the environment names; returns the exit code."""
     try:
         with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
-            return execute(run, train)
+            return execute(run, train, _process_count(run.config))
     except OSError as error:
         if not is_disk_full(error):
             raise
         return DISK_FULL_CODE
 
 
-def execute(run: Run, work: Callable[[Run], Any]) -> int:
+def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
     """Does a run's work and writes its result.
 
     Args:
         run: The open run.
         work: Does the training; returns metrics by name, or the objective's value (or values).
+        processes: How many do it together.
 
     Returns:
         1 if it failed, otherwise 0.
     """
     started = time.time()
     with _polite_signals(run):
-        status, reason, metrics = _attempt(run, work)
+        attempt = _attempt if processes == 1 else functools.partial(_attempt_together, processes)
+        status, reason, metrics = attempt(run, work)
     reason = scrub(reason, run.dir.config_file.read_text())
     run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
     return int(status in FAILURES)
@@ -81,7 +88,17 @@ def _scrubbed(run: Run) -> Iterator[None]:
         yield
 
 
-def _attempt(run: Run, work: Callable[[Run], Any]) -> tuple[Status, str, dict[str, float]]:
+def _attempt_together(processes: int, run: Run, work: Callable[[Run], Any]) -> Outcome:
+    def attempt(ranks: Ranks) -> Outcome:
+        run.join(ranks)
+        return _attempt(run, work)
+
+    with Processes(processes, attempt, run.dir.ranks) as together, _sampled(run):
+        status, reason, metrics = together.outcome(lambda outcome: outcome[0] in FAILURES)
+        return status, reason, metrics
+
+
+def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:
     try:
         metrics = _as_metrics(run, work(run))
         status = _status(run.stop_reason)
@@ -115,13 +132,26 @@ def train(run: Run) -> Any:
     """Trains what the run's config says; returns what its trainer or function returns."""
     config = run.config
     OmegaConf.resolve(config)
-    with sampled(run.dir, config.get("system_metrics")):
+    with contextlib.nullcontext() if run.ranks.size > 1 else _sampled(run):
         _seed(config)
         target = locate("training", config.training["_target_"])
         if is_trainer(target):
             trainer: Trainer = build("training", config.training)
             return trainer.fit(run)
         return target(run, config)
+
+
+def _sampled(run: Run) -> contextlib.AbstractContextManager[None]:
+    return sampled(run.dir, run.config.get("system_metrics"))
+
+
+def _process_count(config: DictConfig) -> int:
+    """How many processes train together."""
+    with contextlib.suppress(Exception):  # which the training meets again, and tells
+        target = locate("training", config.training["_target_"])
+        if is_trainer(target) and target.forks:
+            return int(build("training", config.training).replica_count)
+    return 1
 
 
 def _as_metrics(run: Run, returned: Any) -> dict[str, float]:

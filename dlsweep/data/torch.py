@@ -12,13 +12,13 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from dlsweep.data.augmentation import Augmentation
 from dlsweep.data.base import Array, Data, Split, each
 from dlsweep.data.loader import Loader
 from dlsweep.data.prepared import Prepared, described, prepared
-from dlsweep.data.torch_loader import SeededBatches, generator, seeded_loader
+from dlsweep.data.torch_loader import WHOLE, Part, SeededBatches, generator, seeded_loader
 from dlsweep.errors import DataError
 
 _NO_WORKERS = Loader()
@@ -106,12 +106,24 @@ class LoaderBatches:
         self._device = device
         self._seed = seed
 
-    def epoch(self, number: int) -> Iterator[Any]:
-        """Yields what the loader yields."""
+    @property
+    def is_stream(self) -> bool:
+        """Whether the data set alone knows its order."""
+        return isinstance(self._loader.dataset, IterableDataset)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The examples of each batch; none where a process cannot read its part of them alone."""
+        batches = self._loader.batch_sampler
+        return batches.sizes if isinstance(batches, SeededBatches) else []
+
+    def epoch(self, number: int, part: Part = WHOLE) -> Iterator[Any]:
+        """Yields what the loader yields; a part of each batch only if it has :attr:`sizes`."""
         random = generator(self._seed, number)
         self._loader.generator = random
         if isinstance(self._loader.batch_sampler, SeededBatches):
             self._loader.batch_sampler.epoch = number
+            self._loader.batch_sampler.part = part
         elif hasattr(self._loader.sampler, "generator"):
             self._loader.sampler.generator = random
         for batch in self._loader:

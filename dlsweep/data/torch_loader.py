@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -49,31 +50,65 @@ def seeded_loader(
     return DataLoader(_Seeded(dataset), batch_sampler=cast(Any, batches), **more)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which part of each batch a process has, of several that train together.
+
+    Attributes:
+        rank: The process's number, from 0.
+        ranks: How many there are.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+
+    def size(self, whole: int) -> int:
+        """How many examples of a batch it has."""
+        return whole // self.ranks + (self.rank < whole % self.ranks)
+
+    def of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Its rows; the first one where there are too few, as each must have some."""
+        return rows.tensor_split(self.ranks)[self.rank] if self.size(len(rows)) else rows[:1]
+
+
+WHOLE = Part()
+
+
 class SeededBatches(Sampler[tuple[int, list[int]]]):
     """Yields, for each batch, the seed of its random numbers and the positions of its examples.
 
     Attributes:
         epoch: Whose batches come next; counted from 1.
+        part: Of each batch.
     """
 
     def __init__(self, examples: int, size: int, seed: int, shuffle: bool) -> None:
         self.epoch = 1
+        self.part = WHOLE
         self._examples = examples
         self._size = size
         self._seed = seed
         self._shuffle = shuffle
 
     def __len__(self) -> int:
-        return -(-self._examples // self._size)
+        return len(self.sizes)
+
+    @property
+    def sizes(self) -> list[int]:
+        """The examples of each whole batch."""
+        starts = range(0, self._examples, self._size)
+        return [min(self._size, self._examples - start) for start in starts]
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         order = torch.arange(self._examples)
         if self._shuffle:
             order = torch.randperm(self._examples, generator=generator(self._seed, self.epoch))
         for number, rows in enumerate(torch.split(order, self._size)):
-            stream = (self._seed, self.epoch, number, int(self._shuffle))
+            stream: tuple[int, ...] = (self._seed, self.epoch, number, int(self._shuffle))
+            if self.part.rank:  # so that no two processes draw the same
+                stream += (self.part.rank,)
             seed = np.random.SeedSequence(stream).generate_state(1)[0]
-            yield int(seed), rows.tolist()
+            yield int(seed), self.part.of(rows).tolist()
 
 
 def generator(seed: int, epoch: int) -> torch.Generator:

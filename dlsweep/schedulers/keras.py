@@ -14,6 +14,15 @@ from typing import Any, Literal
 from dlsweep.errors import ConfigError
 
 
+def learning_rate(optimizer: Any) -> float:
+    """What an optimizer's next step will use."""
+    rate = optimizer.learning_rate
+    try:
+        return float(rate)
+    except TypeError:  # mirrored on several devices
+        return float(rate.numpy())
+
+
 class Scheduler(ABC):
     """Sets an optimizer's learning rate.
 
@@ -27,7 +36,7 @@ class Scheduler(ABC):
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
         try:
-            self.base_lr = optimizer.learning_rate = float(optimizer.learning_rate)
+            self.base_lr = optimizer.learning_rate = learning_rate(optimizer)
         except TypeError:
             raise ConfigError(
                 "training.scheduler: Received one for an optimizer whose learning_rate is a "
@@ -142,7 +151,7 @@ class ReduceLROnPlateau(Scheduler):
         self.cooling = 0
 
     def _next(self, monitored: float) -> float:
-        rate = float(self._optimizer.learning_rate)
+        rate = learning_rate(self._optimizer)
         self.waited += 1
         if self._is_better(monitored):
             self.best, self.waited = monitored, 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dlsweep.errors import ConfigError
 from dlsweep.run import Run
@@ -15,7 +15,12 @@ class Trainer(ABC):
 
     The keys of the ``training`` group are the arguments of the class's ``__init__``, and are
     checked against its annotations before a sweep starts.
+
+    Attributes:
+        forks: Whether a run may need several processes: ``replica_count`` of them.
     """
+
+    forks: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, run: Run) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from dlsweep.data.loader import Loader
 from dlsweep.data.prepared import Counted, Prepared
+from dlsweep.devices import THREADS_VARIABLE, Replicas, replica_count
 from dlsweep.errors import ConfigError
 from dlsweep.run import Run
 from dlsweep.rundir import write_atomically
@@ -40,6 +41,7 @@ class EpochTrainer(Trainer):
     Attributes:
         callback_kinds: What callbacks may be.
         state_file: What a checkpoint of its framework holds.
+        strategies: What ``strategy`` may be.
 
     Args:
         optimizer: Makes the optimizer.
@@ -50,11 +52,19 @@ class EpochTrainer(Trainer):
         loss: Of the outputs and the targets, averaged over the batch. With ``cross_entropy``, the
             accuracy is measured as well.
         device: ``auto`` takes a GPU if there is one.
+        replicas: On how many devices the model is trained; each takes its share of every batch.
+            ``auto`` is one for each GPU that the launcher gave the trial.
+        strategy: What each of them holds: ``data_parallel`` all of the model (PyTorch's
+            DistributedDataParallel, Keras's MirroredStrategy), ``fsdp`` a part of it (PyTorch's
+            fully sharded data parallel).
         precision: Of the forward pass; ``fp16`` comes with loss scaling.
         accumulate: Batches whose gradients make one step.
         clip_norm: The largest norm of all gradients together.
         ema_decay: Of an exponential moving average of the weights, which follows each step; it is
             what is evaluated and kept, in place of the weights themselves.
+        swa_start: The first epoch of a stochastic weight averaging: from its end on, the mean of
+            the weights at the ends of epochs, batch norm's statistics included, is what is
+            evaluated and kept.
         monitor: The metric that tells which epoch is best.
         mode: Whether more (``max``) or less (``min``) of it is better.
         early_stopping: When to give up.
@@ -79,6 +89,7 @@ class EpochTrainer(Trainer):
 
     callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
     state_file: ClassVar[str]
+    strategies: ClassVar[tuple[str, ...]] = ("data_parallel",)
 
     def __init__(
         self,
@@ -89,10 +100,13 @@ class EpochTrainer(Trainer):
         loader: Loader = _LOADER,
         loss: Literal["cross_entropy", "mse"] | Callable[..., Any] = "cross_entropy",
         device: Literal["auto", "cpu", "gpu"] = "auto",
+        replicas: Replicas = "auto",
+        strategy: Literal["data_parallel", "fsdp"] = "data_parallel",
         precision: Literal["fp32", "bf16", "fp16"] = "fp32",
         accumulate: int = 1,
         clip_norm: float | None = None,
         ema_decay: float | None = None,
+        swa_start: int | None = None,
         monitor: str = "val/accuracy",
         mode: Mode = "max",
         early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
@@ -113,10 +127,13 @@ class EpochTrainer(Trainer):
         self.loader = loader
         self.loss = loss
         self.device = device
+        self.replicas = replicas
+        self.strategy = strategy
         self.precision = precision
         self.accumulate = accumulate
         self.clip_norm = clip_norm
         self.ema_decay = ema_decay
+        self.swa_start = swa_start
         self.monitor = monitor
         self.mode: Mode = mode
         self.early_stopping = early_stopping
@@ -156,8 +173,30 @@ class EpochTrainer(Trainer):
         given = self.resume_from or self.initial_weights
         return StartingPoint(given, self.state_file, not self.resume_from) if given else None
 
+    @property
+    def replica_count(self) -> int:
+        """On how many devices this trial trains its model.
+
+        Raises:
+            DeviceError: If it has fewer.
+            ConfigError: If not each of them gets an example of a batch, or a process that it needs.
+        """
+        count = replica_count(self.replicas, self.device != "cpu")
+        if count > self.batch_size:
+            raise ConfigError(
+                f"training.replicas: Received {count}, and a batch of {self.batch_size} examples.\n"
+                f"Expected at least one example for each. Type  training.batch_size={count}"
+            )
+        if count > 1 and self.forks and THREADS_VARIABLE not in os.environ:
+            raise ConfigError(
+                f"training.replicas: Received {count}, each of which needs a process of its own.\n"
+                "Expected 1 in this one. Type  launcher=local"
+            )
+        return count
+
     def preflight(self) -> None:
-        """Sees that there is what a new run is to start from."""
+        """Sees that there is what a new run is to start from, and what it is to train on."""
+        _ = self.replica_count
         if self.starting_point:
             self.starting_point.check()
 
@@ -180,7 +219,8 @@ class EpochTrainer(Trainer):
         found = self.build_data(run)
         fit_model_to_data(run.config, found)
         data = prepare(found)
-        write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+        if not run.ranks.rank:
+            write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         return one_batch(data) if self.overfit_batch else data
 
     @property
@@ -229,9 +269,11 @@ class EpochTrainer(Trainer):
     def _check_arguments(self) -> None:
         check_one_of("device", self.device, ("auto", "cpu", "gpu"))
         check_one_of("precision", self.precision, ("fp32", "bf16", "fp16"))
+        check_one_of("strategy", self.strategy, self.strategies)
         check_one_of("mode", self.mode, ("min", "max"))
         check_least("epochs", self.epochs, 1)
         check_least("batch_size", self.batch_size, 1)
+        check_least("replicas", 1 if self.replicas == "auto" else self.replicas, 1)
         check_least("accumulate", self.accumulate, 1)
         check_least("checkpoint_every", self.checkpoint_every, 1)
         check_least("checkpoint_steps", self.checkpoint_steps or 1, 1)
@@ -250,6 +292,7 @@ class EpochTrainer(Trainer):
                 f"training.ema_decay: Received {self.ema_decay}. "
                 "Expected between 0 and 1, as 0.999."
             )
+        self._check_swa_start()
         if self.initial_weights and self.resume_from:
             raise ConfigError(
                 "training.initial_weights, training.resume_from: Received both. Expected one: a "
@@ -258,3 +301,16 @@ class EpochTrainer(Trainer):
         check_trace(self.profiler)
         if not callable(self.loss):
             check_one_of("loss", self.loss, ("cross_entropy", "mse"))
+
+    def _check_swa_start(self) -> None:
+        if self.swa_start is None:
+            return
+        if not 1 <= self.swa_start <= self.epochs:
+            raise ConfigError(
+                f"training.swa_start: Received {self.swa_start}. "
+                f"Expected an epoch from 1 to {self.epochs}, the last."
+            )
+        if self.ema_decay is not None:
+            raise ConfigError(
+                "training.swa_start, training.ema_decay: Received both. Expected one average."
+            )

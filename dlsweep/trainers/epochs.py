@@ -49,6 +49,9 @@ class State(ABC):
     def step_scheduler(self, monitored: float) -> None:
         """Has the scheduler, if there is one, set the next epoch's learning rate."""
 
+    def gather(self) -> None:  # noqa: B027 - most have all there is
+        """Gets from the run's other processes what :meth:`save` needs; all must call it."""
+
     def save(self, folder: Path, progress: Progress) -> None:
         """Fills a checkpoint's empty folder."""
         shared = {
@@ -234,6 +237,9 @@ class Epochs(Generic[S]):
         self._save({}, part=self.progress.steps)
 
     def _save(self, metrics: dict[str, float], part: int = 0) -> None:
+        self.state.gather()
+        if self.run.ranks.rank:
+            return
         self.run.checkpoints.save(
             self.progress.epoch,
             lambda folder: self.state.save(folder, self.progress),

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -145,7 +145,7 @@ class KerasTrainer(EpochTrainer):
 
     def fit(self, run: Run) -> dict[str, float]:
         """Trains by :meth:`train`; see :meth:`EpochTrainer.fit`."""
-        with keras.device(self._device()):
+        with self._placed():
             keras.config.set_dtype_policy(_POLICIES[self.precision])
             data = self._read_data(
                 run,
@@ -155,7 +155,7 @@ class KerasTrainer(EpochTrainer):
             self._check_mid_epoch(data)
             model = self.build_model(run)
             _build(model, data, self.loss)
-            self._compile(model)
+            self._compile(model, data)
             return self._fit(run, model, data)
 
     def load_model(self, run: Run) -> keras.Model:
@@ -190,7 +190,8 @@ class KerasTrainer(EpochTrainer):
             callbacks.append(_backend().profiler(run.dir.path / "profile", *self.profiler))
         ours = Callbacks([one for one in callbacks if isinstance(one, Callback)])
         others = [one for one in callbacks if not isinstance(one, Callback)]
-        state = KerasState(model, data, self._schedule(model), ours, others, self.seed)
+        schedule = self._schedule(model)
+        state = KerasState(model, data, schedule, ours, others, self.seed, self.swa_start)
         epochs = Epochs(run, self, state)
         ours.begin(run, model)
         self.train(model, data, epochs)
@@ -225,7 +226,7 @@ class KerasTrainer(EpochTrainer):
                 "middle.\nExpected Keras on tensorflow and arrays as data, or null for both."
             )
 
-    def _compile(self, model: keras.Model) -> None:
+    def _compile(self, model: keras.Model, data: KerasData) -> None:
         options: dict[str, Any] = {}
         if self.clip_norm is not None:
             options["global_clipnorm"] = self.clip_norm
@@ -233,24 +234,69 @@ class KerasTrainer(EpochTrainer):
             options["gradient_accumulation_steps"] = self.accumulate
         if self.ema_decay is not None:
             options |= {"use_ema": True, "ema_momentum": self.ema_decay}
+        loss = _LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss
+        if self.replica_count > 1:
+            loss = _parallel().WholeBatchLoss(loss)
         model.compile(
             optimizer=self.optimizer(**options),
-            loss=_LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss,
+            loss=loss,
             metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")]
             if self.is_classifier
             else None,
         )
         model.optimizer.build(model.trainable_variables)
+        if self.replica_count > 1:
+            self._check_step(model)
+            _parallel().synchronise(model, data.train.spec())
 
     def _schedule(self, model: keras.Model) -> Scheduler | None:
         scheduler = self.scheduler(model.optimizer) if self.scheduler else None
         self._check_scheduler_mode(getattr(scheduler, "mode", self.mode))
         return scheduler
 
-    def _device(self) -> str:
+    def _placed(self) -> contextlib.AbstractContextManager[Any]:
+        """Where the model lies: on a device or, mirrored, on several."""
         has_gpu = _backend().use_gpu(self.device != "cpu")
         self._check_gpu(has_gpu, f"Keras on {keras.config.backend()}")
-        return "gpu" if has_gpu else "cpu"
+        if (count := self.replica_count) > 1:
+            place = _parallel().mirrored(count, has_gpu).scope()
+        else:
+            place = keras.device("gpu" if has_gpu else "cpu")
+        return cast(contextlib.AbstractContextManager[Any], place)
+
+    def _check_swa_start(self) -> None:
+        super()._check_swa_start()
+        if self.swa_start is not None and type(self).train is not KerasTrainer.train:
+            raise ConfigError(
+                f"training.swa_start: Received {self.swa_start} for a training loop of your own, "
+                "which measures the weights itself.\nExpected null."
+            )
+
+    @property
+    def replica_count(self) -> int:
+        """On how many devices this trial trains its model; see :class:`EpochTrainer`."""
+        count = super().replica_count
+        reasons = {
+            f"framework.backend={keras.config.backend()}": keras.config.backend() != "tensorflow",
+            f"training.accumulate={self.accumulate}": self.accumulate > 1,
+            "training.precision=fp16": self.precision == "fp16",
+            "a training loop of your own": type(self).train is not KerasTrainer.train,
+        }
+        if count > 1:
+            self._refuse(count, next((what for what, is_so in reasons.items() if is_so), ""))
+        return count
+
+    def _check_step(self, model: keras.Model) -> None:
+        """A step of one's own would add up losses that are not divided by the replicas."""
+        if type(model).train_step is not keras.Model.train_step:
+            self._refuse(self.replica_count, f"{type(model).__qualname__}.train_step")
+
+    def _refuse(self, count: int, reason: str) -> None:
+        if reason:
+            raise ConfigError(
+                f"training.replicas: Received {count} with {reason}, which MirroredStrategy does "
+                "not support here.\nExpected 1. Type  training.replicas=1"
+            )
 
 
 def _backend() -> ModuleType:
@@ -262,6 +308,13 @@ def _backend() -> ModuleType:
     from dlsweep.trainers import torch
 
     return torch
+
+
+def _parallel() -> ModuleType:
+    """The module that trains on several devices; loaded only where there are some."""
+    from dlsweep.trainers import tensorflow_parallel
+
+    return tensorflow_parallel
 
 
 def _build(model: keras.Model, data: KerasData, loss: object) -> None:

@@ -75,9 +75,10 @@ class Reporter(keras.callbacks.Callback):
         self._state.callbacks.on_train_batch_end(self._before + batch + 1)
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Evaluates the moving average, if one is kept."""
+        """Evaluates the average of the weights, if one is kept."""
         if self._ends_early:
             self.model.stop_training = self._ends_early = False
+        self._state.end_batches(self._progress.epoch + 1)
         self._averaged.enter_context(self._state.averaged())
 
     def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002

@@ -14,9 +14,10 @@ import numpy as np
 
 from dlsweep.data.keras import KerasData
 from dlsweep.errors import CheckpointError
-from dlsweep.schedulers.keras import Scheduler
+from dlsweep.schedulers.keras import Scheduler, learning_rate
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.epochs import State
+from dlsweep.trainers.keras_average import AveragedModel
 from dlsweep.trainers.starting_points import kinds
 
 STATE, _VARIABLES = "state.json", "variables.npz"
@@ -34,6 +35,7 @@ class KerasState(State):
         callbacks: A user's own, called by the trainer.
         keras_callbacks: A user's own, called by Keras; their plain attributes are saved.
         seed: Of all random numbers.
+        swa_start: The first epoch whose end's weights enter a mean.
     """
 
     unreadable = _UNREADABLE
@@ -46,6 +48,7 @@ class KerasState(State):
         callbacks: Callbacks,
         keras_callbacks: Sequence[keras.callbacks.Callback],
         seed: int,
+        swa_start: int | None,
     ) -> None:
         self.model = model
         self.data = data
@@ -53,13 +56,15 @@ class KerasState(State):
         self.callbacks = callbacks
         self.keras_callbacks = list(keras_callbacks)
         self.seed = seed
+        self.swa_start = swa_start
+        self._mean = AveragedModel(model)
         self._remembered: list[dict[str, Any]] = []
         self._midway: dict[str, Any] = {}
 
     @property
     def learning_rate(self) -> float:
         """Of the optimizer."""
-        return shortest(float(self.model.optimizer.learning_rate))
+        return shortest(learning_rate(self.model.optimizer))
 
     def begin_epoch(self, epoch: int, done: int) -> None:
         """Arranges the data and sets every random number generator."""
@@ -68,6 +73,11 @@ class KerasState(State):
         for number, state in enumerate(_seed_states(self.model), start=1):
             state.assign([_mixed(self.seed, epoch, number), 0])
         self._go_on("seeds", _seed_states(self.model))
+
+    def end_batches(self, epoch: int) -> None:
+        """Has a mean over epochs follow, before the epoch is measured."""
+        if self.swa_start is not None and epoch >= self.swa_start:
+            self._mean.update_parameters()
 
     def step_scheduler(self, monitored: float) -> None:
         """Has the scheduler set the next epoch's learning rate."""
@@ -90,10 +100,11 @@ class KerasState(State):
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Meanwhile the model holds its moving average, if one is kept."""
+        """Meanwhile the model holds the average of its weights, if one is kept."""
         optimizer = self.model.optimizer
         if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:
-            yield
+            with self._mean.swapped():
+                yield
             return
         swap = keras.callbacks.SwapEMAWeights()
         swap.set_model(self.model)
@@ -107,20 +118,24 @@ class KerasState(State):
         optimizer = self.model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
         others = {f"keras_callbacks[{n}]": one for n, one in enumerate(self.keras_callbacks)}
+        swa = {} if self.swa_start is None else {"average over": "epochs"}
         return {
             **kinds(optimizer=inner, scheduler=self.scheduler, **others),
+            **swa,
             "average": str(inner.use_ema),
             "loss scaling": str(inner is not optimizer),
         }
 
     def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
+        trained = self._mean.trained()
         with self.averaged():
-            values = {name: variable.numpy() for name, variable in self._variables()}
+            values: dict[str, Any] = {name: one.numpy() for name, one in self._variables()}
         if shared["progress"]["steps"]:
             values |= {name: variable.numpy() for name, variable in self._midway_variables()}
-        np.savez(folder / _VARIABLES, **values)
+        np.savez(folder / _VARIABLES, **(values | trained))
         state = {
             **shared,
+            "n_averaged": self._mean.n_averaged,
             "weights": _stable_names(self.model.weights),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
@@ -134,9 +149,12 @@ class KerasState(State):
     def _restore(self, saved: Mapping[str, Any]) -> None:
         with self.averaged():
             left = _assign(saved["variables"], self._variables())
+        trained = {name for name in left if name.startswith("trained/")}
         midway = {name for name in left if name.startswith(("seeds/", "metrics/"))}
-        if left - midway:
-            raise ValueError(f"it holds more: {', '.join(sorted(left - midway))}")
+        if other := left - trained - midway:
+            raise ValueError(f"it holds more: {', '.join(sorted(other))}")
+        own = {name: saved["variables"][name] for name in trained}
+        self._mean.restore(saved.get("n_averaged", 0), own)
         self._midway = {name: saved["variables"][name] for name in midway}
         if self.scheduler:
             self.scheduler.load_state_dict(saved["scheduler"])

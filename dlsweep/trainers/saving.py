@@ -28,11 +28,14 @@ class MidEpoch:
 
     def is_due(self, step: int) -> bool:
         """Whether to save after this step of the epoch, counted from 1."""
+        return self._run.ranks.agree(lambda: self._is_due(step))
+
+    def _is_due(self, step: int) -> bool:
         now = time.monotonic()
         due = now - self._saved > self._seconds or bool(self._steps and step % self._steps == 0)
         if now - self._looked > _LOOK_EVERY:
             self._looked = now
-            due = due or self._run.should_stop
+            due = due or self._run.wish_to_stop is not None
         if due:
             self._saved = now
         return due

@@ -23,7 +23,8 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dlsweep.data.base import Array, each
-from dlsweep.data.torch import Batches, TorchData, one_batch, prepare, size_of
+from dlsweep.data.torch import Batches, TorchData, one_batch, prepare
+from dlsweep.data.torch_shares import Share, shares
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.run import Run
 from dlsweep.trainers.callbacks import Callback, Callbacks
@@ -36,8 +37,9 @@ from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
 from dlsweep.trainers.torch_files import FORMATS
 from dlsweep.trainers.torch_means import Means, Measures
+from dlsweep.trainers.torch_parallel import Alone, parallel
 from dlsweep.trainers.torch_profiler import Profiler
-from dlsweep.trainers.torch_state import STATE, TorchState, load_weights, moving_average
+from dlsweep.trainers.torch_state import STATE, TorchState, load_weights, weight_average
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -79,7 +81,17 @@ class TorchTrainer(EpochTrainer):
     targets that averages over the batch.
     """
 
+    strategies = ("data_parallel", "fsdp")
+    forks = True
     state_file = STATE
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        if (self.strategy, self.precision) == ("fsdp", "fp16"):
+            raise ConfigError(
+                "training.precision: Received 'fp16' with training.strategy=fsdp, which scales no "
+                "losses.\nExpected 'bf16' or 'fp32'. Type  training.precision=bf16"
+            )
 
     @cached_property
     def criterion(self) -> Loss:
@@ -142,27 +154,31 @@ class TorchTrainer(EpochTrainer):
 
     def fit(self, run: Run) -> dict[str, float]:
         """Trains in a loop that reads top to bottom; see :meth:`EpochTrainer.fit`."""
-        device = self._device()
+        device = self._device(run.ranks.rank)
+        _ = self.replica_count  # which this process may not have been started for
         if isinstance(self.criterion, nn.Module):
             self.criterion.to(device)
+        together = parallel(run, self.strategy, device)
         data = self._read_data(
             run,
             lambda found: prepare(found, self.batch_size, self.seed, device, self.loader),
             one_batch,
         )
-        model = self.build_model(run).to(device)
-        state = self._start(model, device)
+        state = self._start(self.build_model(run).to(device), device, together)
         epochs = Epochs(run, self, state)
-        state.callbacks.begin(run, model)
+        state.callbacks.begin(run, state.model)
+        training_step = together.training_step(self.training_step, state.model)
         mid_epoch = MidEpoch(run, self.checkpoint_steps, self.checkpoint_seconds)
         for epoch in epochs:
-            means = Means("train", epochs.progress)
-            for step in self._train(state, epochs.progress, means, data.train, epoch):
+            means = Means("train", together, epochs.progress)
+            shared = shares(data.train, epoch, together.part)
+            for step in self._train(training_step, state, epochs.progress, means, shared):
                 if mid_epoch.is_due(step):
                     means.keep(epochs.progress)
                     epochs.save_part()
                     if run.should_stop:
                         return self._finish(run, epochs, data)
+            state.end_batches(epoch)
             metrics = means.read()
             metrics |= self._measure(state.kept, state, epochs.progress, data.validation, "val")
             epochs.end(metrics)
@@ -170,29 +186,30 @@ class TorchTrainer(EpochTrainer):
 
     def _train(
         self,
+        training_step: Callable[[Any], object],
         state: TorchState,
         progress: Progress,
         means: Means,
-        batches: Batches,
-        epoch: int,
+        batches: Iterator[Share],
     ) -> Iterator[int]:
         """Trains on what is left of an epoch; yields how many steps of it are done after each."""
         state.model.train()
-        groups = _groups(batches.epoch(epoch), self.accumulate)
+        groups = _groups(batches, self.accumulate)
         state.skip_done(groups, progress.steps)
         for group in groups:
-            sizes = [size_of(batch) for batch in group]
-            for position, batch in enumerate(group, 1):
+            examples = sum(share.whole for share in group)
+            for share in group:
                 progress.batches += 1
                 state.callbacks.on_train_batch_begin(progress.batches)
-                with state.autocast:
-                    measures = _checked(self.training_step(state.model, batch))
-                loss = measures["loss"]
-                if len(group) > 1:
-                    loss = loss * (sizes[position - 1] / sum(sizes))
-                state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-                means.add(measures, sizes[position - 1], progress.batches)
-                if position == len(group):
+                with state.parallel.is_last(share is group[-1]):
+                    with state.autocast:
+                        measures = _checked(training_step(share.batch))
+                    loss = measures["loss"]
+                    if (part := state.parallel.part.ranks * share.size) != examples:
+                        loss = loss * (part / examples)
+                    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                means.add(measures, share.size, progress.batches)
+                if share is group[-1]:
                     state.step(self.clip_norm)
                 state.callbacks.on_train_batch_end(progress.batches)
             progress.steps += 1
@@ -201,25 +218,25 @@ class TorchTrainer(EpochTrainer):
     def _measure(
         self, model: nn.Module, state: TorchState, progress: Progress, batches: Batches, part: str
     ) -> dict[str, float]:
-        means = Means(part)
+        means = Means(part, state.parallel)
         model.eval()
         with torch.no_grad():
-            for batch in batches.epoch(progress.epoch + 1):
+            for share in shares(batches, progress.epoch + 1, state.parallel.part):
                 with state.autocast:
-                    measures = _checked(self.validation_step(model, batch))
-                means.add(measures, size_of(batch), progress.batches)
+                    measures = _checked(self.validation_step(model, share.batch))
+                means.add(measures, share.size, progress.batches)
         return means.read()
 
     def _finish(self, run: Run, epochs: Epochs[TorchState], data: TorchData) -> dict[str, float]:
         """Has the model end as asked, and tests it unless the run goes on another time."""
         state, progress = epochs.state, epochs.progress
         metrics = progress.best
-        if run.stop_reason is None:
+        if run.ranks.agree(lambda: run.stop_reason) is None:
             best, last = run.checkpoints.best(), state.kept
             is_in_memory = best and best.step == progress.epoch and not state.average
             if best and self.early_stopping.restore_best_weights and not is_in_memory:
                 last = state.model
-                load_weights(last, best)
+                state.take_kept(best)
             self._log_predictions(
                 run, data, progress.epoch, lambda batches: _predict(last, state, batches)
             )
@@ -231,12 +248,19 @@ class TorchTrainer(EpochTrainer):
         state.callbacks.on_train_end(metrics)
         return metrics
 
-    def _device(self) -> torch.device:
+    def _device(self, rank: int) -> torch.device:
         has_gpu = use_gpu(self.device != "cpu")
         self._check_gpu(has_gpu, "PyTorch")
-        return torch.device("cuda" if has_gpu else "cpu")
+        if not has_gpu:
+            return torch.device("cpu")
+        torch.cuda.set_device(rank)
+        return torch.device("cuda", rank)
 
-    def _start(self, model: nn.Module, device: torch.device) -> TorchState:
+    def _start(self, model: nn.Module, device: torch.device, together: Alone) -> TorchState:
+        average = weight_average(model, self.ema_decay, self.swa_start, together.shards)
+        model = together.place(model)
+        together.shard(*([model, average.module] if average else [model]))
+        together.seed(self.seed)
         optimizer = self.optimizer(model.parameters())
         scheduler = self.scheduler(optimizer) if self.scheduler else None
         if isinstance(scheduler, ReduceLROnPlateau):
@@ -250,8 +274,10 @@ class TorchTrainer(EpochTrainer):
             scheduler=scheduler,
             scaler=torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
             autocast=torch.autocast(device.type, dtype) if dtype else nullcontext(),
-            average=moving_average(model, self.ema_decay) if self.ema_decay else None,
+            average=average,
+            swa_start=self.swa_start,
             callbacks=Callbacks([*self.callbacks, *traced]),
+            parallel=together,
         )
 
 
@@ -269,7 +295,7 @@ def _array(tensor: Tensor) -> Array:
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
 
 
-def _groups(batches: Iterator[Any], size: int) -> Iterator[list[Any]]:
+def _groups(batches: Iterator[Share], size: int) -> Iterator[list[Share]]:
     while group := list(itertools.islice(batches, size)):
         yield group
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlsweep.errors import DataError, Diverged
 from dlsweep.trainers.early_stopping import Progress
+from dlsweep.trainers.torch_parallel import Alone
 
 #: Scalars by name.
 Measures: TypeAlias = Mapping[str, Tensor]
@@ -24,14 +25,18 @@ class Means:
 
     Args:
         part: Of the data, which is the first part of their names: ``train``, ``val`` or ``test``.
+        parallel: With whom they are measured.
         begun: How far an epoch is that was saved in the middle.
     """
 
-    def __init__(self, part: str, begun: Progress | None = None) -> None:
+    def __init__(self, part: str, parallel: Alone, begun: Progress | None = None) -> None:
         self._part = part
+        self._parallel = parallel
         self._pending: list[tuple[dict[str, Tensor], int, int]] = []
-        self._sums = dict(begun.sums) if begun else {}
-        self._examples = begun.examples if begun else 0
+        self._sums: dict[str, float] = {}
+        self._examples = 0
+        if begun:
+            self._take(begun)
 
     def add(self, measures: Measures, size: int, step: int) -> None:
         """Adds a batch's scalars, of so many examples, at a batch of the training."""
@@ -43,7 +48,8 @@ class Means:
     def keep(self, progress: Progress) -> None:
         """Notes down how far they are."""
         self._collect()
-        progress.sums, progress.examples = dict(self._sums), self._examples
+        progress.sums, progress.examples = self._total()
+        self._take(progress)
 
     def read(self) -> dict[str, float]:
         """The means as floats, by name.
@@ -53,9 +59,21 @@ class Means:
             Diverged: If a loss is NaN or infinite.
         """
         self._collect()
-        if not self._examples:
+        sums, examples = self._total()
+        if not examples:
             raise DataError(f"data: Received no batch to measure {self._part}/loss on.")
-        return {f"{self._part}/{name}": sum_ / self._examples for name, sum_ in self._sums.items()}
+        return {f"{self._part}/{name}": sum_ / examples for name, sum_ in sums.items()}
+
+    def _take(self, known: Progress) -> None:
+        """Goes on from what is known of all processes: the first alone, so that it counts once."""
+        is_first = self._parallel.part.rank == 0
+        self._sums = dict(known.sums) if is_first else dict.fromkeys(known.sums, 0.0)
+        self._examples = known.examples if is_first else 0
+
+    def _total(self) -> tuple[dict[str, float], int]:
+        """The sums of all processes, and over how many examples they are."""
+        *sums, examples = self._parallel.sum([*self._sums.values(), self._examples])
+        return dict(zip(self._sums, sums, strict=True)), int(examples)
 
     def _collect(self) -> None:
         for name in self._pending[0][0] if self._pending else ():

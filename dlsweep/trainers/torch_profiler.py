@@ -45,7 +45,8 @@ class Profiler(Callback):
         if self._profile is None:
             return
         self._profile.stop()
-        folder = self.run.dir.path / "profile"
+        name = f"profile-{rank}" if (rank := self.run.ranks.rank) else "profile"
+        folder = self.run.dir.path / name
         folder.mkdir(exist_ok=True)
         self._profile.export_chrome_trace(str(folder / "trace.json"))
         table = self._profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=50)

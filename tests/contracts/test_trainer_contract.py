@@ -39,11 +39,17 @@ class Torch:
     trainer = "TorchTrainer"
     models = "dlsweep.models.torch"
 
+    def weights(self, checkpoint: Path) -> list[np.ndarray]:
+        import torch
+
+        state = torch.load(checkpoint / "state.pt", weights_only=True)
+        return [np.asarray(value) for value in state["model"].values()]
+
     def arrays(self, checkpoint: Path) -> list[np.ndarray]:
         import torch
 
         state = torch.load(checkpoint / "state.pt", weights_only=True)
-        found = list(state["model"].values())
+        found = [*state["model"].values(), *state.get("trained", {}).values()]
         for each in state["optimizer"]["state"].values():
             found += [value for value in each.values() if value is not None]
         return [np.asarray(value) for value in found]
@@ -57,6 +63,10 @@ class Keras:
     module = "dlsweep.trainers.keras"
     trainer = "KerasTrainer"
     models = "dlsweep.models.keras"
+
+    def weights(self, checkpoint: Path) -> list[np.ndarray]:
+        with np.load(checkpoint / "variables.npz") as values:
+            return [values[name] for name in values.files if name.startswith("model/")]
 
     def arrays(self, checkpoint: Path) -> list[np.ndarray]:
         with np.load(checkpoint / "variables.npz") as values:
@@ -251,6 +261,23 @@ def test_patience_ends_a_training_that_no_longer_improves(side: Side, fit: Fit) 
     assert [record["step"] for record in logged(folder)] == [1, 2, 3]
 
 
+def test_the_mean_over_epochs_is_what_is_measured_and_kept(side: Side, fit: Fit) -> None:
+    def kept(name: str, swa_start: int | None, epochs: int) -> tuple[list[np.ndarray], float]:
+        tried = trainer(side, batch_size=90, epochs=epochs, swa_start=swa_start)
+        _, folder = fit(tried, name)
+        return side.weights(last(folder)), logged(folder)[-1]["val/loss"]
+
+    ends = [kept(f"000{epoch}", None, epoch)[0] for epoch in (1, 2, 3, 4)]
+    first, loss_of_first = kept("0005", 4, 4)
+    mean, loss_of_mean = kept("0006", 2, 4)
+    for one, other, fourth in zip(mean, first, zip(*ends, strict=True), strict=True):
+        np.testing.assert_allclose(one, np.mean(fourth[1:], axis=0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(other, fourth[-1])
+    assert (
+        loss_of_mean > loss_of_first
+    )  # it holds weights from before, of a training that improves'
+
+
 def test_a_wish_to_stop_is_met_at_the_epochs_end(side: Side, fit: Fit) -> None:
     metrics, folder = fit(trainer(side, epochs=5, checkpoint_every=4), stop_at=1)
     assert metrics["epoch"] == 1
@@ -258,10 +285,15 @@ def test_a_wish_to_stop_is_met_at_the_epochs_end(side: Side, fit: Fit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "scheduler"), [({"stop_at": 2}, "StepLR"), ({"crash_at": 3}, "ReduceLROnPlateau")]
+    ("end", "scheduler", "swa_start"),
+    [({"stop_at": 2}, "StepLR", None), ({"crash_at": 3}, "ReduceLROnPlateau", 2)],
 )
 def test_a_resumed_run_ends_as_an_undisturbed_one_to_the_last_bit(
-    side: Side, make_run: Callable[..., RunDir], end: dict[str, int], scheduler: str
+    side: Side,
+    make_run: Callable[..., RunDir],
+    end: dict[str, int],
+    scheduler: str,
+    swa_start: int | None,
 ) -> None:
     schedules = {
         "StepLR": {"step_size": 3, "gamma": 0.5},
@@ -281,6 +313,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one_to_the_last_bit(
             batch_size=16,
             accumulate=2,
             clip_norm=1.0,
+            swa_start=swa_start,
         )
         with Disturbed.open(folder.path) as run:
             vars(run).update(end)
@@ -449,6 +482,8 @@ def test_a_checkpoint_of_another_model_is_refused(side: Side, make_run: Any) -> 
         ({"seed": -1}, r"training\.seed: Received -1\. Expected 0 or more"),
         ({"clip_norm": 0.0}, r"training\.clip_norm: Received 0\.0"),
         ({"clip_norm": math.nan}, r"training\.clip_norm: Received nan"),
+        ({"swa_start": 6}, r"training\.swa_start: Received 6\. Expected an epoch from 1 to 5"),
+        ({"swa_start": 2, "ema_decay": 0.9}, r"training\.ema_decay: Received both"),
         ({"device": "tpu"}, r"training\.device: Received 'tpu'\. Expected one of auto, cpu, gpu"),
         ({"precision": "int8"}, r"training\.precision: Received 'int8'"),
         ({"mode": "most"}, r"training\.mode: Received 'most'"),

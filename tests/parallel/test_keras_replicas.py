@@ -1,0 +1,86 @@
+"""One Keras model on two devices: parts of a CPU, and it trains as on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import pytest
+from omegaconf import OmegaConf
+
+from dlsweep.errors import ConfigError
+from dlsweep.trainers.keras import KerasTrainer
+
+if TYPE_CHECKING:
+    from conftest import Trial
+
+pytestmark = pytest.mark.slow
+MakeTrial = Callable[..., "Trial"]
+CONF = Path(__file__).parents[2] / "conf"
+_CONFIG = OmegaConf.load(CONF / "framework" / "keras.yaml")
+OmegaConf.resolve(_CONFIG)
+FRAMEWORK = OmegaConf.to_container(_CONFIG.framework)
+
+
+@pytest.fixture
+def trial(trial: MakeTrial) -> MakeTrial:
+    """Makes a run with everything that must hold, at once."""
+
+    def make(name: str = "0000", model: str = "net", **options: object) -> Trial:
+        plateau = OmegaConf.load(CONF / "training" / "scheduler" / "plateau.yaml")
+        target = {"_target_": f"keras_parts.{model}"}
+        options = {"clip_norm": 0.1, "ema_decay": 0.9, "scheduler": plateau, **options}
+        return trial(name, data="three_classes.arrays", model=target, **options)
+
+    return make
+
+
+def stop_behind(epoch: int) -> list[dict]:
+    return [{"_target_": "keras_parts.StopBehind", "epoch": epoch}]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (1, 2), (2, 1)])
+def test_two_replicas_train_as_one(trial: MakeTrial, before: int, after: int):
+    one = trial("0000", replicas=1).run()
+    both = trial("0001", replicas=before, callbacks=stop_behind(2)).run()
+    assert both.result["status"] == "preempted", both.log
+    config = OmegaConf.load(both.folder.config_file)
+    config.training.replicas = after
+    OmegaConf.save(config, both.folder.config_file)
+    both.folder.clear()
+    both.run()
+    one.assert_same_curve(both)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "with_a_step"}, "Model.train_step"),
+        ({"_target_": "keras_parts.Loop"}, "a training loop of your own"),
+    ],
+)
+def test_what_does_not_divide_its_losses_is_refused(trial: MakeTrial, options: dict, said: str):
+    refused = trial(replicas=2, **options).run()
+    assert said in refused.result["reason"]
+    assert "training.replicas=1" in refused.result["reason"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"strategy": "fsdp"}, "training.strategy: Received 'fsdp'. Expected one of data_parallel"),
+        ({"accumulate": 2, "replicas": 2}, "with training.accumulate=2"),
+        ({"precision": "fp16", "replicas": 2}, "with training.precision=fp16"),
+    ],
+)
+def test_what_cannot_work_is_said(options: dict, said: str):
+    with pytest.raises(ConfigError, match=said):
+        KerasTrainer(keras.optimizers.SGD, **options).preflight()
+
+
+def test_another_backend_has_no_replicas(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "torch")
+    with pytest.raises(ConfigError, match=r"framework\.backend=torch"):
+        KerasTrainer(keras.optimizers.SGD, replicas=2).preflight()
