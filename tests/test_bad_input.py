@@ -206,10 +206,14 @@ def test_it_ends_with_a_sentence_and_starts_nothing(folders: dict[str, Path], ca
     assert list(folder.glob("outputs/*/*/*")) == [], "no trial and no run"
 
 
-def test_a_missing_framework_is_named_with_what_to_install(tmp_path: Path) -> None:
-    hide = "import sys; sys.modules['torch'] = None; sys.argv = ['dlsweep', *sys.argv[1:]]\n"
+@pytest.mark.parametrize(("framework", "package"), [("torch", "torch"), ("keras", "tensorflow")])
+def test_a_missing_framework_is_named_with_what_to_install(
+    tmp_path: Path, framework: str, package: str
+) -> None:
+    hide = f"import sys; sys.modules[{package!r}] = None\n"
+    main = "from dlsweep.cli import main; sys.argv = ['dlsweep', *sys.argv[1:]]; main()"
     done = subprocess.run(
-        [sys.executable, "-c", hide + "from dlsweep.cli import main; main()", "tracking=none"],
+        [sys.executable, "-c", hide + main, f"framework={framework}", "tracking=none"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -217,7 +221,7 @@ def test_a_missing_framework_is_named_with_what_to_install(tmp_path: Path) -> No
         check=False,
     )
     assert done.returncode == 1
-    assert "needs the package 'torch', which is not installed" in done.stderr
-    assert "pip install 'dlsweep[torch]'" in done.stderr
+    assert f"needs the package {package!r}, which is not installed" in done.stderr
+    assert f"pip install 'dlsweep[{package}]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("outputs/*/*/*"))

@@ -21,6 +21,7 @@ from pathlib import Path
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 
+import by_hand_keras
 import keras
 from side_by_side import compare, fit
 
@@ -34,17 +35,13 @@ EPOCHS, BATCH_SIZE, ROUNDS, TRIALS = 4, 128, 5, 10
 BAR, TIMES = 1.05, 10
 
 
-def build_model() -> keras.Model:
-    return MLP([1, 28, 28], 10, hidden=[256, 128], dropout=0.2)
-
-
 class OurTrial(KerasTrainer):
     """The shipped trainer on data that both share."""
 
     data: Data
 
     def build_model(self, run: Run) -> keras.Model:
-        return build_model()
+        return MLP([1, 28, 28], 10, hidden=[256, 128], dropout=0.2)
 
     def build_data(self, run: Run) -> object:
         return self.data
@@ -57,21 +54,8 @@ def train_with_trainer(data: Data, folder: Path) -> None:
 
 
 def train_by_hand(data: Data, folder: Path) -> None:
-    model = build_model()
-    model.compile(
-        keras.optimizers.Adam(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    model.fit(
-        data.normalise(data.train.inputs),
-        data.train.targets,
-        BATCH_SIZE,
-        EPOCHS,
-        verbose=0,
-        validation_data=(data.normalise(data.validation.inputs), data.validation.targets),
-        callbacks=[keras.callbacks.ModelCheckpoint(folder / "model.keras")],
-    )
+    saving = keras.callbacks.ModelCheckpoint(folder / "model.keras")
+    by_hand_keras.train(data, EPOCHS, BATCH_SIZE, [256, 128], callbacks=(saving,))
 
 
 def warm_start() -> float:

@@ -1,8 +1,8 @@
 """What orchestration costs: 24 equal trainings at 2 slots, against 2 bare processes.
 
 Prints the share of slot time that was spent inside training (bar 95%) and the ratio of wall times
-(bar 1.05), start-up included, MLflow and TensorBoard on in ours. An optional argument is the
-number of epochs; the default makes trainings of about 10 s.
+(bar 1.05), start-up included, MLflow and TensorBoard on in ours. Optional arguments are the number
+of epochs, of which the default makes trainings of about 10 s, and the framework.
 """
 
 from __future__ import annotations
@@ -18,21 +18,26 @@ SEEDS = range(24)
 MODEL = {"hidden": [512, 256], "batch_size": 64}
 
 
-def bare(epochs: int, seeds: list[int]) -> None:
-    import torch
-    from by_hand import train
-
+def bare(epochs: int, framework: str, seeds: list[int]) -> None:
     from dlsweep.data import mnist
 
-    torch.set_num_threads(1)
+    if framework == "torch":
+        import torch
+        from by_hand import train
+
+        torch.set_num_threads(1)
+    else:
+        from by_hand_keras import train, use_one_thread
+
+        use_one_thread()
     for seed in seeds:
         train(mnist(), epochs, seed=seed, **MODEL)
 
 
-def time_bare(epochs: int) -> float:
+def time_bare(epochs: int, framework: str) -> float:
     start = time.perf_counter()
     commands = [
-        [sys.executable, __file__, str(epochs), ",".join(map(str, SEEDS[half::2]))]
+        [sys.executable, __file__, str(epochs), framework, ",".join(map(str, SEEDS[half::2]))]
         for half in (0, 1)
     ]
     workers = [subprocess.Popen(command) for command in commands]
@@ -40,12 +45,13 @@ def time_bare(epochs: int) -> float:
     return time.perf_counter() - start
 
 
-def time_ours(epochs: int, folder: str) -> tuple[float, float]:
+def time_ours(epochs: int, framework: str, folder: str) -> tuple[float, float]:
     start = time.perf_counter()
     command = [
         sys.executable,
         "-m",
         "dlsweep",
+        f"framework={framework}",
         f"training.epochs={epochs}",
         "model.hidden=[512,256]",
     ]
@@ -60,17 +66,18 @@ def time_ours(epochs: int, folder: str) -> tuple[float, float]:
     return wall, sum(r["train_seconds"] for r in results) / slots
 
 
-def main(epochs: int) -> None:
+def main(epochs: int, framework: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        ours, share = time_ours(epochs, folder)
-    hand = time_bare(epochs)
+        ours, share = time_ours(epochs, framework, folder)
+    hand = time_bare(epochs, framework)
     print(f"dlsweep {ours:.1f} s   bare {hand:.1f} s")
     print(f"share of slot time in training {share:.1%}   (bar 95%)")
     print(f"ratio {ours / hand:.3f}   (bar 1.05)")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        bare(int(sys.argv[1]), [int(seed) for seed in sys.argv[2].split(",")])
+    epochs, framework, *seeds = (*sys.argv[1:], *("25", "torch")[len(sys.argv) - 1 :])
+    if seeds:
+        bare(int(epochs), framework, [int(seed) for seed in seeds[0].split(",")])
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 25)
+        main(int(epochs), framework)
