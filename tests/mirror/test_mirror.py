@@ -260,6 +260,7 @@ def test_a_run_tried_again_under_the_same_driver_is_told_to_the_end(
     assert told("0000") == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_later_is_said_once_and_catches_up(
     study, lines, make_run, train, told, follow, until
 ):
@@ -277,6 +278,7 @@ def test_a_tracker_that_fails_later_is_said_once_and_catches_up(
     assert (code, said.count("the lines are down")) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_run_that_a_tracker_refuses_does_not_hold_up_the_others(
     study, lines, make_run, train, told, follow, until
 ):
@@ -292,6 +294,7 @@ def test_a_run_that_a_tracker_refuses_does_not_hold_up_the_others(
     assert f"Bring it up to date:  python -m dlsweep sync {study}\n" in said
 
 
+@pytest.mark.slow
 def test_hundreds_of_finished_runs_cost_a_follower_next_to_nothing(study, make_run, train, follow):
     for number in range(400):
         train(make_run(name=f"{number:04d}"), range(1), "completed")
