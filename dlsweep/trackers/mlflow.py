@@ -27,8 +27,9 @@ from dlsweep.trackers.mlflow_artifacts import missing_files, send_files
 from dlsweep.trackers.mlflow_charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.mlflow_models import LogModel, Models
-from dlsweep.trackers.mlflow_store import check_answers, check_writable, creating
+from dlsweep.trackers.mlflow_store import check_writable, creating
 from dlsweep.trackers.params import params_of
+from dlsweep.trackers.server import check_answers
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag
@@ -120,7 +121,8 @@ class MLflowTracker(Readable):
         if self.database:
             check_writable(self.database)
         else:
-            check_answers(self.uri)
+            way_out = "Start it, or give another with  tracking.mlflow.tracking_uri=…"
+            check_answers("MLflow", self.uri, way_out)
 
     def preload(self) -> None:
         """Imports MLflow, and what it needs for a file."""

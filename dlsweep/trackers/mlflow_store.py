@@ -1,19 +1,16 @@
-"""Where MLflow keeps its runs: an SQLite file of one's own, or a server. Imports no MLflow."""
+"""MLflow's SQLite file of one's own, made and checked. Imports no MLflow."""
 
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dlsweep.errors import TrackerError
 from dlsweep.lock import Lock
 
-_CONNECT_SECONDS = 3.0
 _CREATE_SECONDS = 60.0
 
 
@@ -45,16 +42,3 @@ def check_writable(path: Path) -> None:
             f"MLflow's file {path} cannot be written: no right to write {nearest}.\n"
             "Give another with  tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
         )
-
-
-def check_answers(uri: str) -> None:
-    """Raises TrackerError if nobody listens at a server's address."""
-    parts = urlsplit(uri)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        socket.create_connection((parts.hostname, port), _CONNECT_SECONDS).close()
-    except OSError as error:
-        raise TrackerError(
-            f"The MLflow server {parts.hostname}:{port} does not answer: {error}.\n"
-            "Start it, or give another with  tracking.mlflow.tracking_uri=…"
-        ) from None

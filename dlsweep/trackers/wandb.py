@@ -7,7 +7,6 @@ import json
 import netrc
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -22,6 +21,7 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.files import beside, home
 from dlsweep.trackers.params import params_of
+from dlsweep.trackers.server import check_answers
 from dlsweep.trackers.traces import trace_files, viewer_name
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
-_CONNECT_SECONDS = 3.0
 #: The names of a run's artifacts.
 _CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
@@ -273,19 +272,13 @@ class WandbTracker(Readable):
             )
 
     def _check_online(self) -> None:
-        parts = urlsplit(self.server)
         way_out = "Or write files, for later:  tracking.wandb.mode=offline"
         if not self._key():
             raise TrackerError(
-                f"W&B has no key for {parts.hostname}.\nType  wandb login\n{way_out}"
+                f"W&B has no key for {urlsplit(self.server).hostname}.\n"
+                f"Type  wandb login\n{way_out}"
             )
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        try:
-            socket.create_connection((parts.hostname, port), _CONNECT_SECONDS).close()
-        except OSError as error:
-            raise TrackerError(
-                f"The W&B server {parts.hostname}:{port} does not answer: {error}.\n{way_out}"
-            ) from None
+        check_answers("W&B", self.server, way_out)
 
     def _key(self) -> bool:
         """Whether W&B will find a key where it looks itself."""

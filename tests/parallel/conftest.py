@@ -32,6 +32,15 @@ class Trial:
         self.start().wait(60)
         return self
 
+    def go_on(self, replicas: int) -> None:
+        """Goes on with what has stopped, on another number of devices."""
+        assert self.result["status"] == "preempted", self.log
+        config = OmegaConf.load(self.folder.config_file)
+        config.training.replicas = replicas
+        OmegaConf.save(config, self.folder.config_file)
+        self.folder.clear()
+        self.run()
+
     def wait(self, seconds: float) -> int | None:
         """Until it has ended; returns its exit code."""
         until = time.monotonic() + seconds

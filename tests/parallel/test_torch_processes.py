@@ -187,12 +187,7 @@ def test_another_number_of_processes_goes_on(
     trial: MakeTrial, alone: Trial, before: int, after: int, strategy: str
 ):
     other = trial("0001", replicas=before, strategy=strategy, callbacks=[at(12, "stop")]).run()
-    assert other.result["status"] == "preempted", other.log
-    config = OmegaConf.load(other.folder.config_file)
-    config.training.replicas = after
-    OmegaConf.save(config, other.folder.config_file)
-    other.folder.clear()
-    other.run()
+    other.go_on(after)
     alone.assert_same_curve(other)
 
 
