@@ -19,7 +19,10 @@ from dlsweep.checkpoint import Checkpointer
 from dlsweep.rundir import Result, RunDir
 from dlsweep.trackers.mlflow import MLflowTracker
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+]
 
 
 class Server:
