@@ -3,6 +3,9 @@
 A checkpoint is a folder ``checkpoints/step-00000003`` with whatever files the trainer wrote and a
 ``manifest.json`` with their sizes and digests. It is filled aside, synced, and renamed into place;
 only then are old ones removed. A damaged one is skipped for the one before it, and said.
+
+The syncs may go on beside the training. A process that is killed meanwhile leaves all that the
+digests tell, and the next one publishes that.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +28,8 @@ from dlsweep.ranks import ALONE
 
 Mode = Literal["min", "max"]
 _MANIFEST = "manifest.json"
+#: How the folder is called, behind a dot and its name to be, of a checkpoint that is not there yet.
+_ASIDE = ".new"
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class Checkpointer:
         monitor: The metric that says which one is best; without one, the latest is best.
         mode: Whether more (``max``) or less (``min``) of it is better.
         keep: How many of the latest to keep; at least two. The best is always kept.
-        position: Tells the size of the record file and the training seconds at a save.
-        counts_on: Files that are to be on the disk before a checkpoint is there.
+        records: The run's record file, which is to be on the disk before a checkpoint is there.
+        seconds: Tells the training seconds at a save.
         run: The id of the run; with it, a checkpoint of another one is skipped as a damaged one is.
 
     Attributes:
@@ -68,8 +73,8 @@ class Checkpointer:
         monitor: str | None = None,
         mode: Mode = "min",
         keep: int = 2,
-        position: Callable[[], tuple[int, float]] = lambda: (0, 0.0),
-        counts_on: Sequence[Path] = (),
+        records: Path | None = None,
+        seconds: Callable[[], float] = lambda: 0.0,
         run: str | None = None,
     ) -> None:
         if keep < 2:
@@ -79,10 +84,12 @@ class Checkpointer:
         self.mode = mode
         self.keep = keep
         self.ranks = ALONE
-        self._position = position
-        self._counts_on = counts_on
+        self._records = records
+        self._seconds = seconds
         self._run = run
         self._problems: dict[Path, str] = {}
+        self._pool = ThreadPoolExecutor(1)
+        self._publishing: Future[None] | None = None
 
     def save(
         self,
@@ -102,15 +109,33 @@ class Checkpointer:
         Returns:
             The checkpoint, whole and in place.
         """
-        records, seconds = self._position()
+        checkpoint = self.begin_save(step, write, metrics, part)
+        self.settle()
+        return checkpoint
+
+    def begin_save(
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        metrics: dict[str, float] | None = None,
+        part: int = 0,
+    ) -> Checkpoint:
+        """As :meth:`save`, but for the syncs: they, and the name, come beside what follows.
+
+        Whatever looks for a checkpoint here, or saves the next, waits for them.
+
+        Returns:
+            The checkpoint, whole, and in place after :meth:`settle`.
+        """
+        self.settle()
+        records, seconds = self._records_size(), self._seconds()
         name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
-        same = sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
+        same = self._of_the_same_step(name)
         final = self.folder / (f"{same[-1].name}+" if same else name)
-        aside = self.folder / f".{final.name}.{os.getpid()}"
         for left in self.folder.glob(".step-*"):  # by a save that was killed
             shutil.rmtree(left, ignore_errors=True)
+        aside = self.folder / f".{final.name}{_ASIDE}"
         aside.mkdir(parents=True)
-        write(aside)
         manifest = {
             "step": step,
             "run": self._run,
@@ -119,22 +144,36 @@ class Checkpointer:
             "seconds": seconds,
             "time": time.time(),
         }
-        _seal(aside, manifest, self._counts_on)
-        aside.rename(final)
-        _sync(self.folder)
-        for replaced in same:
-            _remove(replaced)
-        self._problems[final] = ""
-        checkpoint = Checkpoint(final, step, metrics or {}, records, seconds)
-        self._retire()
-        return checkpoint
+        write(aside)
+        _seal(aside, manifest)
+        self._publishing = self._pool.submit(self._publish, aside, final)
+        return Checkpoint(final, step, metrics or {}, records, seconds)
+
+    def settle(self) -> None:
+        """Waits until the save that was begun last is in place.
+
+        Raises:
+            OSError: If the disk did not take it.
+        """
+        publishing, self._publishing = self._publishing, None
+        if publishing:
+            publishing.result()
+
+    def take_up(self) -> None:
+        """Publishes what a killed process had written whole; only the run's owner may call it."""
+        for aside in self.folder.glob(f".step-*{_ASIDE}"):
+            if not _problem(aside, self._run) and _read(aside).records <= self._records_size():
+                name = aside.name.removeprefix(".").removesuffix(_ASIDE)
+                self._publish(aside, self.folder / name)
 
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None."""
+        self.settle()
         return self._agreed(lambda: next(self._sound(), None))
 
     def best(self) -> Checkpoint | None:
         """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
+        self.settle()
         return self._agreed(lambda: self._best(list(self._sound())))
 
     def need_best(self) -> Checkpoint:
@@ -171,6 +210,31 @@ class Checkpointer:
                     print(f"Skipping the damaged checkpoint {path}: {problem}", file=sys.stderr)
             if not self._problems[path]:
                 yield _read(path)
+
+    def _record_files(self) -> list[Path]:
+        """The run's record file, if there is one by now."""
+        return [self._records] if self._records and self._records.exists() else []
+
+    def _records_size(self) -> int:
+        return sum(path.stat().st_size for path in self._record_files())
+
+    def _of_the_same_step(self, name: str) -> list[Path]:
+        return sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
+
+    def _publish(self, aside: Path, final: Path) -> None:
+        """Has a checkpoint on the disk, then under its name; then it replaces older ones."""
+        try:
+            _sync_all([*aside.iterdir(), aside, *self._record_files()])
+        except OSError:  # after which the disk may tell that it has what it lost
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        aside.rename(final)
+        _sync(self.folder)
+        for replaced in self._of_the_same_step(final.name.rstrip("+")):
+            if replaced != final:
+                _remove(replaced)
+        self._problems[final] = ""
+        self._retire()
 
     def _retire(self) -> None:
         found = list(self._sound())
@@ -230,16 +294,11 @@ def _damage(path: Path, files: dict[str, Any]) -> str:
     return ""
 
 
-def _seal(folder: Path, manifest: dict[str, Any], counts_on: Sequence[Path]) -> None:
-    """Writes a folder's manifest and syncs all there is: at once, as the disk takes it faster."""
+def _seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest of a folder's files."""
     files = sorted(folder.iterdir())
-    with ThreadPoolExecutor() as pool:
-        syncs = [pool.submit(_sync, path) for path in (*files, *counts_on)]
-        seals = {one.name: {"size": one.stat().st_size, "sha256": _digest(one)} for one in files}
-        (folder / _MANIFEST).write_text(json.dumps({**manifest, "files": seals}, indent=1))
-        syncs += [pool.submit(_sync, path) for path in (folder / _MANIFEST, folder)]
-    for sync in syncs:
-        sync.result()
+    seals = {one.name: {"size": one.stat().st_size, "sha256": _digest(one)} for one in files}
+    (folder / _MANIFEST).write_text(json.dumps({**manifest, "files": seals}, indent=1))
 
 
 def _digest(path: Path) -> str:
@@ -248,6 +307,12 @@ def _digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _sync_all(paths: list[Path]) -> None:
+    """Syncs all at once, as the disk takes them faster."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_sync, paths))
 
 
 def _sync(path: Path) -> None:

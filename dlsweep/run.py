@@ -56,8 +56,8 @@ class Run:
             folder.checkpoints,
             monitor=objective,
             mode="max" if self.info.directions[:1] == ["maximize"] else "min",
-            position=self._position,
-            counts_on=[folder.records_file],
+            records=folder.records_file,
+            seconds=lambda: self.seconds,
             run=self.info.id,
         )
 
@@ -78,10 +78,13 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
-        self._lock.release()
-        if self._channel:
-            self._channel.close()
+        try:
+            self.checkpoints.settle()
+        finally:
+            os.close(self._file)
+            self._lock.release()
+            if self._channel:
+                self._channel.close()
 
     def join(self, ranks: Ranks) -> None:
         """Makes this process one of several that train the run."""
@@ -226,12 +229,9 @@ class Run:
         about = {"step": int(step), "time": time.time(), "metrics": {}, "media": {name: make()}}
         append_line(self._file, json.dumps(about).encode() + b"\n")
 
-    def _position(self) -> tuple[int, float]:
-        """What a checkpoint notes down."""
-        return os.fstat(self._file).st_size, self.seconds
-
     def _open_records(self) -> None:
         """Opens the record file for appending: cuts a torn last line, notes what is ahead."""
+        self.checkpoints.take_up()
         checkpoint = self.checkpoints.latest()
         offset = checkpoint.records if checkpoint else 0
         self.train_seconds = checkpoint.seconds if checkpoint else 0.0

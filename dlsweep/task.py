@@ -100,7 +100,7 @@ def _attempt_together(processes: int, run: Run, work: Callable[[Run], Any]) -> O
 
 def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:
     try:
-        metrics = _as_metrics(run, work(run))
+        metrics = _as_metrics(run, _settled(run, work))
         status = _status(run.stop_reason)
         if status not in COMPLETED:
             return status, "", metrics
@@ -119,6 +119,14 @@ def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         return ("out_of_memory" if _is_out_of_memory(error) else "crashed"), reason, {}
+
+
+def _settled(run: Run, work: Callable[[Run], Any]) -> Any:
+    """Does the work; what it saved is in place then, however it ends."""
+    try:
+        return work(run)
+    finally:
+        run.checkpoints.settle()
 
 
 def _status(stop_reason: str | None) -> Status:

@@ -33,7 +33,9 @@ def on_disk(checkpoints: Checkpointer) -> list[int]:
 
 
 def test_what_was_saved_is_found_by_another_process(tmp_path: Path) -> None:
-    saved = Checkpointer(tmp_path, position=lambda: (120, 3.5)).save(
+    records = tmp_path / "metrics.jsonl"
+    records.write_text(120 * " ")
+    saved = Checkpointer(tmp_path, records=records, seconds=lambda: 3.5).save(
         7, lambda folder: fill(folder, "seven"), {"score": 0.5}
     )
     found = Checkpointer(tmp_path).latest()

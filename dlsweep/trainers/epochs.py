@@ -240,7 +240,7 @@ class Epochs(Generic[S]):
         self.state.gather()
         if self.run.ranks.rank:
             return
-        self.run.checkpoints.save(
+        self.run.checkpoints.begin_save(
             self.progress.epoch,
             lambda folder: self.state.save(folder, self.progress),
             metrics,

@@ -25,6 +25,9 @@ import dlsweep.checkpoint
 from dlsweep.run import Run
 
 class InLine(Executor):
+    def __init__(self, workers=None):
+        pass
+
     def submit(self, call, *arguments):
         future = Future()
         try:
@@ -108,7 +111,7 @@ def test_everything_is_synced_before_it_counts(make_run, strace, tmp_path) -> No
         return max(n for n, line in enumerate(lines) if re.match(pattern, line))
 
     final = rf"{run.checkpoints}/step-00000004"
-    aside = rf"{run.checkpoints}/\.step-00000004\.\d+"
+    aside = rf"{run.checkpoints}/\.step-00000004\.new"
     renamed = last(rf'rename\("{aside}", "{final}"\) += 0')
     for name in ("a", "b", "c", "manifest.json"):
         written, synced = last(rf"write\(\d+<{aside}/{name}>"), last(rf"fsync\(\d+<{aside}/{name}>")
@@ -119,6 +122,57 @@ def test_everything_is_synced_before_it_counts(make_run, strace, tmp_path) -> No
     listed = last(rf"fsync\(\d+<{run.checkpoints}>\) += 0")
     removed = last(rf'rename\("{run.checkpoints}/step-00000002", ')
     assert renamed < listed < removed, "an older one goes when the new one is there for good"
+
+
+#: Begins to save step 1, whose syncs do not get far, and is killed.
+KILLED_WHILE_SYNCING = """
+import os, signal, sys
+from dlsweep.run import Run
+
+with Run.open(sys.argv[1]) as run:
+    run.log({"val/accuracy": 0.5}, 1)
+    run.checkpoints.begin_save(1, lambda folder: (folder / "a").write_text("weights"))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def unsynced(make_run, strace) -> RunDir:
+    """A run whose checkpoint was written whole, by a process that was killed before the syncs."""
+    run = make_run()
+    strace_all = [*strace("fsync", inject="delay_enter=30s"), "-f"]
+    subprocess.run([*strace_all, sys.executable, "-c", KILLED_WHILE_SYNCING, str(run.path)])
+    assert [path.name for path in run.checkpoints.iterdir()] == [".step-00000001.new"]
+    return run
+
+
+def test_a_kill_while_a_checkpoint_is_synced_loses_nothing(unsynced: RunDir) -> None:
+    with Run.open(unsynced.path) as run:
+        assert (run.checkpoints.latest().path / "a").read_text() == "weights"
+        assert [record.step for record, _ in unsynced.records()] == [1]
+    assert [path.name for path in unsynced.checkpoints.iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("lost", ["records", "weights", "manifest"])
+def test_what_a_power_loss_took_of_it_is_noticed(unsynced: RunDir, lost: str) -> None:
+    aside = unsynced.checkpoints / ".step-00000001.new"
+    files = {"weights": aside / "a", "manifest": aside / "manifest.json"}
+    files.get(lost, unsynced.records_file).write_text("")
+    with Run.open(unsynced.path) as run:
+        assert run.checkpoints.latest() is None
+        run.checkpoints.save(1, lambda folder: (folder / "a").write_text("again"))
+    assert [path.name for path in unsynced.checkpoints.iterdir()] == ["step-00000001"]
+
+
+def test_what_the_disk_did_not_take_is_not_taken_up(make_run, strace) -> None:
+    run = make_run()
+    under = [*strace("fsync", inject="error=EIO"), "-f"]
+    code = KILLED_WHILE_SYNCING.replace("os.kill(os.getpid(), signal.SIGKILL)", "")
+    process = subprocess.run(
+        [*under, sys.executable, "-c", code, str(run.path)], capture_output=True, text=True
+    )
+    assert "Input/output error" in process.stderr
+    assert not list(run.checkpoints.iterdir())
 
 
 def test_a_checkpoint_of_another_run_is_skipped_and_said(make_run, capsys) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+
+from dlsweep.rundir import RunDir
+from dlsweep.trackers.traces import trace_files, viewer_name
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +54,23 @@ def test_a_swept_start_is_checked_for_each_choice(tmp_path: Path) -> None:
     space = ("training.initial_weights=first,nowhere", "-m")
     said = dlsweep(tmp_path, *TINY, *space, code=1)
     assert f"{tmp_path}/nowhere, which does not exist" in said
+
+
+@pytest.mark.parametrize(
+    ("framework", "patterns"),
+    [
+        ("torch", ["operations.txt", "trace.pt.trace.json"]),
+        ("keras", ["plugins/profile/*/*.xplane.pb"]),
+    ],
+)
+def test_a_traced_training_leaves_what_its_viewers_know(
+    tmp_path: Path, framework: str, patterns: list[str]
+) -> None:
+    dlsweep(
+        tmp_path, *TINY, f"framework={framework}", "training.profiler=[1,2]", "hydra.run.dir=run"
+    )
+    files = trace_files(RunDir(tmp_path / "run"))
+    names = [viewer_name(name) for name in files]
+    for name, pattern in zip(names, patterns, strict=True):
+        assert fnmatch(name, pattern)
+    assert all(path.stat().st_size > 1000 for path in files.values())

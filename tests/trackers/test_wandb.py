@@ -142,11 +142,12 @@ def test_a_run_that_goes_on_continues_under_its_id(tracker, make_run):
 def test_rows_lost_in_a_kill_are_found_missing_and_written_again(tracker, make_run):
     run = make_run()
     code = (
-        "import json, sys, time; from dlsweep.rundir import Record, RunDir;"
+        "import json, psutil, sys, time; from dlsweep.rundir import Record, RunDir;"
         "from dlsweep.trackers.wandb import WandbTracker;"
         "run, state = RunDir(sys.argv[1]), {};"
         "tracker = WandbTracker('project', mode='offline');"
         "tracker.start(run, {}, state);"
+        "[child.suspend() for child in psutil.Process().children()];"  # so that nothing is written
         "tracker.log(run, [Record(k, 1.0, {'a': k}) for k in range(50)], state);"
         "print(json.dumps(state), flush=True); time.sleep(60)"
     )
