@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from functools import partial
@@ -11,13 +12,25 @@ from typing import Any
 import optuna
 
 from dlsweep.errors import StudyError
+from dlsweep.imports import hidden
 from dlsweep.results import Finished
 from dlsweep.rundir import StudyDir
 
-#: What can be drawn of one objective; the names are Optuna's, less their ``plot_``. Trackers have
-#: parallel coordinates of their own, and Optuna's leave out trials that lack a parameter.
-_OF_VALUES = ("optimization_history", "param_importances", "slice")
+#: What is drawn of one objective; the names are Optuna's, less their ``plot_``. Trackers have
+#: curves, scatter plots and parallel coordinates of their own.
+_OF_VALUES = ("optimization_history", "param_importances")
 _DOTS_PER_INCH = 100
+
+
+def preload() -> None:
+    """Imports what draws, while there is time.
+
+    Optuna would import scikit-learn where it is installed, for seconds, and for estimates of
+    importance that none of these charts uses.
+    """
+    with hidden("sklearn"):
+        importlib.import_module("optuna.importance")
+    importlib.import_module("optuna.visualization.matplotlib")
 
 
 def draw_charts(folder: StudyDir, target: Path) -> list[str]:
@@ -31,6 +44,7 @@ def draw_charts(folder: StudyDir, target: Path) -> list[str]:
         What was left out and why, a sentence each.
     """
     try:
+        preload()
         study = Finished(folder)
         reasons = [_draw(study, name, options, target) for name, options in _charts(study).items()]
     except (StudyError, KeyError, optuna.exceptions.StorageInternalError) as error:
@@ -49,8 +63,6 @@ def _charts(study: Finished) -> dict[str, dict[str, Any]]:
     charts = dict.fromkeys(_OF_VALUES, options)
     if several:
         charts["pareto_front"] = {}
-    elif any(trial.intermediate_values for trial in study.trials):
-        charts["intermediate_values"] = {}
     return {**charts, "timeline": {}}
 
 

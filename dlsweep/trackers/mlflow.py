@@ -24,7 +24,7 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow_artifacts import missing_files, send_files
-from dlsweep.trackers.mlflow_charts import missing_charts, send_charts
+from dlsweep.trackers.mlflow_charts import missing_charts, preload_charts, send_charts
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.mlflow_models import LogModel, Models
 from dlsweep.trackers.mlflow_store import check_writable, creating
@@ -144,7 +144,9 @@ class MLflowTracker(Readable):
             "dlsweep.status": "completed" if "finished" in info else "running",
         }
         self._open(experiment, info["name"], info["created"], tags, state)
-        if "finished" in info:
+        if "finished" not in info:
+            preload_charts()  # so that the study's end need not wait for it
+        else:
             tags |= self._conclude(study, info, experiment, state)
         self._client.log_batch(state["run_id"], tags=_tags(tags))
         self._send_origin(study.path, state)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _FOLDER = "charts"
+
+
+def preload_charts() -> None:
+    """Imports what draws, if it is installed."""
+    with suppress(ImportError):  # which is said when the charts are due
+        importlib.import_module("dlsweep.charts").preload()
 
 
 def send_charts(client: MlflowClient, study: StudyDir, state: State) -> None:

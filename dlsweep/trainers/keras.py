@@ -7,11 +7,10 @@ as ``training._target_``.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -22,6 +21,7 @@ import numpy as np
 from dlsweep.data.base import Array, each
 from dlsweep.data.keras import Batches, KerasData, one_batch, prepare
 from dlsweep.errors import ConfigError, DataError
+from dlsweep.imports import hidden
 from dlsweep.run import Run
 from dlsweep.schedulers.keras import Scheduler
 from dlsweep.trainers.callbacks import Callback, Callbacks
@@ -66,20 +66,12 @@ def setup(
         keras.utils.set_random_seed(seed)
 
 
-@contextlib.contextmanager
-def _tensorflow_only_as_backend() -> Iterator[None]:
+def _tensorflow_only_as_backend() -> AbstractContextManager[None]:
     """Has Keras find no TensorFlow on another backend, which it would import only to seed it.
 
     That takes seconds, and the two frameworks' kernels in one process crash some models.
     """
-    if keras.config.backend() == "tensorflow" or "tensorflow" in sys.modules:
-        yield
-        return
-    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # makes an import fail
-    try:
-        yield
-    finally:
-        del sys.modules["tensorflow"]
+    return nullcontext() if keras.config.backend() == "tensorflow" else hidden("tensorflow")
 
 
 class KerasTrainer(EpochTrainer):
@@ -254,7 +246,7 @@ class KerasTrainer(EpochTrainer):
         self._check_scheduler_mode(getattr(scheduler, "mode", self.mode))
         return scheduler
 
-    def _placed(self) -> contextlib.AbstractContextManager[Any]:
+    def _placed(self) -> AbstractContextManager[Any]:
         """Where the model lies: on a device or, mirrored, on several."""
         has_gpu = _backend().use_gpu(self.device != "cpu")
         self._check_gpu(has_gpu, f"Keras on {keras.config.backend()}")
@@ -262,7 +254,7 @@ class KerasTrainer(EpochTrainer):
             place = _parallel().mirrored(count, has_gpu).scope()
         else:
             place = keras.device("gpu" if has_gpu else "cpu")
-        return cast(contextlib.AbstractContextManager[Any], place)
+        return cast(AbstractContextManager[Any], place)
 
     def _check_swa_start(self) -> None:
         super()._check_swa_start()
