@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlsweep.rundir import RunDir, RunInfo
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Has the quick part not even read what is slow as a whole: that imports the frameworks."""
+    if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
+        return None
+    marked = re.search(r"^pytestmark = .*\bslow\b", collection_path.read_text(), re.MULTILINE)
+    return True if marked else None
 
 
 @pytest.fixture

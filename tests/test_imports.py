@@ -128,9 +128,17 @@ def test_the_sweep_and_the_trial_never_meet() -> None:
     assert "task" not in closure("sweep", set())
 
 
+#: What `make quick` does before its first test.
+COLLECT = """
+import pytest
+pytest.main(["--collect-only", "-q", "-m", "not slow", sys.argv[1]])
+"""
+
+
 @pytest.mark.parametrize(
     "code",
     [
+        pytest.param(COLLECT, marks=pytest.mark.slow, id="the quick part of the tests"),
         "import dlsweep",
         "sys.argv = ['dlsweep', '--help']; from dlsweep.cli import main; main()",
         "import dlsweep.task",
@@ -142,7 +150,7 @@ def test_nothing_heavy_is_loaded_unasked(code: str, tmp_path: Path) -> None:
         "import atexit, json, sys\natexit.register(lambda: print(json.dumps([*sys.modules])))\n"
     )
     child = subprocess.run(
-        [sys.executable, "-c", report + code],
+        [sys.executable, "-c", report + code, str(Path(__file__).parent)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
