@@ -28,6 +28,7 @@ COUNTS = {
     "kills of the driver and all trials, with a framework": (0, 10),
     "kills of the driver at its writes": (4, 1000),
     "kills under all trackers": (2, 20),
+    "trials in one study": (300, 20_000),
     "leaking trials": (10, 200),
     "hung trackers": (0, 1),
     "signal=KILL at the calls of a save": (20, 1000),
@@ -126,7 +127,7 @@ class Sweeps:
         return self.path / "outputs" / name
 
     def trials(self, name: str) -> list[Path]:
-        return sorted((self.study(name) / "trials").iterdir())
+        return sorted((self.study(name) / "trials").iterdir(), key=lambda trial: int(trial.name))
 
     def table(self, name: str) -> pd.DataFrame:
         return pd.read_csv(self.study(name) / "trials.csv")
