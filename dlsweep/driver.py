@@ -15,14 +15,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from dlsweep.errors import TrackerError
+from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.launchers.base import Job, Launcher
 from dlsweep.progress import View
 from dlsweep.rundir import Record, Result, RunDir
@@ -36,24 +36,44 @@ _TRACKER_PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a run may take, by the monotonic clock.
+    """How long a run may take, by the monotonic clock; the keys of ``hydra.sweeper``.
 
     Attributes:
-        trial: Seconds that one attempt may last.
-        step: Seconds that may pass without a new record, which is how a hung run is found.
+        trial_timeout: Seconds that one attempt may last.
+        step_timeout: Seconds that may pass without a new record, which is how a hung run is found.
         grace: Seconds that a run has to save and end once it was asked to; then it is killed.
     """
 
-    trial: float = math.inf
-    step: float = math.inf
+    trial_timeout: float = math.inf
+    step_timeout: float = math.inf
     grace: float = 30.0
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any]) -> Limits:
+        """Reads them from ``hydra.sweeper``, or from a run's record; null is no limit.
+
+        Raises:
+            ConfigError: If one is no time.
+        """
+        names = [limit.name for limit in fields(cls)]
+        given = {name: options[name] for name in names if options.get(name) is not None}
+        for name, value in given.items():
+            if not (isinstance(value, int | float) and value > 0):
+                raise ConfigError(
+                    f"hydra.sweeper.{name}: Received {value}. Expected seconds above 0."
+                )
+        return cls(**given)
+
+    def record(self) -> dict[str, float]:
+        """What of them a run's record holds."""
+        return {name: value for name, value in asdict(self).items() if math.isfinite(value)}
 
     def exceeded(self, lasted: float, silent: float) -> str:
         """Which limit is exceeded, in a sentence; empty if none is."""
-        if lasted > self.trial:
-            return f"it took more than hydra.sweeper.trial_timeout={self.trial:g} s"
-        if silent > self.step:
-            return f"no record came for hydra.sweeper.step_timeout={self.step:g} s"
+        if lasted > self.trial_timeout:
+            return f"it took more than hydra.sweeper.trial_timeout={self.trial_timeout:g} s"
+        if silent > self.step_timeout:
+            return f"no record came for hydra.sweeper.step_timeout={self.step_timeout:g} s"
         return ""
 
 

@@ -76,6 +76,7 @@ class RunInfo:
     params: dict[str, Any]
     tracking: dict[str, Any]
     created: float
+    limits: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dlsweep import secrets
-from dlsweep.driver import Driver, check_trackers, recorded_tracking
+from dlsweep.driver import Driver, Limits, check_trackers, recorded_tracking
 from dlsweep.errors import DlsweepError
 from dlsweep.preflight import preflight
 from dlsweep.progress import Counts, make_console, make_view
@@ -61,6 +61,7 @@ def run_once(
         params={},
         tracking=recorded_tracking(config.get("tracking")),
         created=time.time(),
+        limits=Limits.read(sweeper).record(),
     )
     try:
         _drive(folder, info, config)
@@ -103,7 +104,8 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
     launcher = build("launcher", config.launcher)
     view = make_view(info.objective, Counts(total=1, slots=1))
     argv = [*_COMMAND, *info.overrides, f"hydra.run.dir={folder.path}"]
-    with Driver(launcher, folder.path, view, bool(info.tracking)) as driver:
+    limits = Limits.read(info.limits)
+    with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
         preflight(launcher, [config], folder.path / "check")
         if not folder.info_file.exists():
             folder.create(info, OmegaConf.to_yaml(config))

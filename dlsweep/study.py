@@ -111,7 +111,8 @@ class Study:
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
         # Before the first trial has begun, a killed driver may have stored some of them.
-        points = [] if self._begun else [self._checked_point(p) for p in settings.enqueue]
+        where = "hydra.sweeper.enqueue"
+        points = [] if self._begun else [self._checked_point(p, where) for p in settings.enqueue]
         self._enqueue = points[len(trials) :]
 
     def begin(self) -> None:
@@ -237,8 +238,10 @@ class Study:
         point = frozen.user_attrs.get(POINT)
         if point is None:
             return self._complete(trial)  # killed between asking and storing: ask for the rest
+        # What is executed comes of the space: the record may be anybody's.
+        params = self._checked_point(point["params"], f"trial {frozen.number} of the study")
         reported = max(frozen.intermediate_values, default=-1)
-        return Trial(frozen.number, point["params"], point["overrides"], trial, reported)
+        return Trial(frozen.number, params, self.space.overrides(params), trial, reported)
 
     def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         config = dict(self.settings.sampler)
@@ -260,12 +263,12 @@ class Study:
                 )
         return {key: values for key, values in grid.items() if values is not None}
 
-    def _checked_point(self, point: dict[str, Scalar]) -> dict[str, Scalar]:
+    def _checked_point(self, point: dict[str, Scalar], where: str) -> dict[str, Scalar]:
         dimensions = {one.key: one for one in self.space.dimensions}
         for key, value in point.items():
             if key not in dimensions:
                 hint = did_you_mean(key, dimensions)
-                raise ConfigError(f"hydra.sweeper.enqueue: {key!r} is not swept.{hint}")
+                raise ConfigError(f"{where}: {key!r} is not swept.{hint}")
             distribution = dimensions[key].distribution
             try:
                 contained = distribution._contains(distribution.to_internal_repr(value))
@@ -273,8 +276,7 @@ class Study:
                 contained = False
             if not contained:
                 raise ConfigError(
-                    f"hydra.sweeper.enqueue: {key}={value} lies outside of its space, "
-                    f"{dimensions[key].text}."
+                    f"{where}: {key}={value} lies outside of its space, {dimensions[key].text}."
                 )
         return point
 
@@ -335,7 +337,9 @@ def _open(settings: StudySettings) -> OneWriterStorage:
     try:
         if (settings.storage or "").startswith("sqlite:///"):
             _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
-        disk = optuna.storages.get_storage(settings.storage)
+        # Not by Optuna's get_storage, which would hold every trial in memory a second time.
+        stored = settings.storage
+        disk = optuna.storages.RDBStorage(stored) if stored else optuna.storages.InMemoryStorage()
         return OneWriterStorage(disk, settings.name, settings.directions)
     except Exception as error:
         raise StudyError(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import pickle
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import optuna
@@ -10,7 +12,17 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
+from dlsweep.errors import StudyError
+
 Direction: TypeAlias = Literal["minimize", "maximize"]
+#: Where CMA-ES keeps itself in a trial, pickled, and all that an honest pickle of it names.
+_OPTIMIZERS = ("cma:optimizer", "sepcma:optimizer", "cmawm:optimizer")
+_OPTIMIZERS_PARTS = {
+    *(("cmaes._cma", "CMA"), ("cmaes._sepcma", "SepCMA"), ("cmaes._cmawm", "CMAwM")),
+    *(("numpy", "dtype"), ("numpy", "ndarray"), ("numpy._core.numeric", "_frombuffer")),
+    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
+    *((f"numpy.{core}.multiarray", "scalar") for core in ("core", "_core")),
+}
 
 
 class OneWriterStorage(InMemoryStorage):
@@ -24,6 +36,9 @@ class OneWriterStorage(InMemoryStorage):
         disk: Where the study lies.
         name: Its name; it is created if it is not there.
         directions: ``minimize`` or ``maximize`` for each objective.
+
+    Raises:
+        StudyError: If a sampler that read the study would execute something.
     """
 
     def __init__(self, disk: BaseStorage, name: str, directions: Sequence[Direction]) -> None:
@@ -40,6 +55,7 @@ class OneWriterStorage(InMemoryStorage):
         for key, value in disk.get_study_system_attrs(self._disk_study).items():
             super().set_study_system_attr(study, key, value)
         for trial in disk.get_all_trials(self._disk_study, deepcopy=False):
+            _check_trusted(trial.number, trial.system_attrs)
             self._disk_trials[super().create_new_trial(study, trial)] = trial._trial_id
 
     def flush(self) -> None:
@@ -97,3 +113,38 @@ class OneWriterStorage(InMemoryStorage):
         if (stored := self._disk_trials.get(trial_id)) is not None:
             self._disk.set_trial_system_attr(stored, key, value)
         super().set_trial_system_attr(trial_id, key, value)
+
+
+def _check_trusted(number: int, attributes: Mapping[str, Any]) -> None:
+    """Reads a trial's pickles, which Optuna will load, for what they name; builds nothing.
+
+    Raises:
+        StudyError: If one names something else than the optimizer's parts.
+    """
+    for key in _OPTIMIZERS:
+        parts = [name for name in attributes if name.startswith(key)]
+        text = "".join(attributes[f"{key}:{part}"] for part in range(len(parts)))
+        if text:
+            _Reader(number, bytes.fromhex(text)).load()
+
+
+class _Nothing:
+    """Stands for whatever a pickle would build."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, number: int, pickled: bytes) -> None:
+        super().__init__(io.BytesIO(pickled))
+        self._number = number
+
+    def find_class(self, module: str, name: str) -> type[_Nothing]:
+        if (module, name) not in _OPTIMIZERS_PARTS:
+            raise StudyError(
+                f"trial {self._number} would call {module}.{name}. "
+                "Nothing of it is executed, as a study may come from anybody."
+            )
+        return _Nothing

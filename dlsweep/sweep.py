@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from dlsweep import results, secrets
 from dlsweep.app import App
-from dlsweep.driver import Driver, check_trackers, recorded_tracking
+from dlsweep.driver import Driver, Limits, check_trackers, recorded_tracking
 from dlsweep.errors import (
     ConfigError,
     DiskFullError,
@@ -51,7 +51,6 @@ from dlsweep.signature import build
 from dlsweep.study import Study, StudySettings, Trial
 from dlsweep.sweep_settings import (
     SweepSettings,
-    read_limits,
     read_space,
     study_settings,
     sweep_settings,
@@ -88,7 +87,7 @@ def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> Non
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
     view = make_view([], Counts(slots=launcher.free_slots))
-    driver = Driver(launcher, folder.path, view, bool(tracking), read_limits(options))
+    driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
     with room_to_write(folder.path), driver:
         # Meanwhile the parent of all trials imports the framework.
         asked, space, settings = _ask(app, options, arguments, folder)
@@ -273,6 +272,7 @@ class Sweep:
             params=trial.params,
             tracking=self.settings.tracking,
             created=earlier.created if earlier else time.time(),
+            limits=self.driver.limits.record(),
         )
         folder.create(info, OmegaConf.to_yaml(config))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from omegaconf import OmegaConf
 
 from dlsweep.app import App
 from dlsweep.compose import Composer, leaves
-from dlsweep.driver import Limits
 from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.failures import Policy, read_policies
 from dlsweep.rundir import Status, StudyDir
@@ -146,21 +144,6 @@ def sweep_settings(
         grid,
         options["tracking"],
     )
-
-
-def read_limits(options: Mapping[str, Any]) -> Limits:
-    """Reads how long a trial may take.
-
-    Raises:
-        ConfigError: If that is no time.
-    """
-    for name in ("trial_timeout", "step_timeout", "grace"):
-        if options[name] is not None and not options[name] > 0:
-            raise ConfigError(
-                f"hydra.sweeper.{name}: Received {options[name]}. Expected seconds above 0."
-            )
-    trial, step = (options[name] or math.inf for name in ("trial_timeout", "step_timeout"))
-    return Limits(trial, step, options["grace"])
 
 
 def study_settings(

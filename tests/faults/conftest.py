@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ COUNTS = {
     "kills of the driver and all trials, with a framework": (0, 10),
     "kills of the driver at its writes": (4, 1000),
     "kills under all trackers": (2, 20),
+    "trials in one study": (300, 20_000),
     "leaking trials": (10, 200),
     "hung trackers": (0, 1),
     "signal=KILL at the calls of a save": (20, 1000),
@@ -90,24 +92,24 @@ class Sweeps:
 
     def run(self, *arguments: str, code: int = 0, under: Sequence[str] = (), **env: str) -> str:
         driver = self.start(*arguments, under=under, **env)
-        try:
-            output, _ = driver.communicate(timeout=120)
-        except subprocess.TimeoutExpired:
-            self.end()
-            raise
+        output, _ = driver.communicate()  # the test itself has a limit, and then all is killed
         assert driver.returncode == code, output
         return output
 
     def kill_at_random(self, whom: str, times: int, *arguments: str, longest: float = 4.5) -> int:
         """Runs a sweep to its end, killed at random moments; returns how often it was.
 
-        Each time it is killed within half a second and ``longest`` seconds.
+        Each time it is killed within half a second and ``longest`` seconds, every second time
+        counted from when it has begun to train.
         """
         killed = 0
         while killed < times:
+            recorded = self._recorded()
             driver = self.start(*arguments)
+            while killed % 2 and driver.poll() is None and self._recorded() == recorded:
+                time.sleep(0.02)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                driver.wait(self.dice.uniform(0.5, longest))
+                driver.wait(self.dice.uniform(0.0 if killed % 2 else 0.5, longest))
             if driver.poll() is not None:
                 break
             kill(victims(whom, driver.pid))
@@ -116,11 +118,16 @@ class Sweeps:
         self.run(*arguments)
         return killed
 
+    def _recorded(self) -> int:
+        """How many bytes all trials have recorded."""
+        files = self.path.glob("outputs/*/trials/*/records.jsonl")
+        return sum(file.stat().st_size for file in files)
+
     def study(self, name: str) -> Path:
         return self.path / "outputs" / name
 
     def trials(self, name: str) -> list[Path]:
-        return sorted((self.study(name) / "trials").iterdir())
+        return sorted((self.study(name) / "trials").iterdir(), key=lambda trial: int(trial.name))
 
     def table(self, name: str) -> pd.DataFrame:
         return pd.read_csv(self.study(name) / "trials.csv")
@@ -144,13 +151,13 @@ class Sweeps:
 
     def training_in(self, name: str) -> list[int]:
         """The processes that hold the lock of a trial."""
-        found = set()
-        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-            with contextlib.suppress(OSError):
-                file = descriptor.readlink()
-                if file.name == "lock" and self.study(name) / "trials" in file.parents:
-                    found.add(int(descriptor.parts[2]))
-        return sorted(found)
+        found, trials = [], self.study(name) / "trials"
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                files = [Path(os.path.realpath(file)) for file in (process / "fd").iterdir()]
+                if any(file.name == "lock" and trials in file.parents for file in files):
+                    found.append(int(process.name))
+        return found
 
 
 @pytest.fixture

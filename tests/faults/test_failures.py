@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -67,6 +68,17 @@ def test_the_sampler_is_told_which_points_are_infeasible(ended) -> None:
     trials = optuna.load_study(study_name="quadratic", storage=storage).trials
     violated = {trial.number: trial.constraints for trial in trials if trial.constraints}
     assert violated == {5: {"out_of_memory": 1.0}, 6: {"diverged": 1.0}}
+
+
+def test_a_single_run_has_its_limits_too_also_when_it_goes_on(sweeps) -> None:
+    hung = ENDS.index(("timed_out", ["timed_out"]))
+    sentence = "The run timed_out: no record came for hydra.sweeper.step_timeout=3 s"
+    alone = ("tracking=none", "training._target_=endings.train", *LIMITS)
+    assert sentence in sweeps.run(*alone, f"training.x={hung}", code=1)
+    (run,) = sweeps.study("quadratic").glob("runs/*")
+    command = [sys.executable, "-m", "dlsweep", "resume", str(run)]
+    again = subprocess.run(command, cwd=sweeps.path, capture_output=True, text=True)
+    assert sentence in again.stderr
 
 
 def test_a_policy_of_ones_own(sweeps) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import pickle
+import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +124,54 @@ def test_another_space_or_value_is_refused_with_the_difference(open_study) -> No
         "  training.note: was absent, is 1",
     ]
     assert "hydra.sweeper.study_name=<a new name>" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"training._target_": "os.system"}, "'training._target_' is not swept"),
+        ({"seed": "1 training._target_=os.system"}, "lies outside of its space"),
+    ],
+)
+def test_a_record_makes_an_open_trial_do_nothing_but_what_is_swept(
+    open_study, tmp_path: Path, params: dict, message: str
+) -> None:
+    asked = open_study(on_disk=True).ask()
+    stored = optuna.load_study(study_name="study", storage=storage(tmp_path))
+    evil = {"params": asked.params, "overrides": ["training._target_=os.system"]}
+    stored._storage.set_trial_user_attr(stored.trials[0]._trial_id, "point", evil)
+    assert open_study(on_disk=True).open_trials()[0].overrides == asked.overrides
+    evil = {**evil, "params": params}
+    stored._storage.set_trial_user_attr(stored.trials[0]._trial_id, "point", evil)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        open_study(on_disk=True).open_trials()
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, ("open('owned', 'w')",)
+
+
+@pytest.mark.parametrize("kind", [{}, {"use_separable_cma": True}, {"with_margin": True}])
+def test_a_pickle_in_a_record_is_refused_unless_it_is_an_optimizer(
+    open_study, make_space, tmp_path: Path, kind: dict, monkeypatch
+) -> None:
+    """Optuna's CMA-ES keeps its state as a pickle, and loads what it finds there."""
+    monkeypatch.chdir(tmp_path)
+    cmaes = {"_target_": "optuna.samplers.CmaEsSampler", "n_startup_trials": 1, **kind}
+    options = {"over": make_space("training.optimizer.lr=interval(0,1)", "seed=range(100)")}
+    options |= {"on_disk": True, "sampler": cmaes}
+    drawn(open_study(**options), 12)
+    drawn(open_study(**options), 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as record:
+        change = "UPDATE trial_system_attributes SET value_json = ? WHERE key LIKE ?"
+        evil = pickle.dumps(Evil()).hex()
+        assert record.execute(change, ['""', "%:optimizer:%"]).rowcount
+        record.execute(change, [json.dumps(evil), "%:optimizer:0"])
+        record.commit()
+    with pytest.raises(StudyError, match=r"would call builtins\.exec"):
+        open_study(**options)
+    assert not (tmp_path / "owned").exists()
 
 
 def test_enqueued_points_come_first_and_once(open_study) -> None:
