@@ -103,13 +103,18 @@ def differences(
             yield from place.differences(repair)
 
 
-def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -> bool:
+def keep_up(
+    folder: str | os.PathLike[str],
+    trackers: list[str] | None = None,
+    added: Mapping[str, Options] | None = None,
+) -> bool:
     """Mirrors a study or a run until standard input closes, and then once more to the end.
 
     Says on standard output, as one line of JSON a tracker, that it works and how to view it
     (``{"tracker", "ready", "view"}``) or why it does not (``{"tracker", "error"}``). A tracker
     that fails later is said on standard error and tried again, after 1 to 30 seconds. Another
-    mirror of the folder, which a killed driver left behind, is let end first.
+    mirror of the folder, which a killed driver left behind, is let end first. The arguments are
+    those of :func:`sync`.
 
     Returns:
         Whether every tracker was up to date at the end.
@@ -117,7 +122,7 @@ def keep_up(folder: str | os.PathLike[str], trackers: list[str] | None = None) -
     Raises:
         StudyError, ConfigError: As :func:`sync`.
     """
-    places = connect(Path(folder), trackers, announce=_print_line)
+    places = connect(Path(folder), trackers, added, announce=_print_line)
     with ExitStack() as holds:
         for place in places:
             place.hold(holds, patience=math.inf)
@@ -168,7 +173,7 @@ def main(
     if follow:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.nice(_NICENESS)
-        return 0 if keep_up(folder, trackers or None) else 1
+        return 0 if keep_up(folder, trackers or None, added) else 1
     for name, told in sync(folder, trackers or None, added).items():
         print(f"{name}: {told} new records")
     return 0

@@ -65,8 +65,42 @@ class Greeter(Callback):
     def __init__(self, word):
         self.word = word
 
+    def on_train_begin(self):
+        self.batches = 0
+        self.model.register_forward_hook(self.count)
+
+    def count(self, *_):
+        self.batches += self.model.training
+
     def on_epoch_end(self, epoch, metrics):
-        print(self.word, epoch, flush=True)
+        print(self.word, epoch, self.batches, flush=True)
+"""
+
+_OF_KERAS = """
+import keras
+import numpy as np
+import tensorflow as tf
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+
+def dataset():
+    whole = tf.data.Dataset.from_tensor_slices((X, (X[:, 0] > 0).astype(int))).batch(8)
+    return {"train": whole, "validation": whole}
+
+class Greeter(keras.callbacks.Callback):
+    def __init__(self, word):
+        super().__init__()
+        self.word = word
+
+    def on_epoch_end(self, epoch, logs=None):
+        print(self.word, *sorted(logs), flush=True)
+
+class Root(keras.layers.Layer):
+    def call(self, x):
+        return keras.ops.sqrt(x)
+
+def broken(input_shape, classes, **_):
+    return keras.Sequential([keras.Input(input_shape), Root(), keras.layers.Dense(classes)])
 """
 
 
@@ -102,13 +136,27 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_arrays_tell_the_model_its_shapes_and_a_callback_is_called(project: Path) -> None:
+def test_arrays_tell_the_model_its_shapes_and_a_callback_may_hook_itself_in(project: Path) -> None:
     dlsweep(project, "+experiment=x", "training.callbacks=[{_target_:mine.Greeter,word:hello}]")
     (run,) = runs(project, "x")
-    assert (run / "log.txt").read_text().splitlines() == ["hello 1", "hello 2"]
+    assert (run / "log.txt").read_text().splitlines() == ["hello 1 5", "hello 2 10"]
     record = json.loads((run / "data.json").read_text())
     assert record["input_shape"] == [3]
     assert record["classes"] == 2
+
+
+def test_a_dataset_of_tensorflow_a_callback_of_keras_and_debug_are_taken_by_keras(
+    project: Path,
+) -> None:
+    (project / "of_keras.py").write_text(_OF_KERAS)
+    shapes = ("model.input_shape=[3]", "model.classes=2")
+    command = ("+experiment=x", "framework=keras", "data._target_=of_keras.dataset", *shapes)
+    dlsweep(project, *command, "training.callbacks=[{_target_:of_keras.Greeter,word:hello}]")
+    (run,) = runs(project, "x")
+    told = "hello accuracy loss val_accuracy val_loss"
+    assert (run / "log.txt").read_text().splitlines() == [told, told]
+    output = dlsweep(project, *command, "debug=on", "model._target_=of_keras.broken", code=1)
+    assert 'NaN in output 0 of eagerly-executing op "Sqrt"' in output
 
 
 def test_debug_trains_on_one_batch_in_this_process_and_names_the_broken_operation(

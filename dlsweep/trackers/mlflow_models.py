@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 LogModel = Literal["best", "all", "none"]
 #: The alias of the best version.
 _BEST = "best"
+#: The files that MLflow makes an environment from, which ``--env-manager`` chooses.
+_PYTHON_ENV, _CONDA_ENV = "python_env.yaml", "conda.yaml"
 
 
 class Models:
@@ -279,8 +281,8 @@ def _described(model: LoggedModel, run: RunDir) -> Model:
         model_uuid=model.model_id,
         model_id=model.model_id,
     )
-    environment = "python_env.yaml"
-    add_to_model(described, "dlsweep.serving", data="data", python_env=environment)  # type: ignore[no-untyped-call]
+    environments = {"python_env": _PYTHON_ENV, "conda_env": _CONDA_ENV}  # MLflow wants both
+    add_to_model(described, "dlsweep.serving", data="data", **environments)  # type: ignore[no-untyped-call]
     return described
 
 
@@ -312,11 +314,12 @@ def _write_environment(folder: Path, run: RunDir) -> None:
         for name in _packages(run, versions)
     ]
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
-    environment = {
-        "python": found.get("python", platform.python_version()),
-        "dependencies": ["-r requirements.txt"],
-    }
-    (folder / "python_env.yaml").write_text(OmegaConf.to_yaml(environment))
+    python = found.get("python", platform.python_version())
+    environment = {"python": python, "dependencies": ["-r requirements.txt"]}
+    (folder / _PYTHON_ENV).write_text(OmegaConf.to_yaml(environment))
+    packages = [f"python={python}", "pip", {"pip": requirements}]
+    conda = {"name": "mlflow-env", "channels": ["conda-forge"], "dependencies": packages}
+    (folder / _CONDA_ENV).write_text(OmegaConf.to_yaml(conda))
 
 
 def _packages(run: RunDir, installed: dict[str, Any]) -> list[str]:

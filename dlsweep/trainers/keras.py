@@ -256,13 +256,23 @@ class KerasTrainer(EpochTrainer):
             place = keras.device("gpu" if has_gpu else "cpu")
         return cast(AbstractContextManager[Any], place)
 
-    def _check_swa_start(self) -> None:
-        super()._check_swa_start()
-        if self.swa_start is not None and type(self).train is not KerasTrainer.train:
-            raise ConfigError(
-                f"training.swa_start: Received {self.swa_start} for a training loop of your own, "
-                "which measures the weights itself.\nExpected null."
-            )
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        if type(self).train is KerasTrainer.train:
+            return
+        of_keras = [one for one in self.callbacks if isinstance(one, keras.callbacks.Callback)]
+        for name, given in {
+            "ema_decay": self.ema_decay,
+            "swa_start": self.swa_start,
+            "profiler": self.profiler,
+            "callbacks": of_keras or None,
+        }.items():
+            if given is not None:
+                raise ConfigError(
+                    f"training.{name}: Received {given} for a training loop of your own; "
+                    f"model.fit alone sees to that.\nLeave it out, and see to it in "
+                    f"{type(self).__qualname__}.train"
+                )
 
     @property
     def replica_count(self) -> int:

@@ -261,21 +261,23 @@ def test_patience_ends_a_training_that_no_longer_improves(side: Side, fit: Fit) 
     assert [record["step"] for record in logged(folder)] == [1, 2, 3]
 
 
-def test_the_mean_over_epochs_is_what_is_measured_and_kept(side: Side, fit: Fit) -> None:
-    def kept(name: str, swa_start: int | None, epochs: int) -> tuple[list[np.ndarray], float]:
-        tried = trainer(side, batch_size=90, epochs=epochs, swa_start=swa_start)
-        _, folder = fit(tried, name)
+def test_an_average_of_the_weights_is_what_is_measured_and_kept(side: Side, fit: Fit) -> None:
+    def kept(name: str, epochs: int, **average: float) -> tuple[list[np.ndarray], float]:
+        _, folder = fit(trainer(side, batch_size=90, epochs=epochs, **average), name)
         return side.weights(last(folder)), logged(folder)[-1]["val/loss"]
 
-    ends = [kept(f"000{epoch}", None, epoch)[0] for epoch in (1, 2, 3, 4)]
-    first, loss_of_first = kept("0005", 4, 4)
-    mean, loss_of_mean = kept("0006", 2, 4)
-    for one, other, fourth in zip(mean, first, zip(*ends, strict=True), strict=True):
-        np.testing.assert_allclose(one, np.mean(fourth[1:], axis=0), rtol=1e-4, atol=1e-6)
-        np.testing.assert_array_equal(other, fourth[-1])
-    assert (
-        loss_of_mean > loss_of_first
-    )  # it holds weights from before, of a training that improves'
+    ends = [kept(f"000{epoch}", epoch)[0] for epoch in (1, 2, 3, 4)]
+    first, loss_of_first = kept("0005", 4, swa_start=4)
+    mean, loss_of_mean = kept("0006", 4, swa_start=2)
+    moving, loss_of_moving = kept("0007", 4, ema_decay=0.75)  # an epoch is one step
+    one_by_one = zip(first, mean, moving, zip(*ends, strict=True), strict=True)
+    for of_first, of_mean, of_moving, steps in one_by_one:
+        np.testing.assert_array_equal(of_first, steps[-1])
+        np.testing.assert_allclose(of_mean, np.mean(steps[1:], axis=0), rtol=1e-4, atol=1e-6)
+        expected = functools.reduce(lambda average, step: 0.75 * average + 0.25 * step, steps)
+        np.testing.assert_allclose(of_moving, expected, rtol=1e-4, atol=1e-6)
+    # averages hold weights from before, of a training that improves
+    assert loss_of_moving > loss_of_mean > loss_of_first
 
 
 def test_a_wish_to_stop_is_met_at_the_epochs_end(side: Side, fit: Fit) -> None:

@@ -94,8 +94,9 @@ def told(lines: Path) -> Callable[[str], list[int]]:
 class MirrorProcess:
     """The mirror as the driver starts it."""
 
-    def __init__(self, folder: Path) -> None:
-        code = f"from dlsweep import mirror as m; raise SystemExit(m.main({str(folder)!r}, [], 1))"
+    def __init__(self, folder: Path, added: dict[str, dict[str, str]]) -> None:
+        arguments = f"{str(folder)!r}, {[*added]}, True, {added}"
+        code = f"from dlsweep import mirror; raise SystemExit(mirror.main({arguments}))"
         path = os.pathsep.join([str(HERE), os.getcwd()])
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -117,11 +118,11 @@ class MirrorProcess:
 
 
 @pytest.fixture
-def follow() -> Iterator[Callable[[Path], MirrorProcess]]:
+def follow() -> Iterator[Callable[..., MirrorProcess]]:
     started: list[MirrorProcess] = []
 
-    def follow(folder: Path) -> MirrorProcess:
-        started.append(MirrorProcess(folder))
+    def follow(folder: Path, **added: dict[str, str]) -> MirrorProcess:
+        started.append(MirrorProcess(folder, added))
         return started[-1]
 
     yield follow

@@ -236,6 +236,18 @@ def test_following_finds_new_runs_and_ends_when_input_closes(
     assert told("0002") == [0, 1, 2, 3, 4]
 
 
+def test_following_takes_trackers_that_were_not_asked_for(
+    study, options, make_run, train, told, follow
+):
+    edit(study / "study.json", tracking={})
+    train(make_run(), range(2), "completed")
+    process = follow(study, lines=options)
+    assert process.news()["ready"]
+    train(make_run(name="0001"), range(3), "completed")
+    assert process.close() == (0, "")
+    assert (told("0000"), told("0001")) == ([0, 1], [0, 1, 2])
+
+
 def test_following_is_unmoved_by_ctrl_c(study, make_run, train, told, follow):
     run = make_run()
     process = follow(study)

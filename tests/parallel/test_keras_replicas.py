@@ -53,7 +53,7 @@ def test_two_replicas_train_as_one(trial: MakeTrial, before: int, after: int):
     ("options", "said"),
     [
         ({"model": "with_a_step"}, "Model.train_step"),
-        ({"_target_": "keras_parts.Loop"}, "a training loop of your own"),
+        ({"_target_": "keras_parts.Loop", "ema_decay": None}, "a training loop of your own"),
     ],
 )
 def test_what_does_not_divide_its_losses_is_refused(trial: MakeTrial, options: dict, said: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 import dlsweep
 from dlsweep.data.base import normalised
@@ -86,6 +88,18 @@ def test_mlflow_loads_the_model_and_it_predicts_the_same(
         model.predict(INPUTS[:, :1])
     kept = client.get_logged_model(model_id)
     assert (kept.status, kept.name) == ("READY", f"study-{run.path.name}")
+    assert_environments_can_be_made(f"models:/{model_id}")
+
+
+def assert_environments_can_be_made(model: str) -> None:
+    """MLflow finds what ``--env-manager`` makes an environment from, by pip or by conda."""
+    from mlflow.pyfunc import get_model_dependencies
+
+    packages = Path(get_model_dependencies(model)).read_text().splitlines()
+    assert "dlsweep" in packages
+    conda = OmegaConf.load(get_model_dependencies(model, "conda"))
+    python, _, pip = conda["dependencies"]
+    assert (python, pip["pip"]) == (f"python={platform.python_version()}", packages)
 
 
 def test_the_model_is_kept_without_its_framework_and_without_a_word(lab, uri: str) -> None:

@@ -150,7 +150,21 @@ def test_batches_of_a_users_own_are_not_saved_in_the_middle_of_an_epoch(make_run
     assert "Expected Keras on tensorflow and arrays as data, or null for both" in str(error.value)
 
 
-def test_a_loop_of_a_users_own_is_not_saved_in_the_middle_of_an_epoch() -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"checkpoint_seconds": 9.0}, "Looping saves at an epoch's end only"),
+        ({"ema_decay": 0.9}, r"training\.ema_decay: Received 0\.9 for a training loop of your own"),
+        ({"swa_start": 2}, r"training\.swa_start: Received 2 for a"),
+        ({"profiler": [1, 2]}, r"training\.profiler: Received \[1, 2\] for a"),
+        ({"callbacks": "of Keras"}, r"training\.callbacks: Received \[.*Callback.*\] for a"),
+    ],
+)
+def test_what_model_fit_does_is_refused_for_a_loop_of_a_users_own(
+    options: dict, message: str
+) -> None:
+    import keras
+
     from dlsweep.optimizers.keras import SGD
     from dlsweep.trainers.keras import KerasTrainer
 
@@ -158,5 +172,7 @@ def test_a_loop_of_a_users_own_is_not_saved_in_the_middle_of_an_epoch() -> None:
         def train(self, model, data, epochs) -> None:
             raise AssertionError("it is not called")
 
-    with pytest.raises(ConfigError, match="Looping saves at an epoch's end only"):
-        Looping(functools.partial(SGD, lr=0.1), checkpoint_seconds=9.0)
+    if "callbacks" in options:
+        options = {"callbacks": [keras.callbacks.Callback()]}
+    with pytest.raises(ConfigError, match=message):
+        Looping(functools.partial(SGD, lr=0.1), **options)

@@ -1,0 +1,131 @@
+"""How fast the mirror is, and that a long run neither grows its memory nor leaves it behind.
+
+Prints the records a second that the mirror tells MLflow on SQLite against a plain loop of
+``mlflow.log_metric`` (bar 20). Then it follows a run that logs as fast as it can, to all four
+trackers, and prints how long after the last record it was done, and how much it and W&B's service
+have grown since a tenth was told (bar 100 MB). Optional arguments: the records of the long run (a
+million by default), and its trackers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from mlflow.tracking import MlflowClient
+
+from dlsweep import mirror
+from dlsweep.run import Run
+from dlsweep.rundir import Result, RunDir, RunInfo
+
+LOOP, MIRRORED = 500, 20_000
+OPTIONS = {
+    "mlflow": {
+        "_target_": "dlsweep.trackers.mlflow.MLflowTracker",
+        "tracking_uri": "sqlite:///{folder}/mirrored.db",
+    },
+    "wandb": {
+        "_target_": "dlsweep.trackers.wandb.WandbTracker",
+        "project": "bench",
+        "mode": "offline",
+    },
+    "tensorboard": {"_target_": "dlsweep.trackers.tensorboard.TensorBoardTracker"},
+    "csv": {"_target_": "dlsweep.trackers.csv.CSVTracker"},
+}
+
+
+def make_run(folder: str, trackers: list[str]) -> RunDir:
+    tracking = {
+        name: {key: value.format(folder=folder) for key, value in OPTIONS[name].items()}
+        for name in trackers
+    }
+    info = RunInfo("0", "0", "bench", None, [], [], [], {}, tracking, time.time())
+    run = RunDir(Path(folder) / "run")
+    run.create(info, "{}\n")
+    return run
+
+
+def log(run_dir: RunDir, records: int) -> float:
+    """Seconds that training code needs to log so many records."""
+    start = time.perf_counter()
+    with Run.open(run_dir.path) as run:
+        for step in range(records):
+            run.log({"loss": 1 / (step + 1)}, step=step)
+    run_dir.write_result(Result("completed", ended=time.time()))
+    return time.perf_counter() - start
+
+
+def loop_rate(folder: str) -> float:
+    client = MlflowClient(f"sqlite:///{folder}/loop.db")
+    run_id = client.create_run("0").info.run_id
+    client.log_metric(run_id, "loss", 0.0, step=0)
+    start = time.perf_counter()
+    for step in range(1, LOOP):
+        client.log_metric(run_id, "loss", float(step), step=step)
+    return (LOOP - 1) / (time.perf_counter() - start)
+
+
+def mirror_rate(folder: str) -> float:
+    run = make_run(folder, ["mlflow"])
+    log(run, MIRRORED)
+    start = time.perf_counter()
+    assert mirror.sync(run.path) == {"mlflow": MIRRORED}
+    return MIRRORED / (time.perf_counter() - start)
+
+
+def long_run(folder: str, records: int, trackers: list[str]) -> tuple[float, float, float]:
+    """Seconds to log, seconds from then until all was told, and megabytes grown meanwhile."""
+    run = make_run(folder, trackers)
+    follow = [sys.executable, "-m", "dlsweep", "sync", str(run.path), "--follow"]
+    process = subprocess.Popen(follow, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    logging = log(run, records)
+    start = time.perf_counter()
+    assert process.stdin
+    process.stdin.close()
+    size, sizes = run.records_file.stat().st_size, [0.0]
+    while process.poll() is None:
+        time.sleep(0.2)
+        if min(told(run, tracker) for tracker in trackers) > size / 10:
+            sizes.append(megabytes(process.pid))
+    assert process.returncode == 0
+    assert {told(run, tracker) for tracker in trackers} == {size}
+    waited = time.perf_counter() - start
+    return logging, waited, max(sizes) - sizes[1]
+
+
+def told(run: RunDir, tracker: str) -> int:
+    """The bytes of the records that a tracker was told."""
+    file = run.mirror_file(tracker)
+    return int(json.loads(file.read_text())["offset"]) if file.exists() else 0
+
+
+def megabytes(pid: int) -> float:
+    """What a process and those below it hold of memory."""
+    total = 0.0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss / 1e6
+    return total
+
+
+def main(records: int, trackers: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        ratio = mirror_rate(folder) / loop_rate(folder)
+    print(f"the mirror / a loop of log_metric   {ratio:.1f}   (bar 20)")
+    with tempfile.TemporaryDirectory() as folder:
+        logging, waited, grown = long_run(folder, records, trackers)
+    print(f"{records:,} records to {', '.join(trackers)}")
+    print(f"logged in {logging:.0f} s, told {waited:.0f} s later")
+    print(f"memory grown by {grown:.0f} MB   (bar 100)")
+
+
+if __name__ == "__main__":
+    records, *trackers = sys.argv[1:] or ["1000000"]
+    main(int(records), trackers or [*OPTIONS])
