@@ -18,11 +18,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dlsweep.data import Data, Split
-from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
+from dlsweep.errors import ConfigError, DataError, Diverged
 from dlsweep.models.torch import MLP
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir
-from dlsweep.trainers.early_stopping import EarlyStopping
 from dlsweep.trainers.torch import TorchTrainer, setup
 
 pytestmark = pytest.mark.slow
@@ -146,37 +145,12 @@ def test_the_keys_of_the_config_are_the_arguments():
     ],
 )
 def test_each_shipped_scheduler_follows_the_epochs(make_run: MakeRun, name: str, rates: list):
-    config = whole_config(epochs=3, batch_size=2000)
+    config = whole_config(epochs=3, batch_size=2000, overfit_batch=True)
     config["training"].scheduler = OmegaConf.load(CONF / "training" / "scheduler" / f"{name}.yaml")
     folder = make_run(config)
     with Run.open(folder.path) as run:
         instantiate(run.config.training).fit(run)
     assert [record["lr"] for record in logged(folder)] == pytest.approx(rates)
-
-
-def test_every_epoch_is_logged_with_what_there_is_to_know(fit):
-    metrics, folder = fit(Blobs(SGD, epochs=3, batch_size=32))
-    records = logged(folder)
-    assert [record["step"] for record in records] == [1, 2, 3]
-    names = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr", "epoch", "step"}
-    assert all(set(record) == names for record in records)
-    assert metrics["val/accuracy"] > 0.95
-    assert records[-1]["train/loss"] < records[0]["train/loss"]
-
-
-def test_means_weigh_each_example_the_same(fit):
-    _, folder = fit(Blobs(FROZEN, epochs=1, batch_size=64))  # batches of 64 and 26
-    model = MLP([2], 3, hidden=8)
-    model.load_state_dict(weights(folder))
-    with torch.no_grad():
-        outputs = model(torch.from_numpy(blobs(90).inputs).float())
-    targets = torch.from_numpy(blobs(90).targets)
-    (record,) = logged(folder)
-    assert record["train/loss"] == pytest.approx(
-        float(nn.functional.cross_entropy(outputs, targets)), rel=1e-5
-    )
-    accuracy = float((outputs.argmax(1) == targets).double().mean())
-    assert record["train/accuracy"] == pytest.approx(accuracy, rel=1e-9)
 
 
 def test_many_batches_are_all_counted(fit):
@@ -198,18 +172,6 @@ def test_the_loop_does_what_a_loop_by_hand_does(fit):
                 parameter.grad = None
     for name, value in weights(folder).items():
         torch.testing.assert_close(value, model.state_dict()[name])
-
-
-@pytest.mark.parametrize(
-    ("monitor", "mode"), [("val/loss", "min"), ("val/accuracy", "max"), ("train/loss", "max")]
-)
-def test_the_best_epoch_is_returned(fit, monitor: str, mode: str):
-    metrics, folder = fit(Blobs(SGD, epochs=4, monitor=monitor, mode=mode))
-    pick = max if mode == "max" else min
-    best = pick(record[monitor] for record in logged(folder))
-    assert metrics[monitor] == best
-    (record,) = [each for each in logged(folder) if each["epoch"] == metrics["epoch"]]
-    assert metrics == {name: value for name, value in record.items() if name != "step"}
 
 
 def test_regression_measures_the_loss_alone(fit):
@@ -267,27 +229,6 @@ def test_dropout_is_on_in_training_and_off_in_validation(fit):
 # How a step is made
 
 
-def test_accumulated_batches_are_as_good_as_one_large_batch(fit):
-    _, large = fit(Blobs(SGD, epochs=2, batch_size=60))
-    _, small = fit(Blobs(SGD, epochs=2, batch_size=20, accumulate=3), name="0001")
-    for name, value in weights(large).items():  # the last group holds 20 and 10 examples
-        torch.testing.assert_close(value, weights(small)[name])
-
-
-def test_the_norm_of_the_gradients_is_clipped(fit):
-    plain = functools.partial(torch.optim.SGD, lr=1.0)
-    _, start = fit(Blobs(FROZEN, epochs=1, batch_size=90))
-    _, free = fit(Blobs(plain, epochs=1, batch_size=90), name="0001")
-    _, clipped = fit(Blobs(plain, epochs=1, batch_size=90, clip_norm=0.01), name="0002")
-
-    def moved(folder: RunDir) -> float:
-        deltas = [weights(folder)[name] - value for name, value in weights(start).items()]
-        return math.sqrt(sum(float((delta**2).sum()) for delta in deltas))
-
-    assert moved(free) > 0.1
-    assert moved(clipped) == pytest.approx(0.01, rel=1e-3)
-
-
 def test_bf16_is_the_forward_passs_alone(fit):
     kinds = set()
 
@@ -320,64 +261,7 @@ def test_the_plateau_scheduler_follows_the_monitored_metric(fit):
     assert [record["lr"] for record in logged(folder)] == pytest.approx([1e-6] * 3 + [1e-7])
 
 
-def test_a_plateau_scheduler_that_looks_the_other_way_is_refused(fit):
-    plateau = functools.partial(torch.optim.lr_scheduler.ReduceLROnPlateau, mode="min")
-    with pytest.raises(ConfigError, match=r"scheduler\.mode: Received 'min'\. Expected 'max'"):
-        fit(Blobs(SGD, plateau))
-
-
 # How it ends
-
-
-def test_patience_ends_a_training_that_no_longer_improves(fit):
-    trainer = Blobs(FROZEN, epochs=9, early_stopping=EarlyStopping(patience=2))
-    _, folder = fit(trainer)
-    assert [record["step"] for record in logged(folder)] == [1, 2, 3]
-    with Run.open(folder.path) as run:
-        trainer.fit(run)
-    assert len(logged(folder)) == 3
-
-
-def test_a_wish_to_stop_is_met_at_the_epochs_end(fit):
-    class Pruned(Blobs):
-        def build_model(self, run: Run) -> nn.Module:
-            self.run = run
-            return super().build_model(run)
-
-        def validation_step(self, model: nn.Module, batch):
-            self.run.stop("pruned")
-            return super().validation_step(model, batch)
-
-    trainer = Pruned(SGD, epochs=5, checkpoint_every=4)
-    metrics, folder = fit(trainer)
-    assert metrics["epoch"] == 1
-    assert trainer.run.stop_reason == "pruned"
-    assert [path.name for path in folder.checkpoints.glob("step-*")] == ["step-00000001"]
-
-
-def test_a_loss_that_is_nan_ends_the_training_at_its_batch(fit):
-    class Broken(Blobs):
-        calls = 0
-
-        def training_step(self, model: nn.Module, batch):
-            self.calls += 1
-            return {"loss": super().training_step(model, batch)["loss"] * self._factor()}
-
-        def _factor(self) -> float:
-            return math.nan if self.calls == 7 else 1.0
-
-    trainer = Broken(SGD, batch_size=30, monitor="val/loss", mode="min")
-    with pytest.raises(Diverged, match="train/loss became nan at step 6"):
-        fit(trainer)  # 3 batches and one of validation, then the third of epoch 2
-
-
-def test_a_validation_loss_that_is_infinite_ends_the_training(fit):
-    class Broken(Blobs):
-        def validation_step(self, model: nn.Module, batch):
-            return {"loss": torch.tensor(math.inf), "accuracy": torch.tensor(1.0)}
-
-    with pytest.raises(Diverged, match="val/loss became inf at step 3"):
-        fit(Broken(SGD, batch_size=30))
 
 
 def test_a_monitored_metric_that_is_nan_ends_the_training(fit):
@@ -391,42 +275,6 @@ def test_a_monitored_metric_that_is_nan_ends_the_training(fit):
 
 
 # What it saves
-
-
-@pytest.mark.parametrize(
-    ("every", "steps"), [(1, [2, 4, 5]), (2, [2, 4, 5]), (3, [2, 3, 5]), (9, [2, 5])]
-)
-def test_the_best_and_the_last_epoch_are_saved_whatever_the_interval(fit, every, steps):
-    class PeaksInTheSecond(Blobs):
-        accuracies = iter([0.1, 0.9, 0.5, 0.4, 0.3])
-
-        def validation_step(self, model: nn.Module, batch):
-            return {"loss": torch.tensor(1.0), "accuracy": torch.tensor(next(self.accuracies))}
-
-    metrics, folder = fit(PeaksInTheSecond(SGD, epochs=5, checkpoint_every=every))
-    assert sorted(int(path.name[-8:]) for path in folder.checkpoints.glob("step-*")) == steps
-    with Run.open(folder.path) as run:
-        assert run.checkpoints.best().metrics == metrics
-
-
-def test_a_finished_run_is_not_trained_again(fit):
-    metrics, folder = fit(Blobs(SGD, epochs=2))
-    before = weights(folder)
-    with Run.open(folder.path) as run:
-        again = Blobs(SGD, epochs=2).fit(run)
-    assert again == metrics
-    assert len(logged(folder)) == 2
-    assert all(torch.equal(value, before[name]) for name, value in weights(folder).items())
-
-
-def test_a_checkpoint_of_another_model_is_refused(fit):
-    class Wider(Blobs):
-        def build_model(self, run: Run) -> nn.Module:
-            return MLP([2], 3, hidden=9)
-
-    _, folder = fit(Blobs(SGD, epochs=1))
-    with Run.open(folder.path) as run, pytest.raises(CheckpointError, match="does not fit this"):
-        Wider(SGD, epochs=2).fit(run)
 
 
 def test_the_datas_record_lies_in_the_run_folder(fit):
@@ -446,44 +294,10 @@ def test_the_datas_record_lies_in_the_run_folder(fit):
 # What it refuses
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"epochs": 0}, r"training\.epochs: Received 0\. Expected 1 or more"),
-        ({"batch_size": 0}, r"training\.batch_size: Received 0"),
-        ({"accumulate": 0}, r"training\.accumulate: Received 0"),
-        ({"checkpoint_every": 0}, r"training\.checkpoint_every: Received 0"),
-        ({"seed": -1}, r"training\.seed: Received -1\. Expected 0 or more"),
-        ({"clip_norm": 0.0}, r"training\.clip_norm: Received 0\.0"),
-        ({"clip_norm": math.nan}, r"training\.clip_norm: Received nan"),
-        ({"ema_decay": 1.0}, r"training\.ema_decay: Received 1\.0"),
-        ({"profiler": [0, 2]}, r"training\.profiler: Received \[0, 2\]"),
-        ({"callbacks": [print]}, r"callbacks\[0\]: Received builtins\.builtin_function"),
-        ({"device": "tpu"}, r"training\.device: Received 'tpu'\. Expected one of auto, cpu, gpu"),
-        ({"precision": "int8"}, r"training\.precision: Received 'int8'"),
-        ({"mode": "most"}, r"training\.mode: Received 'most'"),
-        ({"loss": "crossentropy"}, r"training\.loss: Received 'crossentropy'"),
-    ],
-)
-def test_an_argument_out_of_its_range_is_refused(arguments: dict, message: str):
-    with pytest.raises(ConfigError, match=message):
-        TorchTrainer(SGD, **arguments)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 def test_a_gpu_that_is_not_there_is_refused(fit):
     with pytest.raises(ConfigError, match=r"training\.device: Received 'gpu'"):
         fit(Blobs(SGD, device="gpu"))
-
-
-def test_fp16_on_a_cpu_is_refused_with_the_reason(fit):
-    with pytest.raises(ConfigError, match=r"'fp16' on a CPU[\s\S]*training\.precision=bf16"):
-        fit(Blobs(SGD, device="cpu", precision="fp16"))
-
-
-def test_a_monitor_that_is_not_measured_is_refused_after_one_epoch(fit):
-    with pytest.raises(ConfigError, match=r"'val/f1'[\s\S]*one of epoch, lr, train/accuracy"):
-        fit(Blobs(SGD, epochs=9, monitor="val/f1"))
 
 
 @pytest.mark.parametrize("answer", [torch.tensor(1.0), {"accuracy": torch.tensor(1.0)}, None])
@@ -494,15 +308,6 @@ def test_a_training_step_without_a_loss_is_refused(fit, answer):
 
     with pytest.raises(ConfigError, match=r"Expected a dict of scalar tensors with 'loss'"):
         fit(Broken(SGD))
-
-
-def test_labels_outside_the_classes_are_refused(fit):
-    class Fewer(Blobs):
-        def build_model(self, run: Run) -> nn.Module:
-            return MLP([2], 2, hidden=8)
-
-    with pytest.raises(DataError, match=r"targets: Target 2 .*\. The model has 2 classes"):
-        fit(Fewer(SGD))
 
 
 def test_a_batch_larger_than_the_data_is_refused(fit):
