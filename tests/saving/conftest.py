@@ -158,3 +158,8 @@ def make_lab(
 @pytest.fixture(params=["torch", "keras"])
 def lab(request: pytest.FixtureRequest, make_lab: Callable[[str], Lab]) -> Lab:
     return make_lab(request.param)
+
+
+@pytest.fixture
+def torch_lab(make_lab: Callable[[str], Lab]) -> Lab:
+    return make_lab("torch")

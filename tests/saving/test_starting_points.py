@@ -1,4 +1,7 @@
-"""A new run starts with another's weights, or goes on from any checkpoint named by its path."""
+"""A new run starts with another's weights, or goes on from any checkpoint named by its path.
+
+What no framework has a hand in is tried in PyTorch, which is quicker.
+"""
 
 from __future__ import annotations
 
@@ -49,21 +52,21 @@ def test_a_run_that_takes_over_a_checkpoint_ends_as_the_undisturbed_one_to_the_b
     assert_same(lab.arrays(checkpoints(new)[-1]), lab.arrays(checkpoints(straight)[-1]))
 
 
-def test_once_begun_it_goes_on_from_its_own_though_the_source_is_gone(lab) -> None:
-    straight = lab.trained()
-    broken = lab.broken_off(crash_at=3)
-    new = lab.run(resume_from=str(checkpoints(broken)[-1]))
-    lab.break_off(new, crash_at=3, seed=98)  # before it has saved an epoch of its own
+def test_once_begun_it_goes_on_from_its_own_though_the_source_is_gone(torch_lab) -> None:
+    straight = torch_lab.trained()
+    broken = torch_lab.broken_off(crash_at=3)
+    new = torch_lab.run(resume_from=str(checkpoints(broken)[-1]))
+    torch_lab.break_off(new, crash_at=3, seed=98)  # before it has saved an epoch of its own
     shutil.rmtree(broken.path)
-    lab.train(new, seed=99)
+    torch_lab.train(new, seed=99)
     assert logged(new) == logged(straight)[2:]
-    assert_same(lab.arrays(checkpoints(new)[-1]), lab.arrays(checkpoints(straight)[-1]))
+    assert_same(torch_lab.arrays(checkpoints(new)[-1]), torch_lab.arrays(checkpoints(straight)[-1]))
 
 
-def test_its_result_is_the_best_of_its_own_epochs(lab) -> None:
-    source = lab.trained(epochs=3, scheduler="StepLR")
-    new = lab.run(resume_from=str(checkpoints(source)[-1]), epochs=6)
-    metrics = lab.train(new)
+def test_its_result_is_the_best_of_its_own_epochs(torch_lab) -> None:
+    source = torch_lab.trained(epochs=3, scheduler="StepLR")
+    new = torch_lab.run(resume_from=str(checkpoints(source)[-1]), epochs=6)
+    metrics = torch_lab.train(new)
     assert [record["step"] for record in logged(new)] == [4, 5, 6]
     assert metrics["val/accuracy"] == max(record["val/accuracy"] for record in logged(new))
     assert metrics["epoch"] in (4, 5, 6)
@@ -90,11 +93,11 @@ def test_what_does_not_fit_the_checkpoint_is_refused(lab, other: dict[str, Any],
     assert not logged(new)
 
 
-def test_a_checkpoint_that_has_done_all_epochs_is_refused(lab) -> None:
-    source = lab.trained(epochs=2)
-    new = lab.run(resume_from=str(checkpoints(source)[-1]), epochs=2)
+def test_a_checkpoint_that_has_done_all_epochs_is_refused(torch_lab) -> None:
+    source = torch_lab.trained(epochs=2)
+    new = torch_lab.run(resume_from=str(checkpoints(source)[-1]), epochs=2)
     with pytest.raises(ConfigError, match=r"Expected more than 2[\s\S]*training\.epochs=4"):
-        lab.train(new)
+        torch_lab.train(new)
 
 
 # Starting with another run's weights
@@ -138,9 +141,13 @@ def test_a_head_of_another_shape_stays_as_initialised_and_is_said(
         assert "mlp/dense_1/bias: [3] in the checkpoint, [5] here" in said
 
 
-def test_a_parameter_that_one_of_both_lacks_is_said(lab, capfd: pytest.CaptureFixture[str]) -> None:
-    source = lab.trained(epochs=1)
-    lab.train(lab.run(model={"hidden": [8, 3]}, epochs=1, initial_weights=str(source.path)))
+def test_a_parameter_that_one_of_both_lacks_is_said(
+    torch_lab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = torch_lab.trained(epochs=1)
+    torch_lab.train(
+        torch_lab.run(model={"hidden": [8, 3]}, epochs=1, initial_weights=str(source.path))
+    )
     said = capfd.readouterr().out
     assert re.search(r"(\.weight|kernel): none in the checkpoint, \[3, 3\] here", said)
 
@@ -154,55 +161,55 @@ def test_the_moving_average_starts_with_the_weights_as_well(lab) -> None:
         np.testing.assert_allclose(value, kept[name], rtol=1e-6)
 
 
-def test_a_run_with_a_checkpoint_of_its_own_goes_on_from_that(lab) -> None:
-    source = lab.trained(epochs=1)
-    straight = lab.trained(initial_weights=str(source.path))
-    new = lab.run(initial_weights=str(source.path))
-    lab.break_off(new, crash_at=4)
+def test_a_run_with_a_checkpoint_of_its_own_goes_on_from_that(torch_lab) -> None:
+    source = torch_lab.trained(epochs=1)
+    straight = torch_lab.trained(initial_weights=str(source.path))
+    new = torch_lab.run(initial_weights=str(source.path))
+    torch_lab.break_off(new, crash_at=4)
     shutil.rmtree(source.path)
-    lab.train(new, seed=99)
+    torch_lab.train(new, seed=99)
     assert logged(new) == logged(straight)
 
 
 # What is refused
 
 
-def test_a_model_that_shares_nothing_is_refused(lab) -> None:
-    source = lab.trained(epochs=1)
-    wider = lab.run(model={"hidden": 9}, classes=4, initial_weights=str(source.path))
+def test_a_model_that_shares_nothing_is_refused(torch_lab) -> None:
+    source = torch_lab.trained(epochs=1)
+    wider = torch_lab.run(model={"hidden": 9}, classes=4, initial_weights=str(source.path))
     with pytest.raises(CheckpointError, match=r"no parameter in common[\s\S]*\[\d, \d\] here"):
-        lab.train(wider)
+        torch_lab.train(wider)
 
 
 @pytest.mark.parametrize("key", ["initial_weights", "resume_from"])
-def test_a_damaged_checkpoint_is_refused(lab, key: str) -> None:
-    chosen = checkpoints(lab.trained(epochs=1))[-1]
+def test_a_damaged_checkpoint_is_refused(torch_lab, key: str) -> None:
+    chosen = checkpoints(torch_lab.trained(epochs=1))[-1]
     large = max(chosen.iterdir(), key=lambda file: file.stat().st_size)
     large.write_bytes(large.read_bytes()[:-1] + b"?")
-    new = lab.run(**{key: str(chosen)})
+    new = torch_lab.run(**{key: str(chosen)})
     with pytest.raises(CheckpointError, match=f"{chosen} is damaged: {large.name} does not match"):
-        lab.train(new)
+        torch_lab.train(new)
     assert not logged(new)
 
 
 @pytest.mark.parametrize("key", ["initial_weights", "resume_from"])
 def test_a_path_with_nothing_to_start_from_is_refused_before_anything_starts(
-    lab, key: str, tmp_path: Path
+    torch_lab, key: str, tmp_path: Path
 ) -> None:
     for given, says in (("nowhere", "does not exist"), (str(tmp_path), "holds no checkpoint")):
-        new = lab.run(**{key: given})
+        new = torch_lab.run(**{key: given})
         with pytest.raises(ConfigError, match=rf"training\.{key}: Received /.*{says}"):
-            lab.train(new)
+            torch_lab.train(new)
         found = problems(config(new))
         assert len(found) == 1
         assert says in found[0]
 
 
-def test_a_runs_folder_is_no_checkpoint_to_resume_from(lab) -> None:
-    source = lab.trained(epochs=1)
-    new = lab.run(resume_from=str(source.path))
+def test_a_runs_folder_is_no_checkpoint_to_resume_from(torch_lab) -> None:
+    source = torch_lab.trained(epochs=1)
+    new = torch_lab.run(resume_from=str(source.path))
     with pytest.raises(ConfigError, match=rf"a run's folder\.\nExpected.*{source.path}/checkpoi"):
-        lab.train(new)
+        torch_lab.train(new)
 
 
 @pytest.mark.parametrize("key", ["initial_weights", "resume_from"])
@@ -215,6 +222,6 @@ def test_another_frameworks_checkpoint_is_refused(make_lab, key: str) -> None:
         build("training", config(new).training).preflight()
 
 
-def test_both_at_once_are_refused(lab) -> None:
+def test_both_at_once_are_refused(torch_lab) -> None:
     with pytest.raises(ConfigError, match=r"Received both\. Expected one"):
-        lab.train(lab.run(initial_weights="one", resume_from="other"))
+        torch_lab.train(torch_lab.run(initial_weights="one", resume_from="other"))
