@@ -275,7 +275,12 @@ class StudyDir:
 
     def trial(self, number: int) -> RunDir:
         """The run folder of a trial."""
-        return RunDir(self.trials / f"{number:04d}")
+        return RunDir(self.trials / self.name(number))
+
+    @staticmethod
+    def name(number: int) -> str:
+        """How a trial's folder is called."""
+        return f"{number:04d}"
 
     def mirror_file(self, tracker: str) -> Path:
         """Where the mirror keeps the tracker's parent run of this study."""
