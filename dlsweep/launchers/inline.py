@@ -41,6 +41,8 @@ class InlineLauncher(Launcher):
         env: Environment variables, set before anything is imported.
     """
 
+    is_beside = False
+
     def __init__(self, env: Mapping[str, str] = MappingProxyType({})) -> None:
         self._env = {name: str(value) for name, value in env.items()}
         self._judge: Judge = lambda _: None
