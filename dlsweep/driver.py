@@ -64,6 +64,11 @@ class Limits:
                 )
         return cls(**given)
 
+    @property
+    def bounds(self) -> bool:
+        """Whether there is any limit but the grace."""
+        return min(self.trial_timeout, self.step_timeout) < math.inf
+
     def record(self) -> dict[str, float]:
         """What of them a run's record holds."""
         return {name: value for name, value in asdict(self).items() if math.isfinite(value)}
@@ -126,6 +131,8 @@ class Driver:
     def __enter__(self) -> Driver:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._handlers[number] = signal.signal(number, self._on_signal)
+        if self.limits.bounds and not self.launcher.is_beside:
+            self.view.say("Trials run in this very process, which keeps no time limit of theirs.")
         self.launcher.start(self._judge)
         return self
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -97,7 +98,7 @@ class Finished:
             **point_of(trial),
             "start": trial.datetime_start,
             "duration": seconds,
-            "folder": str(self.folder.trial(trial.number).path.relative_to(self.folder.path)),
+            "folder": f"{self.folder.trials.name}/{self.folder.name(trial.number)}",
             "reason": trial.user_attrs.get("reason", ""),
         }
 
@@ -161,8 +162,8 @@ def show(study: Finished, console: Console, rows: int = 10) -> None:
     """Prints the leaderboard and how to train its first again."""
     folder = study.folder
     best = study.best()
-    states = study.table()["state"].value_counts()
-    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    states = Counter(map(state_of, study.trials)).most_common()
+    counts = ", ".join(f"{count} {state}" for state, count in states)
     console.print(f"\n{study.record['name']}: {len(study.trials)} trials ({counts})")
     if not best:
         console.print("No trial has completed.")

@@ -206,6 +206,19 @@ class RunDir:
             return []
         return [Result(**json.loads(line)) for line in lines]
 
+    def refuse_links(self) -> None:
+        """Sees that neither the folder nor one in it leads elsewhere, whoever made it.
+
+        Raises:
+            StudyError: If one does, as what is written there would not be the run's.
+        """
+        for path in (self.path, *self.path.glob("*")):
+            if path.is_symlink() and (path.is_dir() or path == self.path):
+                raise StudyError(
+                    f"{path} is a link to {path.readlink()}. A run writes into its own folder "
+                    "alone.\nPut the folder itself there, or remove the link."
+                )
+
     def clear(self) -> None:
         """Removes the marks of an earlier attempt; the driver does so before it starts another."""
         self.stop_file.unlink(missing_ok=True)
@@ -262,7 +275,12 @@ class StudyDir:
 
     def trial(self, number: int) -> RunDir:
         """The run folder of a trial."""
-        return RunDir(self.trials / f"{number:04d}")
+        return RunDir(self.trials / self.name(number))
+
+    @staticmethod
+    def name(number: int) -> str:
+        """How a trial's folder is called."""
+        return f"{number:04d}"
 
     def mirror_file(self, tracker: str) -> Path:
         """Where the mirror keeps the tracker's parent run of this study."""

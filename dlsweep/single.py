@@ -82,7 +82,8 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
         StudyError: If the folder is not a run's.
         ConfigError: If its config names what is not known.
     """
-    folder = RunDir(path)
+    folder = RunDir(path.resolve())
+    folder.refuse_links()
     info = folder.info()
     result = folder.result()
     if result is not None and result.status in COMPLETED | {"pruned"}:

@@ -205,6 +205,7 @@ class Sweep:
 
     def _launch(self, trial: Trial) -> None:
         folder = self.folder.trial(trial.number)
+        folder.refuse_links()
         overrides = [*self.composer.fixed, *trial.overrides]
         again = folder.info_file.exists()
         if again:

@@ -30,7 +30,13 @@ class Job(ABC):
 
 
 class Launcher(ABC):
-    """Runs commands in slots."""
+    """Runs commands in slots.
+
+    Attributes:
+        is_beside: Whether runs go on beside the driver, which then can end those that take long.
+    """
+
+    is_beside = True
 
     @abstractmethod
     def start(self, judge: Judge) -> None:

@@ -19,10 +19,12 @@ class InlineJob(Job):
 
     def __init__(self, folder: RunDir, code: int) -> None:
         self.folder = folder
+        self.is_seen = False
         self._code = code
 
     def poll(self) -> int | None:
         """The exit code."""
+        self.is_seen = True
         return self._code
 
     def stop(self, reason: str) -> None:
@@ -39,9 +41,12 @@ class InlineLauncher(Launcher):
         env: Environment variables, set before anything is imported.
     """
 
+    is_beside = False
+
     def __init__(self, env: Mapping[str, str] = MappingProxyType({})) -> None:
         self._env = {name: str(value) for name, value in env.items()}
         self._judge: Judge = lambda _: None
+        self._job: InlineJob | None = None
 
     def start(self, judge: Judge) -> None:
         """Makes ready."""
@@ -50,8 +55,8 @@ class InlineLauncher(Launcher):
 
     @property
     def free_slots(self) -> int:
-        """One: a submitted job is over at once."""
-        return 1
+        """One, once the end of the job before it has been seen: the next may depend on it."""
+        return 0 if self._job and not self._job.is_seen else 1
 
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
         """Runs it to its end."""
@@ -74,7 +79,8 @@ class InlineLauncher(Launcher):
                 unused.close()
         answering.join()
         wire.close()
-        return InlineJob(folder, code)
+        self._job = InlineJob(folder, code)
+        return self._job
 
     def wait(self, seconds: float) -> None:
         """Returns at once: nothing runs beside this process."""

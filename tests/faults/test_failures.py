@@ -81,6 +81,13 @@ def test_a_single_run_has_its_limits_too_also_when_it_goes_on(sweeps) -> None:
     assert sentence in again.stderr
 
 
+def test_limits_that_cannot_be_kept_are_said(sweeps) -> None:
+    arguments = ("tracking=none", "training.steps=1", "launcher=inline")
+    said = "Trials run in this very process, which keeps no time limit of theirs."
+    assert said in sweeps.run(*arguments, "hydra.sweeper.step_timeout=3")
+    assert said not in sweeps.run(*arguments, "hydra.sweeper.study_name=other")
+
+
 def test_a_policy_of_ones_own(sweeps) -> None:
     output = sweeps.run(
         *ENDINGS,

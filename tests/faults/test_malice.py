@@ -95,6 +95,17 @@ def test_a_link_in_a_run_folder_is_not_written_through(sweeps, alone, name: str)
     assert (sweeps.path / "mine").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["", "checkpoints", ".hydra", "media"])
+def test_a_folder_that_leads_elsewhere_is_not_written_into(sweeps, name: str) -> None:
+    (sweeps.path / "mine").mkdir()
+    trial = sweeps.study("quadratic") / "trials" / "0000"
+    (trial / name).parent.mkdir(parents=True)
+    (trial / name).symlink_to(sweeps.path / "mine")
+    output = sweeps.run(*ALONE, "training.x=choice(1)", "-m", code=1)
+    assert f"{trial / name} is a link to {sweeps.path / 'mine'}" in output
+    assert not list((sweeps.path / "mine").iterdir())
+
+
 @pytest.mark.parametrize(
     "record",
     ["", "[]", '{"storage": 3}', '{"storage": "sqlite:///owned.db", "name": "x"}'],

@@ -21,7 +21,7 @@ MANY = (
     "-m",
 )
 #: Bytes that a driver may keep of each trial, and seconds in which a command answers.
-KEPT, SOON = 16_000, 60.0
+KEPT, SOON = 8_000, 60.0
 
 
 def test_time_and_memory_a_trial_stay_flat_and_commands_answer_in_seconds(sweeps, times) -> None:

@@ -212,6 +212,9 @@ def test_inline_trials_run_in_the_drivers_process(project) -> None:
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 0, output
     assert set(project.table("quadratic")["val/loss"]) == {driver.pid}
+    assert re.findall(r"(\d{4}) (started|completed)", output) == [
+        (number, event) for number in ("0000", "0001") for event in ("started", "completed")
+    ], "each is told before the next is asked for"
 
 
 @pytest.mark.parametrize("launcher", ["local", "inline"])
