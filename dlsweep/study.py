@@ -245,9 +245,10 @@ class Study:
 
     def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         config = dict(self.settings.sampler)
-        if "seed" in config and config["seed"] is None and self.settings.seed is not None:
-            # One seed for all would repeat its suggestions after a resume.
-            config["seed"] = zlib.crc32(f"{self.settings.seed}:{number}".encode())
+        seed = self.settings.seed if config.get("seed") is None else config["seed"]
+        if "seed" in config and seed is not None:
+            # One seed for all would have each trial's sampler begin with the same suggestion.
+            config["seed"] = zlib.crc32(f"{seed}:{number}".encode())
         if config["_target_"] == "optuna.samplers.GridSampler":
             config["search_space"] = self._grid()
         sampler: optuna.samplers.BaseSampler = _build("sampler", config)

@@ -214,6 +214,7 @@ def test_a_seed_gives_the_same_trials_also_over_a_resume(open_study) -> None:
     parts += drawn(open_study(sampler=TPE, on_disk=True), 3)
     assert parts == expected
     assert drawn(open_study(sampler=TPE, seed=1), 8) != expected
+    assert drawn(open_study(sampler={**TPE, "seed": 0}, seed=None), 8) == expected
 
 
 @pytest.mark.parametrize("sampler", ["BruteForceSampler", "GridSampler"])
