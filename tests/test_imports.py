@@ -30,6 +30,7 @@ OWNERS = {
         "models/torch.py",
     },
     "keras": {
+        "trainers/histograms.py",
         "trainers/keras.py",
         "trainers/keras_average.py",
         "trainers/keras_files.py",

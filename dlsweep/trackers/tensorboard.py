@@ -28,8 +28,9 @@ class TensorBoardTracker(Readable):
     The file is in ``<study>/tensorboard/<trial>/``, or in ``<run>/tensorboard/`` for a run that
     is no trial. The state holds its size, and what lies behind that was torn by a crash and is
     cut off. Scalars are 32 bits wide there; ``nan`` and ``inf`` stay what they are. What training
-    returned becomes ``result/<metric>``. A profiler's trace lies beside the events, TensorFlow's
-    where the profile page looks for it, PyTorch's as ``trace.pt.trace.json``.
+    returned becomes ``result/<metric>``; the composed config is the text ``config``. A profiler's
+    trace lies beside the events, TensorFlow's where the profile page looks for it, PyTorch's as
+    ``trace.pt.trace.json``.
     """
 
     view = "tensorboard --logdir {folder}/tensorboard"
@@ -64,7 +65,7 @@ class TensorBoardTracker(Readable):
             return
         begin(_event_file(run), state)
         info = run.info()
-        opening = [_event(info.created, file_version="brain.Event:2")]
+        opening = [_event(info.created, file_version="brain.Event:2"), _config(run)]
         if info.params:
             opening.append(_session_start(info.created, info.name, info.params))
         self._append(run, opening, state)
@@ -134,6 +135,13 @@ def _write(file: BinaryIO, events: Iterable[Any]) -> None:
 
 def _event(time: float, **fields: Any) -> Any:
     return _tensorboard().Event(wall_time=time, **fields)
+
+
+def _config(run: RunDir) -> Any:
+    """The composed config, as a text."""
+    summary = _tensorboard().Summary()
+    _add_text(summary, "config", run, {"text": f"```yaml\n{run.config_file.read_text()}```"})
+    return _event(run.info().created, step=0, summary=summary)
 
 
 def _record(run: RunDir, record: Record) -> Any:

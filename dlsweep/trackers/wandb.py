@@ -57,7 +57,7 @@ class WandbTracker(Readable):
     A record is one row of the history. W&B takes rows in ascending order only, so its own step
     counts the rows; the record's step is the column ``step``, which every chart has as its axis.
     At the end, the summary holds what training returned and the status, so that W&B's table
-    sorts by the objective.
+    sorts by the objective. The composed config and where it comes from are files of the run.
 
     Offline, the files lie in ``<study>/wandb/``, or ``<run>/wandb/`` for a run that is no trial;
     ``wandb sync`` uploads them. W&B loses the last rows of a process that is killed: files that
@@ -211,6 +211,8 @@ class WandbTracker(Readable):
         )
         if state["rows"] == 0:
             opened.define_metric("*", step_metric="step")
+            for base, file in _described_in(run):
+                opened.save(file, base, policy="now", glob=False)
         if self.mode == "online":
             self.view = opened.project_url or self.view
         self._open[info.id] = opened
@@ -320,6 +322,14 @@ def _origin(run: RunDir) -> dict[str, Any]:
     return {f"origin.{name}": value for name, value in found.items() if name != "packages"}
 
 
+def _described_in(run: RunDir) -> Iterator[tuple[Path, Path]]:
+    """The files that say what the run is: the composed config and where it comes from."""
+    yield from ((run.path, file) for file in sorted(run.config_file.parent.glob("*.yaml")))
+    for name in (origin.ORIGIN, origin.DIFF):
+        if (file := home(run) / name).exists():
+            yield home(run), file
+
+
 def _media(run: RunDir, media: Media) -> Any:
     import wandb
 
@@ -353,6 +363,7 @@ def _settings() -> wandb.Settings:
         disable_code=True,
         disable_git=True,
         silent=True,
+        symlink=False,
         x_disable_meta=True,
         x_disable_stats=True,
         x_save_requirements=False,

@@ -21,6 +21,7 @@ from dlsweep.rundir import RunDir
 from dlsweep.trainers import Trainer
 from dlsweep.trainers.callbacks import Callback
 from dlsweep.trainers.early_stopping import EarlyStopping
+from dlsweep.trainers.histograms import Histograms
 
 pytestmark = pytest.mark.slow
 
@@ -216,6 +217,22 @@ def test_only_a_classifier_that_was_not_stopped_ends_so(side: Side, fit: Fit) ->
         side, data=lambda: Data(values, values), loss="mse", monitor="val/loss", mode="min"
     )
     assert media(fit(regression, name="0001")[1]) == {}
+
+
+def test_histograms_of_weights_and_gradients_are_logged_where_asked(side: Side, fit: Fit) -> None:
+    sgd = {"name": "SGD", "lr": 0.1}
+    callbacks = [Histograms(every=2)]
+    _, folder = fit(trainer(side, sgd, epochs=2, batch_size=90, callbacks=callbacks))
+    found = media(folder)
+    weights = {name.partition("/")[2] for name in found if name.startswith("weights/")}
+    gradients = {name.partition("/")[2] for name in found if name.startswith("gradients/")}
+    assert len(weights) == 4, "two layers of kernel and bias"
+    assert gradients == weights
+    assert [record.step for record, _ in folder.records() if record.media][:1] == [2]
+    before, after = (side.weights(path) for path in sorted(folder.checkpoints.glob("step-*")))
+    moved = sorted(float((old - new).sum() / 0.1) for old, new in zip(before, after, strict=True))
+    told = sorted(found[f"gradients/{name}"]["sum"] for name in gradients)
+    assert told == pytest.approx(moved, abs=1e-4)
 
 
 def test_means_weigh_each_example_the_same(side: Side, fit: Fit) -> None:

@@ -33,7 +33,7 @@ def read(folder):
 
 
 def test_scalars_have_step_wall_time_and_value(make_run):
-    run = make_run(name="0003")
+    run = make_run({"lr": 0.1}, name="0003")
     tell(run, [Record(4, 100.25, {"a": 0.5, "b/c": 2.0}), Record(5, 101.5, {"a": 0.25})])
     events = read(run.path.parents[1] / "tensorboard" / "0003")
     assert [(e.step, e.wall_time, e.value) for e in events.Scalars("a")] == [
@@ -41,6 +41,8 @@ def test_scalars_have_step_wall_time_and_value(make_run):
         (5, 101.5, 0.25),
     ]
     assert [e.value for e in events.Scalars("b/c")] == [2.0]
+    (config,) = events.Tensors("config")
+    assert config.tensor_proto.string_val == [b"```yaml\nlr: 0.1\n```"]
 
 
 def test_nan_and_infinity_stay_what_they_are(make_run):

@@ -63,6 +63,7 @@ def test_a_run_has_its_group_type_name_and_config(tracker, make_run):
         {"model": {"hidden": [8, 8]}, "token": "${oc.env:HOME}"},
         params={"training/optimizer": "adam"},
     )
+    (run.path.parents[1] / "diff.patch").write_text("+a = 1")
     state: dict = {}
     tracker.start(run, {}, state)
     tracker.finish(run, Result("completed", ended=1.0), state)
@@ -81,6 +82,13 @@ def test_a_run_has_its_group_type_name_and_config(tracker, make_run):
         "study/0000",
     )
     assert about["run_id"] == run.info().id
+    saved = [one["files"]["files"] for one in read_offline(folder) if one["type"] == "files"]
+    assert [file["path"] for files in saved for file in files] == [
+        ".hydra/config.yaml",
+        "diff.patch",
+    ]
+    kept = (folder / "files" / ".hydra" / "config.yaml").read_text()
+    assert kept == run.config_file.read_text()
 
 
 def test_a_run_that_is_no_trial_keeps_its_files_in_its_own_folder(tracker, make_run):
