@@ -8,6 +8,7 @@ import netrc
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
 #: The names of a run's artifacts.
+#: Seconds to wait for the end of an offline file; one that stays without is found later.
+_END_PATIENCE = 5.0
 _CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
 
@@ -212,7 +215,7 @@ class WandbTracker(Readable):
         if state["rows"] == 0:
             opened.define_metric("*", step_metric="step")
             for base, file in _described_in(run):
-                opened.save(file, base, policy="now", glob=False)
+                _keep(opened, file, file.relative_to(base))
         if self.mode == "online":
             self.view = opened.project_url or self.view
         self._open[info.id] = opened
@@ -259,6 +262,8 @@ class WandbTracker(Readable):
     def _close(self, run: RunDir, code: int) -> None:
         if opened := self._open.pop(run.info().id, None):
             opened.finish(exit_code=code)
+            if self.mode == "offline":
+                _wait_for_end(_folders(run)[-1:])
 
     def _require(self, run: RunDir, state: State) -> None:
         self._close(run, 0)
@@ -330,6 +335,23 @@ def _described_in(run: RunDir) -> Iterator[tuple[Path, Path]]:
             yield home(run), file
 
 
+def _wait_for_end(folders: list[Path]) -> None:
+    """Waits for the last record: W&B's service writes it after it has said that it has."""
+    deadline = time.monotonic() + _END_PATIENCE
+    while time.monotonic() < deadline:
+        if all("exit" in (one["type"] for one in read_offline(folder)) for folder in folders):
+            return
+        time.sleep(0.02)
+
+
+def _keep(opened: wandb.Run, file: Path, name: Path) -> None:
+    """Makes a file one of W&B's run; copied by hand, as W&B warns of each that it links itself."""
+    kept = Path(opened.dir, name)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, kept)
+    opened.save(kept, opened.dir, policy="now", glob=False)
+
+
 def _media(run: RunDir, media: Media) -> Any:
     import wandb
 
@@ -363,7 +385,6 @@ def _settings() -> wandb.Settings:
         disable_code=True,
         disable_git=True,
         silent=True,
-        symlink=False,
         x_disable_meta=True,
         x_disable_stats=True,
         x_save_requirements=False,

@@ -58,7 +58,7 @@ def described(folder):
     return found["run"], summary, found["exit"]
 
 
-def test_a_run_has_its_group_type_name_and_config(tracker, make_run):
+def test_a_run_has_its_group_type_name_and_config(tracker, make_run, capfd):
     run = make_run(
         {"model": {"hidden": [8, 8]}, "token": "${oc.env:HOME}"},
         params={"training/optimizer": "adam"},
@@ -85,8 +85,10 @@ def test_a_run_has_its_group_type_name_and_config(tracker, make_run):
     saved = [one["files"]["files"] for one in read_offline(folder) if one["type"] == "files"]
     assert [file["path"] for files in saved for file in files] == [
         ".hydra/config.yaml",
+        ".hydra/overrides.yaml",
         "diff.patch",
     ]
+    assert "WARNING" not in capfd.readouterr().err
     kept = (folder / "files" / ".hydra" / "config.yaml").read_text()
     assert kept == run.config_file.read_text()
 
