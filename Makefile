@@ -5,14 +5,14 @@ check:
 	ruff format --check .
 	ruff check .
 	mypy
-	pytest -n auto --dist loadfile
+	pytest -n auto --dist loadfile --no-loadscope-reorder
 
 format:
 	ruff format .
 	ruff check --fix .
 
 quick:
-	pytest -n auto --dist loadfile -m "not slow and not gpu"
+	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 faults:
 	pytest tests/faults --long-faults --durations=10

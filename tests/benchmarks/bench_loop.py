@@ -21,7 +21,7 @@ from dlsweep.models.torch import MLP
 from dlsweep.run import Run
 from dlsweep.trainers.torch import TorchTrainer, setup
 
-EPOCHS, BATCH_SIZE, ROUNDS, HIDDEN = 3, 128, 11, [256, 128]
+EPOCHS, BATCH_SIZE, ROUNDS, HIDDEN = 10, 128, 7, [256, 128]
 BAR = 1.05
 
 
