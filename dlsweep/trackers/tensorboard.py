@@ -65,7 +65,8 @@ class TensorBoardTracker(Readable):
             return
         begin(_event_file(run), state)
         info = run.info()
-        opening = [_event(info.created, file_version="brain.Event:2"), _config(run)]
+        opening = [_event(info.created, file_version="brain.Event:2")]
+        opening.append(_config(run, info.created))
         if info.params:
             opening.append(_session_start(info.created, info.name, info.params))
         self._append(run, opening, state)
@@ -137,11 +138,11 @@ def _event(time: float, **fields: Any) -> Any:
     return _tensorboard().Event(wall_time=time, **fields)
 
 
-def _config(run: RunDir) -> Any:
+def _config(run: RunDir, time: float) -> Any:
     """The composed config, as a text."""
     summary = _tensorboard().Summary()
     _add_text(summary, "config", run, {"text": f"```yaml\n{run.config_file.read_text()}```"})
-    return _event(run.info().created, step=0, summary=summary)
+    return _event(time, step=0, summary=summary)
 
 
 def _record(run: RunDir, record: Record) -> Any:

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
-#: The names of a run's artifacts.
 #: Seconds to wait for the end of an offline file; one that stays without is found later.
 _END_PATIENCE = 5.0
+#: The names of a run's artifacts.
 _CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
 
@@ -215,7 +215,7 @@ class WandbTracker(Readable):
         if state["rows"] == 0:
             opened.define_metric("*", step_metric="step")
             for base, file in _described_in(run):
-                _keep(opened, file, file.relative_to(base))
+                _keep(opened, base, file)
         if self.mode == "online":
             self.view = opened.project_url or self.view
         self._open[info.id] = opened
@@ -344,9 +344,9 @@ def _wait_for_end(folders: list[Path]) -> None:
         time.sleep(0.02)
 
 
-def _keep(opened: wandb.Run, file: Path, name: Path) -> None:
+def _keep(opened: wandb.Run, base: Path, file: Path) -> None:
     """Makes a file one of W&B's run; copied by hand, as W&B warns of each that it links itself."""
-    kept = Path(opened.dir, name)
+    kept = Path(opened.dir, file.relative_to(base))
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, kept)
     opened.save(kept, opened.dir, policy="now", glob=False)
