@@ -11,46 +11,39 @@ from typing import Any
 
 import optuna
 
-from dlsweep.errors import StudyError
 from dlsweep.imports import hidden
 from dlsweep.results import Finished
-from dlsweep.rundir import StudyDir
+
+# Optuna would import scikit-learn where it is installed, for seconds, and for estimates of
+# importance that none of these charts uses.
+with hidden("sklearn"):
+    importlib.import_module("optuna.importance")
 
 #: What is drawn of one objective; the names are Optuna's, less their ``plot_``. Trackers have
 #: curves, scatter plots and parallel coordinates of their own.
 _OF_VALUES = ("optimization_history", "param_importances")
+_ALL = (*_OF_VALUES, "pareto_front", "timeline")
 _DOTS_PER_INCH = 100
 
 
 def preload() -> None:
-    """Imports what draws, while there is time.
-
-    Optuna would import scikit-learn where it is installed, for seconds, and for estimates of
-    importance that none of these charts uses.
-    """
-    with hidden("sklearn"):
-        importlib.import_module("optuna.importance")
+    """Imports what draws, while there is time."""
     importlib.import_module("optuna.visualization.matplotlib")
 
 
-def draw_charts(folder: StudyDir, target: Path) -> list[str]:
-    """Draws each chart as ``<name>.png``; of several objectives most show the first.
-
-    Args:
-        folder: The study's folder.
-        target: Where the files go.
+def draw_charts(study: Finished) -> list[str]:
+    """Draws each chart as ``charts/<name>.png``; of several objectives most show the first.
 
     Returns:
         What was left out and why, a sentence each.
+
+    Raises:
+        StudyError: If the folder leads elsewhere.
     """
-    try:
-        preload()
-        study = Finished(folder)
-        reasons = [_draw(study, name, options, target) for name, options in _charts(study).items()]
-    except (StudyError, KeyError, optuna.exceptions.StorageInternalError) as error:
-        return [f"No charts, as the study cannot be read: {error}"]
-    except ImportError as error:
-        return [f"No charts: {error}"]
+    folder = study.folder.make_charts()
+    for name in _ALL:
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    reasons = [_draw(study, name, options, folder) for name, options in _charts(study).items()]
     return [reason for reason in reasons if reason]
 
 

@@ -89,6 +89,7 @@ class Checkpointer:
         self._run = run
         self._problems: dict[Path, str] = {}
         self._pool = ThreadPoolExecutor(1)
+        self._syncs = ThreadPoolExecutor(4)
         self._publishing: Future[None] | None = None
 
     def save(
@@ -224,7 +225,8 @@ class Checkpointer:
     def _publish(self, aside: Path, final: Path) -> None:
         """Has a checkpoint on the disk, then under its name; then it replaces older ones."""
         try:
-            _sync_all([*aside.iterdir(), aside, *self._record_files()])
+            # All at once, as the disk takes them faster.
+            list(self._syncs.map(_sync, [*aside.iterdir(), aside, *self._record_files()]))
         except OSError:  # after which the disk may tell that it has what it lost
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -307,12 +309,6 @@ def _digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync_all(paths: list[Path]) -> None:
-    """Syncs all at once, as the disk takes them faster."""
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(_sync, paths))
 
 
 def _sync(path: Path) -> None:

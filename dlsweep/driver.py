@@ -6,6 +6,7 @@ trackers, so that a slow tracker costs training nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -198,6 +199,11 @@ class Driver:
                 memory_ran_out = _oom_kills() > active.oom_kills
                 yield active.folder, active.folder.settle(code, memory_ran_out, active.timed_out)
 
+    def hurry_mirror(self) -> None:
+        """Has the trackers told at once what is new."""
+        if self._mirror:
+            self._mirror.wake()
+
     def drain(self) -> None:
         """Says that all runs are over, so that the trackers are told the rest meanwhile."""
         if self._mirror:
@@ -322,6 +328,12 @@ class Mirror:
         """Raises TrackerError if a tracker could not be started."""
         if self._failure:
             raise TrackerError(self._failure)
+
+    def wake(self) -> None:
+        """Has it look at the folders at once."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):  # it has died, which finish() waits for
+                os.write(self._process.stdin.fileno(), b"\n")
 
     def hang_up(self) -> None:
         """Tells it that nothing more will happen; it brings the trackers up to date and ends."""

@@ -26,6 +26,7 @@ from typing import Any
 
 from dlsweep import origin
 from dlsweep.errors import TrackerError
+from dlsweep.imports import no_garbage
 from dlsweep.trackers.link import Options
 from dlsweep.trackers.places import Place, connect, find_places, links_of
 
@@ -127,8 +128,9 @@ def keep_up(
         for place in places:
             place.hold(holds, patience=math.inf)
         holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
-        for link in links_of(places):
-            link.prepare()
+        with no_garbage():
+            for link in links_of(places):
+                link.prepare()
         while not any(place.has_run() for place in places):
             if not _input_stays_open(_FIRST_LOOK_EVERY):
                 return True  # no run was started, so there is nothing to tell

@@ -213,11 +213,8 @@ class RunDir:
             StudyError: If one does, as what is written there would not be the run's.
         """
         for path in (self.path, *self.path.glob("*")):
-            if path.is_symlink() and (path.is_dir() or path == self.path):
-                raise StudyError(
-                    f"{path} is a link to {path.readlink()}. A run writes into its own folder "
-                    "alone.\nPut the folder itself there, or remove the link."
-                )
+            if path.is_dir() or path == self.path:
+                _refuse_link(path)
 
     def clear(self) -> None:
         """Removes the marks of an earlier attempt; the driver does so before it starts another."""
@@ -272,6 +269,7 @@ class StudyDir:
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"
         self.best = self.path / "best.yaml"
+        self.charts = self.path / "charts"
 
     def trial(self, number: int) -> RunDir:
         """The run folder of a trial."""
@@ -290,6 +288,21 @@ class StudyDir:
         """What the study is, as its driver has written it."""
         return dict(json.loads(self.info_file.read_text()))
 
+    def make_charts(self) -> Path:
+        """Makes the folder of the charts, which is the study's own.
+
+        Raises:
+            StudyError: If it leads elsewhere, whoever made it.
+        """
+        _refuse_link(self.charts)
+        self.charts.mkdir(exist_ok=True)
+        return self.charts
+
+    def drawn_charts(self) -> list[Path]:
+        """The charts that are there; none that leads elsewhere."""
+        found = [] if self.charts.is_symlink() else sorted(self.charts.glob("*.png"))
+        return [chart for chart in found if not chart.is_symlink()]
+
     def create(self) -> None:
         """Makes the folder.
 
@@ -306,6 +319,14 @@ class StudyDir:
                 f"The folder {self.path} cannot be written: {error.strerror}.\n"
                 "Give another with  outputs=/some/folder"
             ) from None
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise StudyError(
+            f"{path} is a link to {path.readlink()}. A run writes into its own folder "
+            "alone.\nPut the folder itself there, or remove the link."
+        )
 
 
 def _records(path: Path, offset: int) -> Iterator[tuple[Record, int]]:

@@ -7,9 +7,11 @@ from their last checkpoint under their own number, and the total is exactly ``n_
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dlsweep import results, secrets
+from dlsweep import charts, results, secrets
 from dlsweep.app import App
 from dlsweep.driver import Driver, Limits, check_trackers, recorded_tracking
 from dlsweep.errors import (
@@ -143,6 +145,7 @@ class Sweep:
         self.driver.start_mirror()
         if self._open or self._wants_more():
             self._preflight()
+            threading.Thread(target=_import_for_the_end, daemon=True).start()
             self.study.begin()
             with self.view:
                 self._loop()
@@ -361,13 +364,19 @@ class Sweep:
         write_atomically(self.folder.info_file, json.dumps(record, indent=1))
 
     def _conclude(self) -> None:
-        """Tells the mirror whether the study is over, and writes the tables meanwhile."""
+        """Writes tables and charts while the mirror tells of the last trials; then it may end."""
+        over: dict[str, Any] = {}
         total = self.settings.n_trials
         if total is not None and self.study.finished >= total:
-            self._record_study(finished=time.time(), best=self._best_record())
-        self.driver.drain()
+            over = {"finished": time.time(), "best": self._best_record()}
+            self._record_study(**over)
+        self.driver.hurry_mirror()
         self.finished = results.Finished(self.folder)
         results.write_tables(self.finished)
+        left_out = charts.draw_charts(self.finished)
+        if over:
+            self._record_study(**over, left_out=left_out)
+        self.driver.drain()
 
     def _best_record(self) -> dict[str, Any] | None:
         for number, values in sorted(self.study.best.items()):
@@ -386,6 +395,12 @@ def _launcher(config: Mapping[str, Any] | None) -> Launcher:
 def _imported() -> list[str]:
     """The frameworks that another app has imported, which its trials will import too."""
     return [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
+
+
+def _import_for_the_end() -> None:
+    """Imports beside the trials what would have their results waited for."""
+    importlib.import_module("pandas")
+    charts.preload()
 
 
 def _plain(value: Any) -> Any:

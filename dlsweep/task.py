@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.ma  # which numpy.unique would import in each trial
 from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.channel import RUN_VARIABLE, Channel
@@ -157,8 +158,8 @@ def _process_count(config: DictConfig) -> int:
     """How many processes train together."""
     with contextlib.suppress(Exception):  # which the training meets again, and tells
         target = locate("training", config.training["_target_"])
-        if is_trainer(target) and target.forks:
-            return int(build("training", config.training).replica_count)
+        if is_trainer(target):
+            return int(target.process_count(config.training))
     return 1
 
 

@@ -90,7 +90,7 @@ class LocalLauncher(Launcher):
         for name in preload:
             if importlib.util.find_spec(name.partition(".")[0]) is None:
                 raise MissingExtraError(name.partition(".")[0], "launcher.preload")
-        self._preload = ["dlsweep.task", *preload] if start == "warm" else []
+        self._preload = ["dlsweep.cli", "dlsweep.task", *preload] if start == "warm" else []
         self._env = {name: str(value) for name, value in env.items()}
         self._free = deque(cut_slots(cpus_per_trial, gpus_per_trial))
         self._jobs: dict[int, LocalJob] = {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
 import importlib
 import json
 import multiprocessing.util
@@ -27,6 +26,7 @@ import traceback
 from typing import Any, NoReturn
 
 from dlsweep.channel import CHANNEL_VARIABLE
+from dlsweep.imports import no_garbage
 
 _PACKET = 1 << 17
 
@@ -63,19 +63,25 @@ def _receive(server: socket.socket) -> tuple[bytes, list[int]]:
 
 def _preload(server: socket.socket, modules: list[str]) -> bool:
     """Imports the modules; returns whether forking is safe afterwards."""
-    gc.disable()  # imports make no garbage, and looking for it takes a tenth of their time
     try:
-        for name in modules:
-            importlib.import_module(name)
+        with no_garbage():
+            for name in modules:
+                importlib.import_module(name)
+            if modules:
+                _learn_grammar()
     except Exception:  # noqa: BLE001 - any failure of any module is told to the driver
         _tell(server, {"failed": name, "error": traceback.format_exc(limit=-3)})
         return False
-    gc.enable()
-    gc.collect()
-    gc.freeze()
     threads = _thread_count() if modules else 1
     _tell(server, {"threads": threads})
     return bool(modules) and threads == 1
+
+
+def _learn_grammar() -> None:
+    """Resolves interpolations: their parser builds its tables as it meets them, for 10 ms."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.resolve(OmegaConf.create({"a": {"b": 1}, "c": "${a.b}", "d": "x.${a.b}.y"}))
 
 
 def _thread_count() -> int:

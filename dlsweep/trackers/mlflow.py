@@ -24,7 +24,7 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow_artifacts import missing_files, send_files
-from dlsweep.trackers.mlflow_charts import missing_charts, preload_charts, send_charts
+from dlsweep.trackers.mlflow_charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.mlflow_models import LogModel, Models
 from dlsweep.trackers.mlflow_store import check_writable, creating
@@ -144,9 +144,7 @@ class MLflowTracker(Readable):
             "dlsweep.status": "completed" if "finished" in info else "running",
         }
         self._open(experiment, info["name"], info["created"], tags, state)
-        if "finished" not in info:
-            preload_charts()  # so that the study's end need not wait for it
-        else:
+        if "finished" in info:
             tags |= self._conclude(study, info, experiment, state)
         self._client.log_batch(state["run_id"], tags=_tags(tags))
         self._send_origin(study.path, state)
@@ -229,7 +227,7 @@ class MLflowTracker(Readable):
     ) -> Iterator[str]:
         """Compares the charts, and the best trial's model and version, with what is there."""
         if "finished" in info:
-            yield from missing_charts(self._client, state)
+            yield from missing_charts(self._client, study, state)
         if best := info.get("best"):
             trial = study.trial(best["number"])
             run_id = self._child(trial, self._experiment(info["name"]))
@@ -319,9 +317,11 @@ class MLflowTracker(Readable):
             if best and (run_id := tags.get("dlsweep.best_run_id")):
                 trial = study.trial(best["number"])
                 self._models.send_best(self._client, run_id, trial, best["value"])
-            send_charts(self._client, study, state)
             state["end"] = end
-        notes = [tags.get(_NOTE, ""), *state["left_out"]]
+        if "left_out" in info and state.get("charts") != end:  # known once they are drawn
+            send_charts(self._client, study, state)
+            state["charts"] = end
+        notes = [tags.get(_NOTE, ""), *info.get("left_out", ())]
         return {**tags, _NOTE: "\n\n".join(filter(None, notes))}
 
     def _best_trial(self, study: StudyDir, experiment: str, best: dict[str, Any]) -> dict[str, str]:

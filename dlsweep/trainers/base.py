@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from dlsweep.errors import ConfigError
 from dlsweep.run import Run
@@ -15,12 +16,12 @@ class Trainer(ABC):
 
     The keys of the ``training`` group are the arguments of the class's ``__init__``, and are
     checked against its annotations before a sweep starts.
-
-    Attributes:
-        forks: Whether a run may need several processes: ``replica_count`` of them.
     """
 
-    forks: ClassVar[bool] = False
+    @classmethod
+    def process_count(cls, arguments: Mapping[str, Any]) -> int:  # noqa: ARG003
+        """How many processes a run with these arguments needs; each of them calls :meth:`fit`."""
+        return 1
 
     @abstractmethod
     def fit(self, run: Run) -> dict[str, float]:

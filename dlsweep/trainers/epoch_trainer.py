@@ -6,7 +6,7 @@ import json
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
 
 from dlsweep.data.loader import Loader
@@ -42,6 +42,7 @@ class EpochTrainer(Trainer):
         callback_kinds: What callbacks may be.
         state_file: What a checkpoint of its framework holds.
         strategies: What ``strategy`` may be.
+        forks: Whether each replica is trained by a process of its own.
 
     Args:
         optimizer: Makes the optimizer.
@@ -90,6 +91,7 @@ class EpochTrainer(Trainer):
     callback_kinds: ClassVar[tuple[type, ...]] = (Callback,)
     state_file: ClassVar[str]
     strategies: ClassVar[tuple[str, ...]] = ("data_parallel",)
+    forks: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -172,6 +174,16 @@ class EpochTrainer(Trainer):
         """What a new run starts from, if not from scratch."""
         given = self.resume_from or self.initial_weights
         return StartingPoint(given, self.state_file, not self.resume_from) if given else None
+
+    @classmethod
+    def process_count(cls, arguments: Mapping[str, Any]) -> int:
+        """One a replica, if this trainer forks.
+
+        Raises:
+            DeviceError: If the trial has fewer GPUs.
+        """
+        replicas, device = arguments.get("replicas", "auto"), arguments.get("device", "auto")
+        return replica_count(replicas, device != "cpu") if cls.forks else 1
 
     @property
     def replica_count(self) -> int:

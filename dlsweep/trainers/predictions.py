@@ -15,7 +15,9 @@ from dlsweep.data.base import Array
 from dlsweep.run import Run
 
 with contextlib.suppress(ImportError):
-    import PIL.PngImagePlugin  # noqa: F401 - takes a while, and only once if trials are forked
+    import PIL.Image
+
+    PIL.Image.preinit()  # imports formats, which is done only once if trials are forked
 
 #: The inputs, the targets and the outputs of a batch, the last two of shape [examples] and
 #: [examples, classes].

@@ -155,7 +155,7 @@ class TorchTrainer(EpochTrainer):
     def fit(self, run: Run) -> dict[str, float]:
         """Trains in a loop that reads top to bottom; see :meth:`EpochTrainer.fit`."""
         device = self._device(run.ranks.rank)
-        _ = self.replica_count  # which this process may not have been started for
+        self._check_processes(run.ranks.size)
         if isinstance(self.criterion, nn.Module):
             self.criterion.to(device)
         together = parallel(run, self.strategy, device)
@@ -247,6 +247,15 @@ class TorchTrainer(EpochTrainer):
             epochs.settle()
         state.callbacks.on_train_end(metrics)
         return metrics
+
+    def _check_processes(self, count: int) -> None:
+        """Raises ConfigError if the trial was started for another number of replicas."""
+        if self.replica_count != count:
+            raise ConfigError(
+                f"training.replicas: Received {self.replica_count}, and the trial has {count} "
+                f"process{'es' * (count != 1)}.\nSay so in the config, not in the class:  "
+                f"training.replicas={self.replica_count}"
+            )
 
     def _device(self, rank: int) -> torch.device:
         has_gpu = use_gpu(self.device != "cpu")

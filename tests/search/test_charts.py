@@ -13,6 +13,8 @@ import optuna
 import pytest
 
 from dlsweep.charts import draw_charts
+from dlsweep.errors import StudyError
+from dlsweep.results import Finished
 from dlsweep.rundir import StudyDir
 
 pytestmark = pytest.mark.slow
@@ -57,11 +59,11 @@ def conditional(trial: optuna.Trial) -> float:
 
 
 def test_every_chart_is_a_picture(tmp_path: Path) -> None:
-    charts = tmp_path / "charts"
-    charts.mkdir()
-    assert draw_charts(study(tmp_path / "study", conditional, 12), charts) == []
-    assert {file.stem for file in charts.iterdir()} == ONE
-    for file in charts.iterdir():
+    folder = study(tmp_path / "study", conditional, 12)
+    assert draw_charts(Finished(folder)) == []
+    charts = folder.drawn_charts()
+    assert {file.stem for file in charts} == ONE
+    for file in charts:
         kept = file.read_bytes()
         assert kept.startswith(b"\x89PNG")
         width, height = struct.unpack(">II", kept[16:24])
@@ -74,38 +76,49 @@ def test_several_objectives_have_their_front(tmp_path: Path) -> None:
         x = trial.suggest_float("x", 0.0, 1.0)
         return x, 1 - x
 
-    assert draw_charts(study(tmp_path / "study", two, 5, goals=2), tmp_path) == []
-    assert {file.stem for file in tmp_path.glob("*.png")} == {*ONE, "pareto_front"}
+    folder = study(tmp_path / "study", two, 5, goals=2)
+    assert draw_charts(Finished(folder)) == []
+    assert {file.stem for file in folder.drawn_charts()} == {*ONE, "pareto_front"}
 
 
 def test_a_chart_that_cannot_be_drawn_is_said_and_the_others_are_there(tmp_path: Path) -> None:
     def one(trial: optuna.Trial) -> float:
         raise optuna.TrialPruned
 
-    said = draw_charts(study(tmp_path / "study", one, 2), tmp_path)
-    assert {file.stem for file in tmp_path.glob("*.png")} >= {"timeline", "optimization_history"}
-    drawn = {file.stem for file in tmp_path.glob("*.png")}
+    folder = study(tmp_path / "study", one, 2)
+    earlier = folder.make_charts() / "pareto_front.png"
+    earlier.write_text("of an earlier state of the study")
+    said = draw_charts(Finished(folder))
+    drawn = {file.stem for file in folder.drawn_charts()}
+    assert drawn >= {"timeline", "optimization_history"}
     assert {line.partition(":")[0].removeprefix("No ") for line in said} == ONE - drawn
+    assert not earlier.exists()
 
 
-def test_a_study_that_is_gone_is_said(tmp_path: Path) -> None:
-    folder = study(tmp_path / "study", conditional, 1)
-    folder.database.unlink()
-    (reason,) = draw_charts(folder, tmp_path)
-    assert reason.startswith("No charts, as the study cannot be read: ")
-    assert not list(tmp_path.glob("*.png"))
+def test_charts_are_drawn_in_the_studys_own_folder_alone(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study", conditional, 3)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "timeline.png").write_text("mine")
+    folder.charts.symlink_to(outside)
+    assert folder.drawn_charts() == [], "nor is another's file uploaded"
+    with pytest.raises(StudyError, match="is a link to"):
+        draw_charts(Finished(folder))
+    folder.charts.unlink()
+    (folder.make_charts() / "timeline.png").symlink_to(outside / "timeline.png")
+    assert folder.drawn_charts() == []
+    draw_charts(Finished(folder))
+    assert {file.stem for file in folder.drawn_charts()} == ONE
+    assert (outside / "timeline.png").read_text() == "mine"
 
 
-def test_a_missing_matplotlib_is_said(tmp_path: Path) -> None:
-    folder = study(tmp_path / "study", conditional, 1)
+def test_drawing_does_not_import_scikit_learn(tmp_path: Path) -> None:
+    folder = study(tmp_path / "study", conditional, 4)
     code = (
-        "import sys; sys.modules['matplotlib'] = None\n"
-        "from pathlib import Path; from dlsweep.rundir import StudyDir\n"
-        "from dlsweep.charts import draw_charts\n"
-        "print(draw_charts(StudyDir(sys.argv[1]), Path(sys.argv[2])), 'sklearn' in sys.modules)"
+        "import sys; from dlsweep.rundir import StudyDir\n"
+        "from dlsweep.charts import draw_charts; from dlsweep.results import Finished\n"
+        "print(draw_charts(Finished(StudyDir(sys.argv[1]))), 'sklearn' in sys.modules)"
     )
-    command = [sys.executable, "-c", code, str(folder.path), str(tmp_path)]
+    command = [sys.executable, "-c", code, str(folder.path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.startswith("['No charts: ")
-    assert "matplotlib" in done.stdout
-    assert done.stdout.endswith("] False\n"), "nor is scikit-learn imported, which takes seconds"
+    assert done.stdout == "[] False\n", "it takes seconds"

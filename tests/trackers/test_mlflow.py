@@ -217,7 +217,11 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     states = [begin(tracker, run, parent) for run in runs]
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
     best = {"number": 1, "value": 0.9, "params": {"lr": 0.1}}
-    tracker.log_study(study, {**info, "finished": 300.0, "best": best}, parent)
+    end = {**info, "finished": 300.0, "best": best}
+    tracker.log_study(study, end, parent)
+    assert not client.list_artifacts(parent["run_id"], "charts"), "they are not drawn yet"
+    (study.make_charts() / "timeline.png").write_text("a picture")
+    tracker.log_study(study, {**end, "left_out": ["No param_importances: one trial"]}, parent)
     kept = client.get_run(parent["run_id"])
     assert (kept.info.run_name, kept.info.status, kept.info.end_time) == (
         "study",
@@ -230,7 +234,9 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     link, reason = kept.data.tags["mlflow.note.content"].split("\n\n")
     experiment = kept.info.experiment_id
     assert f"[0001](#/experiments/{experiment}/runs/{states[1]['run_id']}), at 0.9" in link
-    assert "No charts" in reason, "as there is no study on disk"
+    assert reason == "No param_importances: one trial"
+    (chart,) = client.list_artifacts(parent["run_id"], "charts")
+    assert chart.path == "charts/timeline.png"
     tracker.log_study(study, {**info, "n_trials": 9}, parent)
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
 
