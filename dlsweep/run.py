@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf._utils import get_yaml_loader
+from omegaconf import OmegaConf
 
 from dlsweep import media
 from dlsweep.channel import Channel
@@ -41,7 +39,7 @@ class Run:
     def __init__(self, folder: RunDir, channel: Channel | None = None) -> None:
         self.dir = folder
         self.info = folder.info()
-        self.config = _read_config(folder)
+        self.config = OmegaConf.create(folder.config())
         self.stop_reason: str | None = None
         self.train_seconds = 0.0
         self.ranks = ALONE
@@ -243,18 +241,6 @@ class Run:
         self._file = os.open(self.dir.records_file, flags, 0o644)
         if os.fstat(self._file).st_size > offset:
             os.ftruncate(self._file, offset)
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads as ``OmegaConf.load`` does, whose loader in Python costs each trial 20 ms."""
-
-    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
-
-
-def _read_config(folder: RunDir) -> DictConfig:
-    config = OmegaConf.create(yaml.load(folder.config_file.read_text(), Loader=_Loader))  # noqa: S506
-    assert isinstance(config, DictConfig)
-    return config
 
 
 def append_line(file: int, line: bytes) -> None:

@@ -30,6 +30,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+import yaml
+from omegaconf._utils import get_yaml_loader
+
 from dlsweep.errors import StudyError
 
 Status = Literal[
@@ -160,6 +163,10 @@ class RunDir:
                 "Expected the folder of one run, such as outputs/mnist/trials/0007"
             ) from None
 
+    def config(self) -> dict[str, Any]:
+        """The composed config as it is written, interpolations unresolved."""
+        return yaml.load(self.config_file.read_text(), _Loader) or {}  # noqa: S506 - a safe one
+
     def result(self) -> Result | None:
         """How the run ended, or None while it has not."""
         try:
@@ -254,6 +261,12 @@ class RunDir:
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads what OmegaConf reads, in a tenth of its time."""
+
+    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
 class StudyDir:

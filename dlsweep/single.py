@@ -89,8 +89,7 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
     if result is not None and result.status in COMPLETED | {"pruned"}:
         make_console().print(f"{path} has {result.status} already; nothing is left to do.")
         return
-    config = OmegaConf.load(folder.config_file)
-    assert isinstance(config, DictConfig)
+    config = OmegaConf.create(folder.config())
     check_trusted(config, path, conf)
     if any(folder.checkpoints.glob("step-*")):  # what it started from need not be there any more
         for key in ("initial_weights", "resume_from"):

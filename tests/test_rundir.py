@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from dlsweep.errors import StudyError
 from dlsweep.rundir import (
@@ -130,3 +131,17 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_the_first_metric_that_is_no_finite_number_is_named() -> None:
     assert first_nonfinite({"a": 1.0, "b": float("nan"), "c": float("inf")}) == "b"
     assert first_nonfinite({"a": 1.0}) is None
+
+
+def test_a_config_is_read_as_omegaconf_reads_it(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.config_file.parent.mkdir()
+    run.config_file.write_text(
+        "a: 1e-3\nb: 2026-01-01\nc: 1_000\nd: yes\ne: [1., -.inf, ~]\nf: 12:30:00\n"
+        "g: ${a}\nh: {1: x, 2.5: y, true: z}\ni: '1e-3'\nj: 0x1F\nk: 007\nl: |\n  lines\n"
+    )
+    read = OmegaConf.to_container(OmegaConf.load(run.config_file))
+    assert run.config() == read
+    assert [type(one) for one in run.config().values()] == [type(one) for one in read.values()]
+    run.config_file.write_text("")
+    assert run.config() == {}

@@ -324,7 +324,7 @@ def _write_environment(folder: Path, run: RunDir) -> None:
 
 def _packages(run: RunDir, installed: dict[str, Any]) -> list[str]:
     """dlsweep, MLflow, and what the run's framework has its processes import."""
-    config = OmegaConf.load(run.config_file)
+    config = OmegaConf.create(run.config())
     modules = OmegaConf.select(config, "framework.preload") or []
     names = {module.partition(".")[0] for module in modules}
     names |= {"dlsweep", "mlflow"}

@@ -7,7 +7,6 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,23 +22,13 @@ def params_of(run: RunDir) -> dict[str, Any]:
     a password given as ``${oc.env:TOKEN}`` reaches no tracker. So do those that only the user's
     own program can resolve.
     """
-    written = yaml.load(run.config_file.read_text(), _Loader) or {}  # noqa: S506 - a safe one
+    written = run.config()
     leaves = dict(_leaves(written))
     if any(_is_open(leaf) for leaf in leaves.values()):
         config = OmegaConf.create(_without_secrets(written))
         leaves = {path: _resolve(config, path, leaf) for path, leaf in leaves.items()}
     named = {".".join(str(key) for key in path): leaf for path, leaf in leaves.items()}
     return {**named, **run.info().params}
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads what OmegaConf wrote, 30 times as fast as OmegaConf; like there, dates are text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def _leaves(node: dict[Any, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
