@@ -54,8 +54,7 @@ def train_with_trainer(data: Data, folder: Path) -> None:
 
 
 def train_by_hand(data: Data, folder: Path) -> None:
-    saving = keras.callbacks.ModelCheckpoint(folder / "model.keras")
-    by_hand_keras.train(data, EPOCHS, BATCH_SIZE, [256, 128], callbacks=(saving,))
+    by_hand_keras.train(data, EPOCHS, BATCH_SIZE, [256, 128], folder=folder)
 
 
 def warm_start() -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import tensorflow as tf
 
@@ -22,9 +24,9 @@ def train(
     dropout: float = 0.2,
     lr: float = 1e-3,
     seed: int = 0,
-    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+    folder: Path | None = None,
 ) -> None:
-    """Trains an MLP."""
+    """Trains an MLP, saving each epoch if there is a folder."""
     keras.utils.set_random_seed(seed)
     model = MLP([1, 28, 28], 10, hidden=hidden, dropout=dropout)
     model.compile(
@@ -39,5 +41,5 @@ def train(
         epochs,
         verbose=0,
         validation_data=(data.normalise(data.validation.inputs), data.validation.targets),
-        callbacks=list(callbacks),
+        callbacks=[keras.callbacks.ModelCheckpoint(folder / "model.keras")] if folder else [],
     )

@@ -52,6 +52,8 @@ def test_a_sweep_ends_with_tables_a_leaderboard_and_a_command_to_paste(project) 
     assert {"completed", "pruned"} == set(csv["state"])
     best = csv[csv["state"] == "completed"].sort_values("val/loss").iloc[0]
     assert f"number: {best['number']}" in (study / "best.yaml").read_text()
+    charts = {chart.stem for chart in (study / "charts").iterdir()}
+    assert charts == {"optimization_history", "param_importances", "timeline"}
     command = re.search(r"python -m dlsweep (.*training\.x=.*)", output).group(1)
     again = project.run(*command.split())
     assert f"val/loss         {best['val/loss']:.6g}" in again
@@ -288,6 +290,7 @@ def test_several_objectives_give_a_pareto_front(project) -> None:
         "-m",
     )
     assert "The front's first again" in output
+    assert (project.path / "outputs" / "quadratic" / "charts" / "pareto_front.png").exists()
     assert len(re.findall(r"^ 000\d", output, re.MULTILINE)) == 3
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dlsweep.data import Data, Split
+from dlsweep.devices import THREADS_VARIABLE
 from dlsweep.errors import ConfigError, DataError, Diverged
 from dlsweep.models.torch import MLP
 from dlsweep.run import Run
@@ -298,6 +299,12 @@ def test_the_datas_record_lies_in_the_run_folder(fit):
 def test_a_gpu_that_is_not_there_is_refused(fit):
     with pytest.raises(ConfigError, match=r"training\.device: Received 'gpu'"):
         fit(Blobs(SGD, device="gpu"))
+
+
+def test_replicas_that_the_trial_was_not_started_for_are_refused(fit, monkeypatch):
+    monkeypatch.setenv(THREADS_VARIABLE, "1")
+    with pytest.raises(ConfigError, match=r"Received 2, and the trial has 1 process\.\nSay so in"):
+        fit(Blobs(SGD, replicas=2, device="cpu"))
 
 
 @pytest.mark.parametrize("answer", [torch.tensor(1.0), {"accuracy": torch.tensor(1.0)}, None])
