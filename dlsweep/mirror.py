@@ -30,8 +30,10 @@ from dlsweep.imports import no_garbage
 from dlsweep.trackers.link import Options
 from dlsweep.trackers.places import Place, connect, find_places, links_of
 
-#: Seconds between two looks at the folders.
-_LOOK_EVERY = 2.0
+#: Seconds between two looks at the folders: at least, and at most.
+_LOOK_EVERY, _LONGEST_LOOK = 2.0, 10.0
+#: How much of a core the mirror takes while runs train, as far as the longest look allows it.
+_SHARE = 0.01
 #: The same before the first run is there.
 _FIRST_LOOK_EVERY = 0.2
 #: Seconds to wait for another mirror of the same folder.
@@ -138,9 +140,11 @@ def keep_up(
             origin.record(place.path)
         following = True
         while following:
+            began = time.process_time()
             for place in places:
                 place.turn()
-            following = _input_stays_open(_LOOK_EVERY)
+            pause = (time.process_time() - began) / _SHARE
+            following = _input_stays_open(min(max(_LOOK_EVERY, pause), _LONGEST_LOOK))
         _tell_the_rest(places)
     behind = [link for link in links_of(places) if link.failure]
     for link in behind:

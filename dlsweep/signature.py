@@ -90,8 +90,10 @@ def _refusals(config: DictConfig) -> list[str]:
     """What trainer and data refuse when they are built; both are cheap next to a trial."""
     found = _refusal(lambda: check_seconds(config.get("system_metrics")))
     training = config.get("training")
-    if training and is_trainer(locate("training", training["_target_"])):
+    trainer: Any = locate("training", training["_target_"]) if training else None
+    if is_trainer(trainer):
         found += _refusal(lambda: build("training", training).preflight())
+        found += _refusal(lambda: _check_model_kind(config, trainer))
     if "_target_" in (config.get("data") or {}):
         found += _refusal(lambda: fit_model_to_data(config, build("data", config.data)))
     return found
@@ -103,6 +105,28 @@ def _refusal(attempt: Callable[[], object]) -> list[str]:
     except DlsweepError as error:
         return [str(error)]
     return []
+
+
+def _check_model_kind(config: DictConfig, trainer: type[Trainer]) -> None:
+    """Raises ConfigError if the model says that it is of another framework than its trainer."""
+    target = (config.get("model") or {}).get("_target_")
+    kind, builder = trainer.model_kind, _definer(trainer, "build_model")
+    if not target or kind is None or builder is not _definer(trainer, "model_kind"):
+        return
+    model = locate("model", target)
+    made = model if inspect.isclass(model) else _hints(model).get("return")
+    if made is Any or not inspect.isclass(made) or issubclass(made, kind) or issubclass(kind, made):
+        return
+    raise ConfigError(
+        f"model._target_: {target!r} makes a {made.__module__}.{made.__qualname__}. "
+        f"Expected a {kind.__module__}.{kind.__qualname__}, which {trainer.__name__} trains.\n"
+        "Name a model of that kind, or the framework of this one:  framework=keras, framework=torch"
+    )
+
+
+def _definer(kind: type, name: str) -> type | None:
+    """The class in which an attribute is defined."""
+    return next((one for one in kind.__mro__ if name in vars(one)), None)
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import os
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +20,11 @@ from omegaconf import OmegaConf
 
 from dlsweep import charts, results, secrets
 from dlsweep.app import App
-from dlsweep.driver import Driver, Limits, check_trackers, recorded_tracking
-from dlsweep.errors import (
-    ConfigError,
-    DiskFullError,
-    StudyError,
-    room_to_write,
-)
+from dlsweep.driver import Driver
+from dlsweep.errors import DiskFullError, StudyError
 from dlsweep.failures import Policy
-from dlsweep.launchers.base import Launcher
-from dlsweep.launchers.local import LocalLauncher
-from dlsweep.lease import held
 from dlsweep.lock import Lock
-from dlsweep.plan import show_plan
 from dlsweep.preflight import preflight
-from dlsweep.progress import Counts, make_view
 from dlsweep.rundir import (
     COMPLETED,
     DISK_FULL,
@@ -48,15 +36,9 @@ from dlsweep.rundir import (
     StudyDir,
     write_atomically,
 )
-from dlsweep.search_space import Scalar, SearchSpace
-from dlsweep.signature import build
-from dlsweep.study import Study, StudySettings, Trial
-from dlsweep.sweep_settings import (
-    SweepSettings,
-    read_space,
-    study_settings,
-    sweep_settings,
-)
+from dlsweep.search_space import Scalar
+from dlsweep.study import Study, Trial
+from dlsweep.sweep_settings import SweepSettings
 
 #: Failures count against at least this many trials, so that one early failure ends nothing.
 _FEWEST = 4
@@ -64,54 +46,6 @@ _FEWEST = 4
 _PAUSE = 0.05
 #: How long, in seconds, a killed process may take to be gone.
 _DEATH_PATIENCE = 10.0
-
-
-def sweep(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Runs what ``-m`` asks for.
-
-    Args:
-        app: The app whose runs are launched.
-        options: The keys of ``hydra.sweeper``.
-        arguments: The overrides of the command line.
-
-    Raises:
-        DlsweepError: For whatever the user must mend; nothing has been started then.
-    """
-    options = {name: _plain(value) for name, value in options.items()}
-    tracking = options["tracking"] or {}
-    folder = StudyDir(app.config.hydra.sweep.dir)
-    if options["plan"]:
-        asked, space, settings = _ask(app, options, arguments, folder)
-        show_plan(asked, space, settings.n_trials, settings.grid)
-        return
-    if app.is_own:
-        os.environ.update(app.config.hydra.job.env_set)  # others' trials do so themselves
-    check_trackers(tracking)
-    launcher = _launcher(options["launcher"])
-    view = make_view([], Counts(slots=launcher.free_slots))
-    driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
-    with room_to_write(folder.path), driver:
-        # Meanwhile the parent of all trials imports the framework.
-        asked, space, settings = _ask(app, options, arguments, folder)
-        folder.create()
-        with held(folder):
-            work = Sweep(app, folder, Study(asked, space), settings, driver)
-            work.run()
-    work.say_result()
-
-
-def _ask(
-    app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir
-) -> tuple[StudySettings, SearchSpace, SweepSettings]:
-    space, from_command_line = read_space(app, options["params"], arguments)
-    # Hydra has resolved what its sweeper refers to; the composer's config is as it was written.
-    written, sweeper = space.composer.config([]), app.config.hydra.sweeper
-    for config in (written, sweeper, app.config.hydra.job):
-        secrets.check(config, arguments)
-    tracking = (written if app.is_own else sweeper).get("tracking")
-    options = {**options, "tracking": recorded_tracking(tracking)}
-    settings = sweep_settings(app, options, space, from_command_line)
-    return study_settings(options, space, folder, settings), space, settings
 
 
 class Sweep:
@@ -385,23 +319,7 @@ class Sweep:
         return None
 
 
-def _launcher(config: Mapping[str, Any] | None) -> Launcher:
-    launcher = build("launcher", config) if config else LocalLauncher(preload=_imported())
-    if not isinstance(launcher, Launcher):
-        raise ConfigError(f"launcher: Received {type(launcher).__name__}. Expected a Launcher.")
-    return launcher
-
-
-def _imported() -> list[str]:
-    """The frameworks that another app has imported, which its trials will import too."""
-    return [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
-
-
 def _import_for_the_end() -> None:
     """Imports beside the trials what would have their results waited for."""
     importlib.import_module("pandas")
     charts.preload()
-
-
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

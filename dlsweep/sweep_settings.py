@@ -9,8 +9,10 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from dlsweep import secrets
 from dlsweep.app import App
 from dlsweep.compose import Composer, leaves
+from dlsweep.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.failures import Policy, read_policies
 from dlsweep.rundir import Status, StudyDir
@@ -43,6 +45,31 @@ class SweepSettings:
     failures: dict[Status, Policy]
     grid: bool
     tracking: dict[str, Any]
+
+
+def ask(
+    app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir
+) -> tuple[StudySettings, SearchSpace, SweepSettings]:
+    """All that a sweep is asked to do.
+
+    Args:
+        app: The app whose runs are launched.
+        options: The keys of ``hydra.sweeper``.
+        arguments: The overrides of the command line.
+        folder: The study's.
+
+    Raises:
+        ConfigError, SpaceError: If it cannot be done.
+    """
+    space, from_command_line = read_space(app, options["params"], arguments)
+    # Hydra has resolved what its sweeper refers to; the composer's config is as it was written.
+    written, sweeper = space.composer.config([]), app.config.hydra.sweeper
+    for config in (written, sweeper, app.config.hydra.job):
+        secrets.check(config, arguments)
+    tracking = (written if app.is_own else sweeper).get("tracking")
+    options = {**options, "tracking": recorded_tracking(tracking)}
+    settings = sweep_settings(app, options, space, from_command_line)
+    return study_settings(options, space, folder, settings), space, settings
 
 
 def read_space(

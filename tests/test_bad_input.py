@@ -143,7 +143,7 @@ CASES = [
 #: Does what a shell would with each command, but imports once for all, and forks.
 _SHELL = """
 import json, os, sys
-import dlsweep.explain, dlsweep.single, dlsweep.sweep
+import dlsweep.explain, dlsweep.multirun, dlsweep.single, dlsweep.sweep
 from dlsweep.launchers.warm import run_python
 
 def type_in(folder, arguments):

@@ -70,6 +70,7 @@ FLOORS = [
     {"data", "models", "optimizers", "schedulers"},
     {"launchers", "trackers", "trainers"},
     {"mirror", "sweep", "task"},
+    {"multirun"},
 ]
 
 
@@ -143,7 +144,7 @@ pytest.main(["--collect-only", "-q", "-m", "not slow", sys.argv[1]])
         "import dlsweep",
         "sys.argv = ['dlsweep', '--help']; from dlsweep.cli import main; main()",
         "import dlsweep.task",
-        "import dlsweep.sweep",
+        "import dlsweep.multirun, dlsweep.sweep",
     ],
 )
 def test_nothing_heavy_is_loaded_unasked(code: str, tmp_path: Path) -> None:

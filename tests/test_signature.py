@@ -30,6 +30,19 @@ class Strict(Trainer):
         raise DataError("data: Received nothing.")
     def fit(self, run): ...
 
+class OfModels(Trainer):
+    model_kind = dict
+    def fit(self, run): ...
+    def build_model(self, run): ...
+
+class WithItsOwn(OfModels):
+    def build_model(self, run): ...
+
+class Ordered(dict): ...
+def a_list() -> list: ...
+def a_mapping() -> dict: ...
+def who_knows(): ...
+def an_object() -> object: ...
 def train(run, cfg): ...
 def optimizer(params, *, lr: float = 0.1): ...
 def anything(**options): ...
@@ -131,6 +144,23 @@ def test_a_function_that_trains_takes_any_key_and_is_not_called() -> None:
 def test_what_a_trainer_refuses_when_it_is_built_is_found_too() -> None:
     config = {"training": {"_target_": "signature_targets.Strict"}}
     assert problems(OmegaConf.create(config)) == ["data: Received nothing."]
+
+
+@pytest.mark.parametrize("target", ["signature_targets.a_list", "pathlib.PurePath"])
+def test_a_model_of_another_kind_is_refused_before_it_is_made(target: str) -> None:
+    config = {"training": {"_target_": "signature_targets.OfModels"}, "model": {"_target_": target}}
+    (problem,) = problems(OmegaConf.create(config))
+    assert f"model._target_: '{target}' makes a " in problem
+    assert "Expected a builtins.dict, which OfModels trains.\nName a model of that kind" in problem
+    config["training"]["_target_"] = "signature_targets.WithItsOwn"
+    assert problems(OmegaConf.create(config)) == []
+
+
+@pytest.mark.parametrize("model", ["Ordered", "a_mapping", "who_knows", "an_object"])
+def test_a_model_that_may_be_of_the_kind_is_not_refused(model: str) -> None:
+    node = {"_target_": f"signature_targets.{model}"}
+    config = {"training": {"_target_": "signature_targets.OfModels"}, "model": node}
+    assert problems(OmegaConf.create(config)) == []
 
 
 def test_open_ended_arguments_take_everything() -> None:

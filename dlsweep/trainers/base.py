@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dlsweep.errors import ConfigError
 from dlsweep.run import Run
@@ -16,7 +16,13 @@ class Trainer(ABC):
 
     The keys of the ``training`` group are the arguments of the class's ``__init__``, and are
     checked against its annotations before a sweep starts.
+
+    Attributes:
+        model_kind: What ``model`` in the config must make, said by the class whose
+            ``build_model`` makes it; None if anything will do.
     """
+
+    model_kind: ClassVar[type | None] = None
 
     @classmethod
     def process_count(cls, arguments: Mapping[str, Any]) -> int:  # noqa: ARG003

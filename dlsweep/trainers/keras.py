@@ -85,6 +85,7 @@ class KerasTrainer(EpochTrainer):
 
     callback_kinds = (Callback, keras.callbacks.Callback)
     state_file = STATE
+    model_kind = keras.Model
 
     @property
     def saves_mid_epoch(self) -> bool:

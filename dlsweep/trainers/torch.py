@@ -84,6 +84,7 @@ class TorchTrainer(EpochTrainer):
     strategies = ("data_parallel", "fsdp")
     forks = True
     state_file = STATE
+    model_kind = nn.Module
 
     def _check_arguments(self) -> None:
         super()._check_arguments()

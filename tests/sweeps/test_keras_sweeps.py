@@ -89,7 +89,10 @@ def test_two_deterministic_runs_are_the_same_to_the_last_bit(project) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("model._target_=dlsweep.models.torch.MLP",), r"model: Received dlsweep.models.torch.MLP"),
+        (
+            ("model._target_=dlsweep.models.torch.MLP",),
+            r"model\._target_: 'dlsweep\.models\.torch\.MLP' makes a .*Expected a keras.*Model",
+        ),
         (("training.precision=fp16",), r"training.precision: Received 'fp16' on a CPU"),
         (("model.input_shape=[3,5,5]",), r"model.input_shape: Received \[3, 5, 5\]. Expected \[1"),
         (("model.classes=3",), r"labels up to 9. The model has 3 classes"),

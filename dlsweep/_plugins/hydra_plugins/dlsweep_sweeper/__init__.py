@@ -62,7 +62,7 @@ def _failures() -> dict[str, Any]:
 
 
 class DlsweepSweeper(Sweeper):
-    """Hands a multirun over to :mod:`dlsweep.sweep`."""
+    """Hands a multirun over to :mod:`dlsweep.multirun`."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -78,10 +78,10 @@ class DlsweepSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep that the command line asks for."""
         from dlsweep.app import App
-        from dlsweep.sweep import sweep
+        from dlsweep.multirun import multirun
 
         app = App.of(self.task_function, self.hydra_context.config_loader, self.config)
-        return sweep(app, self.options, arguments)
+        return multirun(app, self.options, arguments)
 
 
 def _register() -> None:
