@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import uuid
@@ -12,6 +13,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlsweep.rundir import RunDir, RunInfo
+
+# Each worker of the suite has a core of its own: threads of several would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
