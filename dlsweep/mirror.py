@@ -32,10 +32,10 @@ from dlsweep.trackers.places import Place, connect, find_places, links_of
 
 #: Seconds between two looks at the folders: at least, and at most.
 _LOOK_EVERY, _LONGEST_LOOK = 2.0, 10.0
-#: How much of a core the mirror takes while runs train, as far as the longest look allows it.
-_SHARE = 0.01
 #: The same before the first run is there.
 _FIRST_LOOK_EVERY = 0.2
+#: How much of a core the mirror takes while runs train, as far as the longest look allows it.
+_SHARE = 0.01
 #: Seconds to wait for another mirror of the same folder.
 _LOCK_PATIENCE = 15.0
 #: Seconds before each of the last tries, once the driver is done.
