@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -122,12 +123,10 @@ def test_a_preempted_trial_saves_within_its_grace_and_goes_on(sweeps) -> None:
     driver = sweeps.start(*arguments, "training.steps=30", "training.seconds=0.1")
     trial = sweeps.study("quadratic") / "trials" / "0000"
     for turn in range(2):
-        lines = wait_for_lines(trial / "work.txt", 5 * (turn + 1))
+        wait_for_lines(trial / "work.txt", 5 * (turn + 1))
         (pid,) = sweeps.training_in("quadratic")
-        os.kill(pid, signal.SIGTERM)
-        wait_for_lines(trial / "work.txt", lines + 3)
-        with subprocess.Popen(["kill", "-9", str(pid)], stderr=subprocess.DEVNULL):
-            pass  # as a scheduler does when the grace is over: it is gone by then
+        os.kill(pid, signal.SIGTERM)  # as a scheduler does, which kills when the grace is over
+        wait_until_gone(pid)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 0, output
     assert attempts(trial) == ["preempted", "preempted"]
@@ -135,12 +134,19 @@ def test_a_preempted_trial_saves_within_its_grace_and_goes_on(sweeps) -> None:
     assert work == [str(step) for step in range(1, 31)], "saved, so that no step was repeated"
 
 
-def wait_for_lines(file: Path, count: int) -> int:
+def wait_for_lines(file: Path, count: int) -> None:
+    wait_for(lambda: file.exists() and len(file.read_text().splitlines()) >= count)
+
+
+def wait_until_gone(pid: int) -> None:
+    wait_for(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def wait_for(event: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 30
-    while not file.exists() or len(file.read_text().splitlines()) < count:
+    while not event():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
-    return len(file.read_text().splitlines())
 
 
 def test_the_parent_of_all_trials_may_die(sweeps) -> None:
