@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from dlsweep.imports import hidden
 from dlsweep.results import Finished
@@ -19,10 +19,10 @@ from dlsweep.results import Finished
 with hidden("sklearn"):
     importlib.import_module("optuna.importance")
 
-#: What is drawn of one objective; the names are Optuna's, less their ``plot_``. Trackers have
-#: curves, scatter plots and parallel coordinates of their own.
-_OF_VALUES = ("optimization_history", "param_importances")
-_ALL = (*_OF_VALUES, "pareto_front", "timeline")
+#: Of fewer completed trials Optuna would draw each key as important as any other.
+_FEWEST = 2
+#: How many trials a timeline shows: each is a bar, which takes two milliseconds to draw.
+_TIMELINE = 1000
 _DOTS_PER_INCH = 100
 
 
@@ -34,6 +34,9 @@ def preload() -> None:
 def draw_charts(study: Finished) -> list[str]:
     """Draws each chart as ``charts/<name>.png``; of several objectives most show the first.
 
+    The names are Optuna's, less their ``plot_``. Trackers have curves, scatter plots and parallel
+    coordinates of their own.
+
     Returns:
         What was left out and why, a sentence each.
 
@@ -41,29 +44,31 @@ def draw_charts(study: Finished) -> list[str]:
         StudyError: If the folder leads elsewhere.
     """
     folder = study.folder.make_charts()
-    for name in _ALL:
-        (folder / f"{name}.png").unlink(missing_ok=True)
-    reasons = [_draw(study, name, options, folder) for name, options in _charts(study).items()]
-    return [reason for reason in reasons if reason]
-
-
-def _charts(study: Finished) -> dict[str, dict[str, Any]]:
-    """The charts that make sense, each with the arguments of its function."""
     several = len(study.objective) > 1
-    options: dict[str, Any] = {"target_name": study.objective[0]}
+    first: dict[str, Any] = {"target_name": study.objective[0]}
     if several:
-        options["target"] = _first_value
-    charts = dict.fromkeys(_OF_VALUES, options)
-    if several:
-        charts["pareto_front"] = {}
-    return {**charts, "timeline": {}}
+        first["target"] = _first_value
+    charts: dict[str, dict[str, Any]] = {
+        "optimization_history": first,
+        "param_importances": first,
+        "timeline": {"n_recent_trials": _TIMELINE},
+        **({"pareto_front": {}} if several else {}),
+    }
+    said = []
+    if sum(trial.state is TrialState.COMPLETE for trial in study.trials) < _FEWEST:
+        del charts["param_importances"]
+        said.append(f"No param_importances: fewer than {_FEWEST} trials have completed.")
+    said += [_draw(study, name, options, folder) for name, options in charts.items()]
+    if len(study.trials) > _TIMELINE:
+        said.append(f"The timeline shows the latest {_TIMELINE} trials.")
+    return [sentence for sentence in said if sentence]
 
 
-def _first_value(trial: optuna.trial.FrozenTrial) -> float:
+def _first_value(trial: FrozenTrial) -> float:
     return float(trial.values[0])
 
 
-def _draw(study: Finished, name: str, options: dict[str, Any], target: Path) -> str:
+def _draw(study: Finished, name: str, options: dict[str, Any], folder: Path) -> str:
     """Draws a chart; returns why it was left out, or nothing."""
     import matplotlib
     from matplotlib import pyplot
@@ -71,6 +76,8 @@ def _draw(study: Finished, name: str, options: dict[str, Any], target: Path) -> 
 
     matplotlib.use("Agg")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    file = folder / f"{name}.png"
+    file.unlink(missing_ok=True)
     draw = partial(getattr(visualization, f"plot_{name}"), study.study, **options)
     try:
         with warnings.catch_warnings():
@@ -78,7 +85,7 @@ def _draw(study: Finished, name: str, options: dict[str, Any], target: Path) -> 
             draw()
             figure = pyplot.gcf()
             figure.set_layout_engine("none")  # which takes time, and the tight box does the same
-            figure.savefig(target / f"{name}.png", dpi=_DOTS_PER_INCH, bbox_inches="tight")
+            figure.savefig(file, dpi=_DOTS_PER_INCH, bbox_inches="tight")
     except (ValueError, RuntimeError) as error:  # by Optuna, of trials that are too few or alike
         return f"No {name}: {error}"
     finally:

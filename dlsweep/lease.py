@@ -20,7 +20,8 @@ from typing import Any
 
 from dlsweep.errors import StudyLockedError
 from dlsweep.lock import Lock
-from dlsweep.rundir import StudyDir, write_atomically
+from dlsweep.rundir import write_atomically
+from dlsweep.studydir import StudyDir
 
 #: Seconds between two counts, and after how many without one a holder is dead.
 _BEAT, _PATIENCE = 2.0, 10.0

@@ -16,8 +16,8 @@ from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
 from dlsweep.lease import held
 from dlsweep.progress import Counts, make_view
-from dlsweep.rundir import StudyDir
 from dlsweep.signature import build
+from dlsweep.studydir import StudyDir
 
 
 def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> None:

@@ -20,8 +20,9 @@ from rich.text import Text
 
 from dlsweep.errors import StudyError
 from dlsweep.progress import make_console
-from dlsweep.rundir import StudyDir, write_atomically
+from dlsweep.rundir import write_atomically
 from dlsweep.secrets import resolved
+from dlsweep.studydir import StudyDir
 
 if TYPE_CHECKING:
     import pandas as pd

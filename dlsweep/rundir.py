@@ -1,4 +1,4 @@
-"""The run folder: the one owner of every path and record of a run and of a study.
+"""The run folder: the one owner of every path and record of a run.
 
 A run folder is the truth about a run, and everything else is a view of it::
 
@@ -221,7 +221,7 @@ class RunDir:
         """
         for path in (self.path, *self.path.glob("*")):
             if path.is_dir() or path == self.path:
-                _refuse_link(path)
+                refuse_link(path)
 
     def clear(self) -> None:
         """Removes the marks of an earlier attempt; the driver does so before it starts another."""
@@ -269,72 +269,12 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
 
 
-class StudyDir:
-    """The paths of one study."""
+def refuse_link(path: Path) -> None:
+    """Sees that a path does not lead elsewhere.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
-        self.info_file = self.path / "study.json"
-        self.database = self.path / "study.db"
-        self.lock_file = self.path / "lock"
-        self.lease_file = self.path / "lease.json"
-        self.trials = self.path / "trials"
-        self.csv = self.path / "trials.csv"
-        self.parquet = self.path / "trials.parquet"
-        self.best = self.path / "best.yaml"
-        self.charts = self.path / "charts"
-
-    def trial(self, number: int) -> RunDir:
-        """The run folder of a trial."""
-        return RunDir(self.trials / self.name(number))
-
-    @staticmethod
-    def name(number: int) -> str:
-        """How a trial's folder is called."""
-        return f"{number:04d}"
-
-    def mirror_file(self, tracker: str) -> Path:
-        """Where the mirror keeps the tracker's parent run of this study."""
-        return self.path / "mirror" / f"{tracker}.json"
-
-    def info(self) -> dict[str, Any]:
-        """What the study is, as its driver has written it."""
-        return dict(json.loads(self.info_file.read_text()))
-
-    def make_charts(self) -> Path:
-        """Makes the folder of the charts, which is the study's own.
-
-        Raises:
-            StudyError: If it leads elsewhere, whoever made it.
-        """
-        _refuse_link(self.charts)
-        self.charts.mkdir(exist_ok=True)
-        return self.charts
-
-    def drawn_charts(self) -> list[Path]:
-        """The charts that are there; none that leads elsewhere."""
-        found = [] if self.charts.is_symlink() else sorted(self.charts.glob("*.png"))
-        return [chart for chart in found if not chart.is_symlink()]
-
-    def create(self) -> None:
-        """Makes the folder.
-
-        Raises:
-            StudyError: If it cannot be made or written.
-        """
-        try:
-            self.trials.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise StudyError(
-                f"The folder {self.path} cannot be written: {error.strerror}.\n"
-                "Give another with  outputs=/some/folder"
-            ) from None
-
-
-def _refuse_link(path: Path) -> None:
+    Raises:
+        StudyError: If it is a link.
+    """
     if path.is_symlink():
         raise StudyError(
             f"{path} is a link to {path.readlink()}. A run writes into its own folder "

@@ -33,17 +33,20 @@ from dlsweep.rundir import (
     Result,
     RunDir,
     RunInfo,
-    StudyDir,
     write_atomically,
 )
 from dlsweep.search_space import Scalar
 from dlsweep.study import Study, Trial
+from dlsweep.studydir import StudyDir
 from dlsweep.sweep_settings import SweepSettings
 
 #: Failures count against at least this many trials, so that one early failure ends nothing.
 _FEWEST = 4
 #: How long, in seconds, to wait while all that is left to do is to be tried again later.
 _PAUSE = 0.05
+#: What ``study.json`` says of a study that is over: when, its best trial, charts that were not
+#: drawn. The last of them comes when its results are written.
+_END = ("finished", "best", "left_out")
 #: How long, in seconds, a killed process may take to be gone.
 _DEATH_PATIENCE = 10.0
 
@@ -72,12 +75,13 @@ class Sweep:
 
     def run(self) -> None:
         """Goes on until the study is complete, the time is up, or the user stops it."""
-        self._record_study()
+        over = not self._open and not self._wants_more()
+        self._record_study(**(self._earlier_end() if over else {}))
         self._count_earlier()
         # It imports its trackers while the trials' parent imports, and tells them what an earlier
         # driver was killed before telling.
         self.driver.start_mirror()
-        if self._open or self._wants_more():
+        if not over:
             self._preflight()
             threading.Thread(target=_import_for_the_end, daemon=True).start()
             self.study.begin()
@@ -297,20 +301,31 @@ class Sweep:
         }
         write_atomically(self.folder.info_file, json.dumps(record, indent=1))
 
+    def _earlier_end(self) -> dict[str, Any]:
+        """What an earlier driver has recorded of the study's end, if it came so far."""
+        earlier = self.folder.info() if self.folder.info_file.exists() else {}
+        end = {key: earlier[key] for key in _END if key in earlier}
+        return end if end.keys() == set(_END) else {}
+
     def _conclude(self) -> None:
         """Writes tables and charts while the mirror tells of the last trials; then it may end."""
-        over: dict[str, Any] = {}
+        if not self._earlier_end():
+            self._write_results()
+        self.finished = results.Finished(self.folder)
+        self.driver.drain()
+
+    def _write_results(self) -> None:
+        end: dict[str, Any] = {}
         total = self.settings.n_trials
         if total is not None and self.study.finished >= total:
-            over = {"finished": time.time(), "best": self._best_record()}
-            self._record_study(**over)
+            end = {"finished": time.time(), "best": self._best_record()}
+            self._record_study(**end)
         self.driver.hurry_mirror()
-        self.finished = results.Finished(self.folder)
-        results.write_tables(self.finished)
-        left_out = charts.draw_charts(self.finished)
-        if over:
-            self._record_study(**over, left_out=left_out)
-        self.driver.drain()
+        finished = results.Finished(self.folder)
+        results.write_tables(finished)
+        left_out = charts.draw_charts(finished)
+        if end:
+            self._record_study(**end, left_out=left_out)
 
     def _best_record(self) -> dict[str, Any] | None:
         for number, values in sorted(self.study.best.items()):

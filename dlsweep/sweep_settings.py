@@ -15,10 +15,11 @@ from dlsweep.compose import Composer, leaves
 from dlsweep.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.failures import Policy, read_policies
-from dlsweep.rundir import Status, StudyDir
+from dlsweep.rundir import Status
 from dlsweep.search_space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.study import StudySettings, identity_text
 from dlsweep.study_storage import Direction
+from dlsweep.studydir import StudyDir
 
 #: What may differ between two calls of the same study: it changes no result.
 _CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload", "system_metrics")

@@ -20,8 +20,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, MissingExtraError
-from dlsweep.rundir import RunDir, StudyDir
+from dlsweep.rundir import RunDir
 from dlsweep.secrets import resolved
+from dlsweep.studydir import StudyDir
 
 _HOST = "127.0.0.1"
 #: Seconds that a dashboard may take to start, and to stop.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dlsweep import mirror
 from dlsweep.results import Finished, state_of
-from dlsweep.rundir import COMPLETED, UNFINISHED, StudyDir
+from dlsweep.rundir import COMPLETED, UNFINISHED
+from dlsweep.studydir import StudyDir
 from dlsweep.trackers.link import Options
 
 

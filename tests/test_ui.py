@@ -19,7 +19,8 @@ import pytest
 
 from dlsweep import mirror
 from dlsweep.errors import ConfigError
-from dlsweep.rundir import RunDir, StudyDir
+from dlsweep.rundir import RunDir
+from dlsweep.studydir import StudyDir
 from dlsweep.ui import find_dashboards
 
 pytestmark = [

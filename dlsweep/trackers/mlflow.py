@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from dlsweep import origin
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import COMPLETED, Record, Result, RunDir, Status, StudyDir
+from dlsweep.rundir import COMPLETED, Record, Result, RunDir, Status
+from dlsweep.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.files import home

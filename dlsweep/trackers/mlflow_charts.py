@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dlsweep.rundir import StudyDir
+from dlsweep.studydir import StudyDir
 from dlsweep.trackers.base import State
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 
 from dlsweep.errors import ConfigError, StudyError, StudyLockedError, TrackerError, did_you_mean
 from dlsweep.lock import Lock
-from dlsweep.rundir import UNFINISHED, Result, RunDir, StudyDir
+from dlsweep.rundir import UNFINISHED, Result, RunDir
+from dlsweep.studydir import StudyDir
 from dlsweep.trackers.base import State
 from dlsweep.trackers.link import Announce, Link, Options
 from dlsweep.trackers.views import RunView, StudyView

@@ -24,7 +24,8 @@ from omegaconf import OmegaConf
 import dlsweep
 from dlsweep.data.base import normalised
 from dlsweep.errors import ConfigError
-from dlsweep.rundir import Result, RunDir, StudyDir
+from dlsweep.rundir import Result, RunDir
+from dlsweep.studydir import StudyDir
 from dlsweep.trackers.mlflow import MLflowTracker
 
 pytestmark = [

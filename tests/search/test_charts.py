@@ -12,10 +12,11 @@ from pathlib import Path
 import optuna
 import pytest
 
+from dlsweep import charts
 from dlsweep.charts import draw_charts
 from dlsweep.errors import StudyError
 from dlsweep.results import Finished
-from dlsweep.rundir import StudyDir
+from dlsweep.studydir import StudyDir
 
 pytestmark = pytest.mark.slow
 
@@ -82,17 +83,17 @@ def test_several_objectives_have_their_front(tmp_path: Path) -> None:
 
 
 def test_a_chart_that_cannot_be_drawn_is_said_and_the_others_are_there(tmp_path: Path) -> None:
-    def one(trial: optuna.Trial) -> float:
-        raise optuna.TrialPruned
-
-    folder = study(tmp_path / "study", one, 2)
-    earlier = folder.make_charts() / "pareto_front.png"
-    earlier.write_text("of an earlier state of the study")
+    folder = study(tmp_path / "study", conditional, 1)
     said = draw_charts(Finished(folder))
-    drawn = {file.stem for file in folder.drawn_charts()}
-    assert drawn >= {"timeline", "optimization_history"}
-    assert {line.partition(":")[0].removeprefix("No ") for line in said} == ONE - drawn
-    assert not earlier.exists()
+    assert said == ["No param_importances: fewer than 2 trials have completed."]
+    assert {file.stem for file in folder.drawn_charts()} == ONE - {"param_importances"}
+
+
+def test_a_long_study_has_its_latest_trials_in_its_timeline(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(charts, "_TIMELINE", 5)
+    folder = study(tmp_path / "study", conditional, 6)
+    assert draw_charts(Finished(folder)) == ["The timeline shows the latest 5 trials."]
+    assert {file.stem for file in folder.drawn_charts()} == ONE
 
 
 def test_charts_are_drawn_in_the_studys_own_folder_alone(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_charts_are_drawn_in_the_studys_own_folder_alone(tmp_path: Path) -> None
 def test_drawing_does_not_import_scikit_learn(tmp_path: Path) -> None:
     folder = study(tmp_path / "study", conditional, 4)
     code = (
-        "import sys; from dlsweep.rundir import StudyDir\n"
+        "import sys; from dlsweep.studydir import StudyDir\n"
         "from dlsweep.charts import draw_charts; from dlsweep.results import Finished\n"
         "print(draw_charts(Finished(StudyDir(sys.argv[1]))), 'sklearn' in sys.modules)"
     )

@@ -16,9 +16,10 @@ from rich.console import Console
 
 from dlsweep import results
 from dlsweep.errors import StudyError
-from dlsweep.rundir import Result, RunInfo, StudyDir
+from dlsweep.rundir import Result, RunInfo
 from dlsweep.search_space import SearchSpace
 from dlsweep.study import Study, StudySettings
+from dlsweep.studydir import StudyDir
 
 CHOICE, MOMENTUM = "training/optimizer", "training.optimizer.momentum"
 SAMPLER = {"_target_": "optuna.samplers.RandomSampler"}

@@ -13,9 +13,9 @@ from omegaconf import DictConfig
 
 from dlsweep.app import App
 from dlsweep.errors import ConfigError, SpaceError
-from dlsweep.rundir import StudyDir
 from dlsweep.search_space import SearchSpace
 from dlsweep.study import StudySettings
+from dlsweep.studydir import StudyDir
 from dlsweep.sweep_settings import SweepSettings, read_space, study_settings, sweep_settings
 
 INTERVAL = "model.dropout=interval(0,0.5)"

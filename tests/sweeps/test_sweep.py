@@ -63,13 +63,19 @@ def test_a_sweep_ends_with_tables_a_leaderboard_and_a_command_to_paste(project) 
 
 def test_the_same_command_again_starts_nothing(project) -> None:
     arguments = (*QUADRATIC, "hydra.sweeper.n_trials=4", "-m")
-    project.run(*arguments)
-    before = project.table("quadratic")
+    ended = project.run(*arguments)
+    study = project.path / "outputs" / "quadratic"
+    files = [study / "study.json", study / "trials.csv", study / "charts" / "timeline.png"]
+    before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files[1:]]
+    record = files[0].read_bytes()
     output = project.run(*arguments)
     assert "started" not in output
-    assert project.table("quadratic").equals(before)
-    assert len(project.run(*QUADRATIC, "hydra.sweeper.n_trials=6", "-m")) > 0
+    assert output[output.index("\nquadratic: ") :] == ended[ended.index("\nquadratic: ") :]
+    assert files[0].read_bytes() == record, "it ended when it did"
+    assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files[1:]] == before
+    project.run(*QUADRATIC, "hydra.sweeper.n_trials=6", "-m")
     assert list(project.table("quadratic")["number"]) == list(range(6))
+    assert files[2].read_bytes() != before[1][0], "drawn again, of all six"
 
 
 def test_one_slot_and_a_seed_give_the_same_sweep_twice(project) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, TrackerError
-from dlsweep.rundir import Record, Result, RunDir, StudyDir
+from dlsweep.rundir import Record, Result, RunDir
+from dlsweep.studydir import StudyDir
 from dlsweep.trackers.base import ViewLostError
 from dlsweep.trackers.mlflow import MLflowTracker
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from dlsweep.rundir import Record, Result, StudyDir
+from dlsweep.rundir import Record, Result
+from dlsweep.studydir import StudyDir
 from dlsweep.trackers.base import ViewLostError
 from dlsweep.trackers.tensorboard import TensorBoardTracker
 
