@@ -309,23 +309,25 @@ class Sweep:
 
     def _conclude(self) -> None:
         """Writes tables and charts while the mirror tells of the last trials; then it may end."""
-        if not self._earlier_end():
-            self._write_results()
-        self.finished = results.Finished(self.folder)
-        self.driver.drain()
-
-    def _write_results(self) -> None:
-        end: dict[str, Any] = {}
-        total = self.settings.n_trials
-        if total is not None and self.study.finished >= total:
-            end = {"finished": time.time(), "best": self._best_record()}
+        is_new = not self._earlier_end()
+        end = self._present_end() if is_new else {}
+        if end:
             self._record_study(**end)
         self.driver.hurry_mirror()
-        finished = results.Finished(self.folder)
-        results.write_tables(finished)
-        left_out = charts.draw_charts(finished)
-        if end:
-            self._record_study(**end, left_out=left_out)
+        self.finished = results.Finished(self.folder)
+        if is_new:
+            results.write_tables(self.finished)
+            left_out = charts.draw_charts(self.finished)
+            if end:
+                self._record_study(**end, left_out=left_out)
+        self.driver.drain()
+
+    def _present_end(self) -> dict[str, Any]:
+        """The same, less charts, if all trials are done."""
+        total = self.settings.n_trials
+        if total is None or self.study.finished < total:
+            return {}
+        return {"finished": time.time(), "best": self._best_record()}
 
     def _best_record(self) -> dict[str, Any] | None:
         for number, values in sorted(self.study.best.items()):

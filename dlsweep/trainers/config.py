@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -15,6 +15,9 @@ from dlsweep.run import Run
 
 T = TypeVar("T")
 
+#: What is to be traced: the first and the last batch, counted from 1.
+Traced = Sequence[int] | Literal["on", "off"] | bool | None
+_TRACED = [10, 20]
 #: What a model's config may leave to the data, as null.
 FACTS = ("input_shape", "classes")
 
@@ -33,13 +36,22 @@ def check_least(name: str, value: int, least: int) -> None:
         raise ConfigError(f"training.{name}: Received {value}. Expected {least} or more.")
 
 
-def check_trace(batches: Sequence[int] | None) -> None:
-    """Raises ConfigError if ``training.profiler`` is not a first and a last batch."""
-    if batches is not None and not (len(batches) == 2 and 1 <= batches[0] <= batches[1]):
+def traced_batches(asked: Traced) -> list[int] | None:
+    """The first and the last batch that ``training.profiler`` asks to trace, if any.
+
+    Raises:
+        ConfigError: If it does not name two batches.
+    """
+    if asked in (None, False, "off"):
+        return None
+    batches = _TRACED if asked in (True, "on") else list(cast(Sequence[int], asked))
+    if not (len(batches) == 2 and 1 <= batches[0] <= batches[1]):
         raise ConfigError(
-            f"training.profiler: Received {list(batches)}. Expected the first and the last batch "
-            "to trace, counted from 1.\nType, for instance,  training.profiler=[10,20]"
+            f"training.profiler: Received {batches}. Expected the first and the last batch to "
+            f"trace, counted from 1, or on, which means {_TRACED}.\n"
+            "Type, for instance,  training.profiler=[100,110]"
         )
+    return batches
 
 
 def checked_callbacks(callbacks: Sequence[object], *kinds: type[T]) -> list[T]:

@@ -18,12 +18,13 @@ from dlsweep.rundir import write_atomically
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.callbacks import Callback
 from dlsweep.trainers.config import (
+    Traced,
     built,
     check_least,
     check_one_of,
-    check_trace,
     checked_callbacks,
     fit_model_to_data,
+    traced_batches,
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode
 from dlsweep.trainers.predictions import Outcome, log_predictions
@@ -70,7 +71,8 @@ class EpochTrainer(Trainer):
         mode: Whether more (``max``) or less (``min``) of it is better.
         early_stopping: When to give up.
         callbacks: A user's own, called at the moments of the training.
-        profiler: The first and the last batch to trace, counted from 1 and on through all epochs.
+        profiler: The first and the last batch to trace, counted from 1 and on through all epochs;
+            ``on`` means 10 to 20.
         overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
             that cannot learn it has an error.
         checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
@@ -113,7 +115,7 @@ class EpochTrainer(Trainer):
         mode: Mode = "max",
         early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
         callbacks: Sequence[Any] = (),
-        profiler: Sequence[int] | None = None,
+        profiler: Traced = None,
         overfit_batch: bool = False,
         checkpoint_every: int = 1,
         checkpoint_steps: int | None = None,
@@ -140,7 +142,7 @@ class EpochTrainer(Trainer):
         self.mode: Mode = mode
         self.early_stopping = early_stopping
         self.callbacks: list[Any] = checked_callbacks(callbacks, *self.callback_kinds)
-        self.profiler = profiler
+        self.profiler = traced_batches(profiler)
         self.overfit_batch = overfit_batch
         self.checkpoint_every = checkpoint_every
         self.checkpoint_steps = checkpoint_steps
@@ -310,7 +312,6 @@ class EpochTrainer(Trainer):
                 "training.initial_weights, training.resume_from: Received both. Expected one: a "
                 "checkpoint that is resumed from brings its weights."
             )
-        check_trace(self.profiler)
         if not callable(self.loss):
             check_one_of("loss", self.loss, ("cross_entropy", "mse"))
 

@@ -210,7 +210,10 @@ class Epochs(Generic[S]):
         self._save({}, part=self.progress.steps)
 
     def settle(self) -> None:
-        """Has the run say so if patience was out."""
+        """Says what its end leaves open: that patience was out, that no batch was traced."""
+        traced, done = self._trainer.profiler, self.progress.batches
+        if traced and done < traced[0]:
+            print(f"No trace: the training ended behind batch {done}, and {traced[0]} is the first")
         if self.progress.waited >= (self._trainer.early_stopping.patience or math.inf):
             self.run.stop("stopped_early")
 

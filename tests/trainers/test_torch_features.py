@@ -198,10 +198,31 @@ def test_the_batches_asked_for_are_traced(
     assert "aten::addmm" in (folder.path / "profile" / "operations.txt").read_text()
 
 
-def test_no_trace_is_written_unasked(make_run: Callable[..., RunDir]) -> None:
+@pytest.mark.parametrize("asked", [None, False, "off"])
+def test_no_trace_is_written_unasked(make_run: Callable[..., RunDir], asked: object) -> None:
     folder = make_run()
-    fit(folder, Points(SGD, epochs=1))
+    fit(folder, Points(SGD, epochs=1, profiler=asked))
     assert not (folder.path / "profile").exists()
+
+
+@pytest.mark.parametrize("asked", [True, "on"])
+def test_a_trace_of_no_batches_in_particular_has_eleven(
+    make_run: Callable[..., RunDir], asked: object
+) -> None:
+    folder = make_run()
+    fit(folder, Points(SGD, epochs=1, batch_size=2, profiler=asked))
+    trace = json.loads((folder.path / "profile" / "trace.json").read_text())
+    names = [event.get("name") for event in trace["traceEvents"]]
+    assert names.count("Optimizer.step#SGD.step") == 11
+
+
+def test_it_is_said_that_a_training_was_over_before_it_could_be_traced(
+    make_run: Callable[..., RunDir], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(make_run(), Points(SGD, epochs=2, batch_size=20, profiler="on"))
+    assert "No trace: the training ended behind batch 6, and 10 is the first" in (
+        capsys.readouterr().out
+    )
 
 
 def test_one_batch_is_overfitted(make_run: Callable[..., RunDir]) -> None:
