@@ -54,6 +54,7 @@ def test_a_sweep_ends_with_tables_a_leaderboard_and_a_command_to_paste(project) 
     assert f"number: {best['number']}" in (study / "best.yaml").read_text()
     charts = {chart.stem for chart in (study / "charts").iterdir()}
     assert charts == {"optimization_history", "param_importances", "timeline"}
+    assert not list(study.glob("study.db-*")), "the database is one file, which can be copied"
     command = re.search(r"python -m dlsweep (.*training\.x=.*)", output).group(1)
     again = project.run(*command.split())
     assert f"val/loss         {best['val/loss']:.6g}" in again
