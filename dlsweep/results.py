@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import shlex
-import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import optuna
 from omegaconf import OmegaConf
@@ -18,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlsweep.errors import StudyError
 from dlsweep.progress import make_console
 from dlsweep.rundir import write_atomically
 from dlsweep.secrets import resolved
@@ -44,17 +39,12 @@ class Finished:
         folder: The study's folder.
 
     Raises:
-        StudyError: If it is not one.
+        StudyError, ConfigError: As :meth:`StudyDir.record`.
     """
 
     def __init__(self, folder: StudyDir) -> None:
         self.folder = folder
-        if not folder.info_file.exists():
-            raise StudyError(
-                f"{folder.path} is not a study's folder: it has no {folder.info_file.name}.\n"
-                "Expected the folder of a sweep, such as outputs/mnist"
-            )
-        self.record: dict[str, Any] = _record(folder)
+        self.record: dict[str, Any] = folder.record()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = optuna.load_study(
             study_name=self.record["name"], storage=resolved(self.record["storage"])
@@ -102,29 +92,6 @@ class Finished:
             "folder": f"{self.folder.trials.name}/{self.folder.name(trial.number)}",
             "reason": trial.user_attrs.get("reason", ""),
         }
-
-
-def _record(folder: StudyDir) -> dict[str, Any]:
-    """What ``study.json`` says; a record that was moved or made up names no database elsewhere."""
-    try:
-        record = dict(json.loads(folder.info_file.read_text()))
-        storage = str(record["storage"])
-        assert {"name", "objective", "directions", "command"} <= record.keys()
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        raise StudyError(f"{folder.info_file} is damaged: {error!r}") from None
-    if folder.database.exists():
-        record["storage"] = f"sqlite:///{folder.database}"
-    elif storage.startswith("sqlite") and not _is_study(resolved(storage).partition("///")[2]):
-        raise StudyError(f"{folder.info_file} names {storage}, where no study lies.")
-    return record
-
-
-def _is_study(path: str) -> bool:
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as found:
-            return bool(found.execute("SELECT 1 FROM studies LIMIT 1").fetchone())
-    except sqlite3.Error:
-        return False
 
 
 def state_of(trial: FrozenTrial) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlsweep import secrets
+from dlsweep import addresses, secrets
 from dlsweep.driver import Driver, Limits, check_trackers, recorded_tracking
 from dlsweep.errors import DlsweepError
 from dlsweep.preflight import preflight
@@ -64,6 +64,7 @@ def run_once(
         limits=Limits.read(sweeper).record(),
     )
     try:
+        addresses.remember({"tracking": info.tracking}, folder.path)
         _drive(folder, info, config)
     except DlsweepError:
         if not folder.info_file.exists():
@@ -80,7 +81,7 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
 
     Raises:
         StudyError: If the folder is not a run's.
-        ConfigError: If its config names what is not known.
+        ConfigError: If its config, or its record, names what is not known.
     """
     folder = RunDir(path.resolve())
     folder.refuse_links()
@@ -91,6 +92,7 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
         return
     config = OmegaConf.create(folder.config())
     check_trusted(config, path, conf)
+    addresses.refuse_unknown({"tracking": info.tracking}, folder.path)
     if any(folder.checkpoints.glob("step-*")):  # what it started from need not be there any more
         for key in ("initial_weights", "resume_from"):
             if config.training.get(key):

@@ -14,11 +14,15 @@ The folder of a sweep holds those of its trials, and what is true of all of them
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from dlsweep import addresses
 from dlsweep.errors import StudyError
 from dlsweep.rundir import RunDir, refuse_link
 
@@ -55,6 +59,31 @@ class StudyDir:
         """What the study is, as its driver has written it."""
         return dict(json.loads(self.info_file.read_text()))
 
+    def record(self) -> dict[str, Any]:
+        """What the study is, as anybody may have written it.
+
+        Raises:
+            StudyError: If this is no study, or its record is damaged or names no study's database.
+            ConfigError: If its storage is one that no command has named.
+        """
+        if not self.info_file.exists():
+            raise StudyError(
+                f"{self.path} is not a study's folder: it has no {self.info_file.name}.\n"
+                "Expected the folder of a sweep, such as outputs/mnist"
+            )
+        try:
+            record = self.info()
+            storage = str(record["storage"])
+            assert {"name", "objective", "directions", "command"} <= record.keys()
+        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            raise StudyError(f"{self.info_file} is damaged: {error!r}") from None
+        if self.database.exists():
+            return {**record, "storage": f"sqlite:///{self.database}"}
+        if storage.startswith("sqlite") and not _is_study(storage.partition("///")[2]):
+            raise StudyError(f"{self.info_file} names {storage}, where no study lies.")
+        addresses.refuse_unknown({"storage": storage}, self.path)
+        return record
+
     def make_charts(self) -> Path:
         """Makes the folder of the charts, which is the study's own.
 
@@ -86,3 +115,11 @@ class StudyDir:
                 f"The folder {self.path} cannot be written: {error.strerror}.\n"
                 "Give another with  outputs=/some/folder"
             ) from None
+
+
+def _is_study(path: str) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as found:
+            return bool(found.execute("SELECT 1 FROM studies LIMIT 1").fetchone())
+    except sqlite3.Error:
+        return False

@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dlsweep import charts, results, secrets
+from dlsweep import addresses, charts, results, secrets
 from dlsweep.app import App
 from dlsweep.driver import Driver
 from dlsweep.errors import DiskFullError, StudyError
@@ -299,6 +299,7 @@ class Sweep:
             "tracking": self.settings.tracking,
             **more,
         }
+        addresses.remember(record, self.folder.path)
         write_atomically(self.folder.info_file, json.dumps(record, indent=1))
 
     def _earlier_end(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from dlsweep import addresses
 from dlsweep.errors import ConfigError, DlsweepError, MissingExtraError
 from dlsweep.rundir import RunDir
 from dlsweep.secrets import resolved
@@ -180,17 +181,21 @@ def _studies(folder: Path) -> list[StudyDir]:
     return [StudyDir(path) for path in found if (path / "study.json").exists()]
 
 
-def _tracking(folder: Path) -> Iterator[dict[str, Any]]:
+def _tracking(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The trackers of every study and every single run."""
     for study in _studies(folder):
-        yield study.info()["tracking"]
+        yield study.path, study.info()["tracking"]
     for file in [*folder.glob("runs/*/run.json"), *folder.glob("*/runs/*/run.json")]:
-        yield RunDir(file.parent).info().tracking
+        yield file.parent.absolute(), RunDir(file.parent).info().tracking
 
 
 def _mlflow(folder: Path) -> list[Dashboard]:
-    asked = [tracking["mlflow"] for tracking in _tracking(folder) if "mlflow" in tracking]
-    stores = {OmegaConf.create(options).tracking_uri: None for options in asked}
+    asked = [
+        (path, trackers["mlflow"]) for path, trackers in _tracking(folder) if "mlflow" in trackers
+    ]
+    for path, options in asked:
+        addresses.refuse_unknown({"tracking": {"mlflow": options}}, path)
+    stores = {OmegaConf.create(options).tracking_uri: None for _, options in asked}
     return [_mlflow_at(uri) for uri in stores]
 
 
@@ -220,8 +225,8 @@ def _optuna(folder: Path) -> list[Dashboard]:
     """One for each storage; every study has its own unless it was given another."""
     storages: dict[str, list[str]] = {}
     for study in _studies(folder):
-        info = study.info()
-        storages.setdefault(resolved(info["storage"]), []).append(info["name"])
+        record = study.record()
+        storages.setdefault(resolved(record["storage"]), []).append(record["name"])
     return [
         Dashboard(
             f"optuna {', '.join(names)}",

@@ -6,7 +6,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     marked = re.search(r"^pytestmark = .*\bslow\b", collection_path.read_text(), re.MULTILINE)
     return True if marked else None
+
+
+@pytest.fixture(autouse=True, scope="session")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The list of addresses that commands have named, which is not that of whoever tests."""
+    home = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(home))
+        yield home / "dlsweep" / "addresses"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import optuna
 import pytest
 
-from dlsweep import mirror
+from dlsweep import addresses, mirror
 from dlsweep.errors import ConfigError
 from dlsweep.rundir import RunDir
 from dlsweep.studydir import StudyDir
@@ -49,6 +49,7 @@ def study(make_run: Callable[..., RunDir], tmp_path: Path) -> Path:
         "directions": ["maximize"],
         "created": 1.0,
         "n_trials": 1,
+        "command": ["python"],
         "tracking": {
             "mlflow": {
                 "_target_": "dlsweep.trackers.mlflow.MLflowTracker",
@@ -134,9 +135,7 @@ def get(address: str) -> str:
 
 
 def test_one_that_does_not_start_says_why_and_ends_the_others(study: Path, start) -> None:
-    info = json.loads((study / "study.json").read_text())
-    broken = f"sqlite:///{study}/nowhere/study.db"
-    (study / "study.json").write_text(json.dumps({**info, "storage": broken}))
+    (study / "study.db").write_text("no database")
     (study / "tensorboard").mkdir()
     process = start("optuna", "tensorboard", "--folder", str(study))
     output, _ = process.communicate(timeout=60)
@@ -149,6 +148,7 @@ def test_a_server_that_runs_elsewhere_is_only_named(study: Path) -> None:
     info = json.loads((study / "study.json").read_text())
     info["tracking"]["mlflow"]["tracking_uri"] = "http://host:5000"
     (study / "study.json").write_text(json.dumps(info))
+    addresses.remember(info, study)  # as the sweep did
     (dashboard,) = find_dashboards(study, ["mlflow"])
     assert (dashboard.address, dashboard.command) == ("http://host:5000", [])
 

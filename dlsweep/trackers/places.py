@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from dlsweep import addresses
 from dlsweep.errors import ConfigError, StudyError, StudyLockedError, TrackerError, did_you_mean
 from dlsweep.lock import Lock
 from dlsweep.rundir import UNFINISHED, Result, RunDir
@@ -65,6 +66,10 @@ def connect(
     for place in places:
         options = {**place.tracking(), **(added or {})}
         chosen = {name: options[name] for name in wanted or known if name in options}
+        if not announce:  # else a driver follows what its own command has named
+            believed = {name: one for name, one in chosen.items() if name not in (added or {})}
+            addresses.refuse_unknown({"tracking": believed}, place.path)
+            addresses.remember({"tracking": added}, place.path)
         place.connect(chosen, links, announce, verify)
     return places
 

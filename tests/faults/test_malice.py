@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,9 +29,15 @@ TRIES = {
 }
 
 
-def resume(sweeps, path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dlsweep", "resume", str(path)]
-    return subprocess.run(command, cwd=sweeps.path, capture_output=True, text=True, timeout=60)
+def dlsweep(sweeps, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dlsweep", *words],
+        cwd=sweeps.path,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @pytest.fixture
@@ -47,21 +56,23 @@ def test_a_config_may_call_only_what_is_known(sweeps, alone) -> None:
         config = honest.copy()
         OmegaConf.update(config, key, value, force_add=True)
         OmegaConf.save(config, file)
-        done = resume(sweeps, alone)
+        done = dlsweep(sweeps, "resume", alone)
         assert done.returncode == 1, key
         assert key in done.stderr
         assert "It is not run, as a run folder may come from anybody" in done.stderr
         assert "Traceback" not in done.stderr
     assert not list(sweeps.path.rglob("owned*"))
     OmegaConf.save(honest, file)
-    assert resume(sweeps, alone).returncode == 0, "what the project itself defines is known"
+    assert dlsweep(sweeps, "resume", alone).returncode == 0, (
+        "what the project itself defines is known"
+    )
 
 
 def test_a_record_may_name_no_tracker_that_is_none(sweeps, alone) -> None:
     record = json.loads((alone / "run.json").read_text())
     record["tracking"] = {"evil": {"_target_": "subprocess.Popen", "args": ["touch", "owned"]}}
     (alone / "run.json").write_text(json.dumps(record))
-    done = resume(sweeps, alone)
+    done = dlsweep(sweeps, "resume", alone)
     assert done.returncode == 1
     assert "tracking.evil does not make a tracker" in done.stderr
     assert not (sweeps.path / "owned").exists()
@@ -91,7 +102,7 @@ def test_a_link_in_a_run_folder_is_not_written_through(sweeps, alone, name: str)
     (sweeps.path / "mine").write_text("mine")
     (alone / name).unlink()
     (alone / name).symlink_to(sweeps.path / "mine")
-    assert resume(sweeps, alone).returncode == 1
+    assert dlsweep(sweeps, "resume", alone).returncode == 1
     assert (sweeps.path / "mine").read_text() == "mine"
 
 
@@ -117,12 +128,86 @@ def test_a_study_record_opens_no_database_elsewhere(sweeps, record: str) -> None
         more = {"objective": ["a"], "directions": ["minimize"], "command": ["python"]}
         record = json.dumps({**json.loads(record), **more})
     (study / "study.json").write_text(record)
-    command = [sys.executable, "-m", "dlsweep", "report", str(study)]
-    done = subprocess.run(command, cwd=sweeps.path, capture_output=True, text=True, timeout=60)
+    done = dlsweep(sweeps, "report", study)
     assert done.returncode == 1
     assert "study.json" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (sweeps.path / "owned.db").exists()
+
+
+@pytest.fixture
+def foreign() -> Iterator[socket.socket]:
+    """A server that somebody else would like to be told something."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def assert_untold(server: socket.socket) -> None:
+    with pytest.raises(BlockingIOError):
+        server.accept()
+
+
+@pytest.mark.parametrize("words", ["resume", "sync", "verify", "ui mlflow --folder"])
+def test_a_tracker_that_no_command_has_named_is_told_nothing(
+    sweeps, alone, foreign, addresses, words: str
+) -> None:
+    uri = f"http://user:${{oc.env:HOME}}@127.0.0.1:{foreign.getsockname()[1]}"
+    record = json.loads((alone / "run.json").read_text())
+    options = {"_target_": "dlsweep.trackers.mlflow.MLflowTracker", "tracking_uri": uri}
+    (alone / "run.json").write_text(json.dumps({**record, "tracking": {"mlflow": options}}))
+    path = alone.parent.parent if words.startswith("ui") else alone
+    done = dlsweep(sweeps, *words.split(), path)
+    assert done.returncode == 1
+    line = f"tracking.mlflow.tracking_uri={uri}"
+    assert f"{alone} names {line}, which no command of yours has named here." in done.stderr
+    assert f"add this line to {addresses}:\n  {line}\n" in done.stderr
+    assert_untold(foreign)
+
+
+def test_a_storage_that_no_command_has_named_is_not_opened(sweeps, foreign) -> None:
+    study = sweeps.study("foreign")
+    study.mkdir(parents=True)
+    record = {
+        "storage": f"postgresql://me:${{oc.env:HOME}}@127.0.0.1:{foreign.getsockname()[1]}/x",
+        "name": "foreign",
+        "objective": ["a"],
+        "directions": ["minimize"],
+        "command": ["python"],
+        "tracking": {},
+    }
+    (study / "study.json").write_text(json.dumps(record))
+    for words in ("report", "verify", "ui optuna --folder"):
+        done = dlsweep(sweeps, *words.split(), study)
+        assert done.returncode == 1, words
+        assert f"names storage={record['storage']}, which no command" in done.stderr
+    assert_untold(foreign)
+
+
+def test_what_a_command_has_named_is_believed_from_then_on(sweeps, addresses) -> None:
+    elsewhere = f"sqlite:///{sweeps.path}/elsewhere.db"
+    option = f"tracking.mlflow.tracking_uri={elsewhere}"
+    sweeps.run(*ALONE[1:], "tracking=mlflow", option, "hydra.run.dir=outputs/quadratic/runs/one")
+    assert option in addresses.read_text().splitlines()
+    run = sweeps.study("quadratic") / "runs" / "one"
+    assert "hold the same" in dlsweep(sweeps, "verify", run).stdout
+    another = {"XDG_STATE_HOME": str(sweeps.path / "another")}
+    said = dlsweep(sweeps, "sync", run, **another).stderr
+    assert f"names {option}, which no command" in said
+    assert dlsweep(sweeps, "sync", run, option, **another).stdout == "mlflow: 0 new records\n"
+    assert dlsweep(sweeps, "sync", run, **another).stdout == "mlflow: 0 new records\n"
+
+
+def test_what_cannot_be_remembered_is_not_begun(sweeps) -> None:
+    (sweeps.path / "file").touch()
+    (sweeps.path / "elsewhere").mkdir()
+    option = f"tracking.mlflow.tracking_uri=sqlite:///{sweeps.path}/elsewhere/mlflow.db"
+    for more in ((), ("training.x=1,2", "-m")):
+        arguments = (*ALONE[1:], "tracking=[mlflow]", option, *more)
+        said = sweeps.run(*arguments, code=1, XDG_STATE_HOME=str(sweeps.path / "file"))
+        assert "cannot be written: Not a directory" in said
+        assert "export XDG_STATE_HOME=" in said
+    assert not [*sweeps.path.rglob("run.json")]
 
 
 def test_a_malicious_checkpoint_executes_nothing(tmp_path: Path, make_run, capsys) -> None:

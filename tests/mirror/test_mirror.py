@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep import mirror
+from dlsweep import addresses, mirror
 from dlsweep.errors import ConfigError, StudyError, StudyLockedError, TrackerError
 from dlsweep.lock import Lock
 
@@ -123,6 +123,7 @@ def test_a_tracker_resolves_what_the_environment_holds(
     monkeypatch.setenv("LINES", str(lines))
     referring = {"_target_": "line_tracker.LineTracker", "folder": "${oc.env:LINES}"}
     edit(study / "study.json", tracking={"lines": referring})
+    addresses.remember({"tracking": {"lines": referring}}, study)  # as the sweep did
     run = train(make_run(), range(1), "completed")
     mirror.sync(study)
     assert told("0000") == [0]
