@@ -17,6 +17,7 @@ from dlsweep.data.augmentation import Augmentation
 from dlsweep.data.base import Array, Data, Split
 from dlsweep.data.loader import Loader
 from dlsweep.data.prepared import Prepared, prepared
+from dlsweep.errors import DataError
 
 _NO_WORKERS = Loader()
 
@@ -182,8 +183,15 @@ def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORK
         )
 
     def from_others(part: object, is_train: bool) -> Batches | None:  # noqa: ARG001
-        is_one = isinstance(part, keras.utils.PyDataset) or hasattr(part, "element_spec")
-        return Batches(part) if is_one else None
+        specs = getattr(part, "element_spec", None)
+        if specs is None and not isinstance(part, keras.utils.PyDataset):
+            return None
+        if any(one.shape.rank == 0 for one in keras.tree.flatten(specs or ())):
+            raise DataError(
+                "data: Received a tf.data.Dataset of single examples. Expected one of batches.\n"
+                f"Append  .batch({batch_size})  to it."
+            )
+        return Batches(part)
 
     data = prepared(found, batch_size, from_arrays, from_others, "a tf.data.Dataset or a PyDataset")
     shape = keras.tree.map_structure(lambda spec: list(spec.shape[1:]), data.train.spec()[0])

@@ -208,8 +208,18 @@ class EpochTrainer(Trainer):
             )
         return count
 
+    @property
+    @abstractmethod
+    def has_gpu(self) -> bool:
+        """Whether there is a GPU to use.
+
+        Raises:
+            ConfigError: If there is none, and what is asked for needs one.
+        """
+
     def preflight(self) -> None:
-        """Sees that there is what a new run is to start from, and what it is to train on."""
+        """Sees that there is what a new run is to train on, and what it is to start from."""
+        _ = self.has_gpu
         _ = self.replica_count
         if self.starting_point:
             self.starting_point.check()
@@ -259,8 +269,8 @@ class EpochTrainer(Trainer):
             name, part = ("val", data.validation) if data.test is None else ("test", data.test)
             log_predictions(run, name, predict(part), epoch)
 
-    def _check_gpu(self, has_gpu: bool, framework: str) -> None:
-        """Raises ConfigError if what is asked for needs a GPU, and there is none to use."""
+    def _check_gpu(self, has_gpu: bool, framework: str) -> bool:
+        """Whether there is a GPU; raises ConfigError if what is asked for needs it."""
         if self.device == "gpu" and not has_gpu:
             raise ConfigError(
                 f"training.device: Received 'gpu', and {framework} sees none here.\n"
@@ -271,6 +281,7 @@ class EpochTrainer(Trainer):
                 "training.precision: Received 'fp16' on a CPU, where it is slow and loses small "
                 "gradients.\nExpected 'fp32' or 'bf16'. Type  training.precision=bf16"
             )
+        return has_gpu
 
     def _check_scheduler_mode(self, mode: str) -> None:
         """Raises ConfigError if a scheduler takes another mode of the monitored metric."""

@@ -249,8 +249,7 @@ class KerasTrainer(EpochTrainer):
 
     def _placed(self) -> AbstractContextManager[Any]:
         """Where the model lies: on a device or, mirrored, on several."""
-        has_gpu = _backend().use_gpu(self.device != "cpu")
-        self._check_gpu(has_gpu, f"Keras on {keras.config.backend()}")
+        has_gpu = self.has_gpu
         if (count := self.replica_count) > 1:
             place = _parallel().mirrored(count, has_gpu).scope()
         else:
@@ -274,6 +273,12 @@ class KerasTrainer(EpochTrainer):
                     f"model.fit alone sees to that.\nLeave it out, and see to it in "
                     f"{type(self).__qualname__}.train"
                 )
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether there is a GPU to use; see :class:`EpochTrainer`."""
+        found = _backend().use_gpu(self.device != "cpu")
+        return self._check_gpu(found, f"Keras on {keras.config.backend()}")
 
     @property
     def replica_count(self) -> int:

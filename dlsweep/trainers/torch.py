@@ -249,6 +249,11 @@ class TorchTrainer(EpochTrainer):
         state.callbacks.on_train_end(metrics)
         return metrics
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether there is a GPU to use; see :class:`EpochTrainer`."""
+        return self._check_gpu(use_gpu(self.device != "cpu"), "PyTorch")
+
     def _check_processes(self, count: int) -> None:
         """Raises ConfigError if the trial was started for another number of replicas."""
         if self.replica_count != count:
@@ -259,9 +264,7 @@ class TorchTrainer(EpochTrainer):
             )
 
     def _device(self, rank: int) -> torch.device:
-        has_gpu = use_gpu(self.device != "cpu")
-        self._check_gpu(has_gpu, "PyTorch")
-        if not has_gpu:
+        if not self.has_gpu:
             return torch.device("cpu")
         torch.cuda.set_device(rank)
         return torch.device("cuda", rank)

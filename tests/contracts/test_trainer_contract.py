@@ -516,6 +516,8 @@ def test_an_argument_out_of_its_range_is_refused(
 def test_fp16_on_a_cpu_is_refused_with_the_reason(side: Side, fit: Fit) -> None:
     with pytest.raises(ConfigError, match=r"'fp16' on a CPU[\s\S]*training\.precision=bf16"):
         fit(trainer(side, device="cpu", precision="fp16"))
+    with pytest.raises(ConfigError, match="'fp16' on a CPU"):  # and before anything starts
+        trainer(side, device="cpu", precision="fp16").preflight()
 
 
 def test_a_monitor_that_is_not_measured_is_refused_after_one_epoch(side: Side, fit: Fit) -> None:

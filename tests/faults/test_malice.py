@@ -148,20 +148,20 @@ def assert_untold(server: socket.socket) -> None:
         server.accept()
 
 
-@pytest.mark.parametrize("words", ["resume", "sync", "verify", "ui mlflow --folder"])
 def test_a_tracker_that_no_command_has_named_is_told_nothing(
-    sweeps, alone, foreign, addresses, words: str
+    sweeps, alone, foreign, addresses
 ) -> None:
     uri = f"http://user:${{oc.env:HOME}}@127.0.0.1:{foreign.getsockname()[1]}"
     record = json.loads((alone / "run.json").read_text())
     options = {"_target_": "dlsweep.trackers.mlflow.MLflowTracker", "tracking_uri": uri}
     (alone / "run.json").write_text(json.dumps({**record, "tracking": {"mlflow": options}}))
-    path = alone.parent.parent if words.startswith("ui") else alone
-    done = dlsweep(sweeps, *words.split(), path)
-    assert done.returncode == 1
     line = f"tracking.mlflow.tracking_uri={uri}"
-    assert f"{alone} names {line}, which no command of yours has named here." in done.stderr
-    assert f"add this line to {addresses}:\n  {line}\n" in done.stderr
+    for words in ("resume", "sync", "verify", "ui mlflow --folder"):
+        path = alone.parent.parent if "--folder" in words else alone
+        done = dlsweep(sweeps, *words.split(), path)
+        assert done.returncode == 1, words
+        assert f"{alone} names {line}, which no command of yours has named here." in done.stderr
+        assert f"add this line to {addresses}:\n  {line}\n" in done.stderr
     assert_untold(foreign)
 
 

@@ -49,6 +49,17 @@ def test_a_sweep_with_nothing_to_start_from_does_not_start(tmp_path: Path) -> No
     assert not list(tmp_path.glob("outputs/*/trials/*"))
 
 
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_a_precision_that_needs_a_gpu_is_refused_before_anything_starts(
+    tmp_path: Path, framework: str
+) -> None:
+    tiny = (*TINY, f"framework={framework}", "training.device=cpu", "training.precision=fp16")
+    said = dlsweep(tmp_path, *tiny, "training.optimizer.lr=0.01,0.1", "-m", code=1)
+    assert said.startswith("training.precision: Received 'fp16' on a CPU")
+    assert "Type  training.precision=bf16" in said
+    assert not list(tmp_path.glob("outputs/*/trials/*"))
+
+
 def test_a_swept_start_is_checked_for_each_choice(tmp_path: Path) -> None:
     dlsweep(tmp_path, *TINY, "hydra.run.dir=first")
     space = ("training.initial_weights=first,nowhere", "-m")

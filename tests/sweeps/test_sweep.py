@@ -80,7 +80,7 @@ def test_the_same_command_again_starts_nothing(project) -> None:
 
 
 def test_one_slot_and_a_seed_give_the_same_sweep_twice(project) -> None:
-    arguments = (*QUADRATIC, "hydra.sweeper.n_trials=14", "hydra.sweeper.n_jobs=1", "-m")
+    arguments = (*QUADRATIC, "hydra.sweeper.n_trials=10", "hydra.sweeper.n_jobs=1", "-m")
     columns = ["number", "state", "val/loss", "training.x", "training.y"]
     project.run(*arguments)
     project.run(*arguments, "hydra.sweeper.study_name=twin")

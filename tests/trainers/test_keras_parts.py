@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import pytest
 
-from dlsweep.errors import ConfigError
+from dlsweep.errors import ConfigError, DataError
 from dlsweep.trainers.schedules import WarmupCosine
 
 pytestmark = pytest.mark.slow
@@ -148,6 +148,16 @@ def test_batches_of_a_users_own_are_not_saved_in_the_middle_of_an_epoch(make_run
         tried.fit(run)
     assert "checkpoint_steps" in str(error.value)
     assert "Expected Keras on tensorflow and arrays as data, or null for both" in str(error.value)
+
+
+def test_single_examples_of_a_dataset_are_refused() -> None:
+    import tensorflow as tf
+
+    from dlsweep.data.keras import prepare
+
+    points = tf.data.Dataset.from_tensor_slices((np.zeros((8, 2), np.float32), np.zeros(8, int)))
+    with pytest.raises(DataError, match=r"of single examples[\s\S]*\.batch\(4\)"):
+        prepare({"train": points, "validation": points}, 4, 0)
 
 
 @pytest.mark.parametrize(
