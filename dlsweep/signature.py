@@ -65,7 +65,8 @@ def problems(config: DictConfig) -> list[str]:
     try:
         OmegaConf.resolve(config)
     except Exception as error:  # noqa: BLE001 - whatever a resolver raises is the user's to see
-        return [f"The config cannot be resolved: {error}"]
+        key = _unresolved(config)
+        return [f"{key}: it cannot be resolved: {error}.\nType  {key}=<value>"]
     if missing := OmegaConf.missing_keys(config):
         return [f"{key}: a value is needed.  Type  {key}=<value>" for key in sorted(missing)]
     for key, node in _targets(config):
@@ -127,6 +128,15 @@ def _check_model_kind(config: DictConfig, trainer: type[Trainer]) -> None:
 def _definer(kind: type, name: str) -> type | None:
     """The class in which an attribute is defined."""
     return next((one for one in kind.__mro__ if name in vars(one)), None)
+
+
+def _unresolved(config: DictConfig) -> str:
+    """The key of the first value that cannot be resolved."""
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except Exception as error:  # noqa: BLE001 - as above
+        return str(getattr(error, "full_key", ""))
+    return ""
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:

@@ -114,7 +114,9 @@ def test_a_missing_value_says_what_to_type() -> None:
 
 
 def test_an_interpolation_that_leads_nowhere_is_told() -> None:
-    assert found(lr="${nowhere}")[0].startswith("The config cannot be resolved:")
+    (said,) = found(lr="${data.nowhere}")
+    assert said.startswith("training.lr: it cannot be resolved: Interpolation key 'data.nowhere'")
+    assert said.endswith("not found.\nType  training.lr=<value>")
 
 
 @pytest.mark.parametrize(
