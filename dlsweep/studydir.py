@@ -25,6 +25,7 @@ from urllib.parse import quote
 from dlsweep import addresses
 from dlsweep.errors import StudyError
 from dlsweep.rundir import RunDir, refuse_link
+from dlsweep.secrets import resolved
 
 
 class StudyDir:
@@ -79,9 +80,9 @@ class StudyDir:
             raise StudyError(f"{self.info_file} is damaged: {error!r}") from None
         if self.database.exists():
             return {**record, "storage": f"sqlite:///{self.database}"}
-        if storage.startswith("sqlite") and not _is_study(storage.partition("///")[2]):
-            raise StudyError(f"{self.info_file} names {storage}, where no study lies.")
         addresses.refuse_unknown({"storage": storage}, self.path)
+        if storage.startswith("sqlite") and not _is_study(resolved(storage).partition("///")[2]):
+            raise StudyError(f"{self.info_file} names {storage}, where no study lies.")
         return record
 
     def make_charts(self) -> Path:
