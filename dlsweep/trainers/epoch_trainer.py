@@ -219,8 +219,8 @@ class EpochTrainer(Trainer):
 
     def preflight(self) -> None:
         """Sees that there is what a new run is to train on, and what it is to start from."""
-        _ = self.has_gpu
         _ = self.replica_count
+        _ = self.has_gpu
         if self.starting_point:
             self.starting_point.check()
 

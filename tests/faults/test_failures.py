@@ -120,18 +120,20 @@ def test_a_policy_that_makes_no_sense_is_refused(end: str, options: dict, messag
 
 def test_a_preempted_trial_saves_within_its_grace_and_goes_on(sweeps) -> None:
     arguments = ("tracking=none", "training._target_=walk.train", "training.x=choice(1)", "-m")
-    driver = sweeps.start(*arguments, "training.steps=30", "training.seconds=0.1")
+    driver = sweeps.start(*arguments, "training.steps=50", "training.seconds=0.1")
     trial = sweeps.study("quadratic") / "trials" / "0000"
-    for turn in range(2):
-        wait_for_lines(trial / "work.txt", 5 * (turn + 1))
+    work, done = trial / "work.txt", 0
+    for _ in range(2):
+        wait_for_lines(work, done + 3)  # so that there is one that trains
         (pid,) = sweeps.training_in("quadratic")
         os.kill(pid, signal.SIGTERM)  # as a scheduler does, which kills when the grace is over
         wait_until_gone(pid)
+        done = len(work.read_text().splitlines())
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 0, output
     assert attempts(trial) == ["preempted", "preempted"]
-    work = (trial / "work.txt").read_text().split()
-    assert work == [str(step) for step in range(1, 31)], "saved, so that no step was repeated"
+    steps = [str(step) for step in range(1, 51)]
+    assert work.read_text().split() == steps, "saved, so that no step was repeated"
 
 
 def wait_for_lines(file: Path, count: int) -> None:
