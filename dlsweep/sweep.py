@@ -283,7 +283,7 @@ class Sweep:
 
     def _record_study(self, **more: Any) -> None:
         """Writes what the study is, for the mirror and for ``report``."""
-        earlier = self.folder.info() if self.folder.info_file.exists() else {}
+        earlier = self._recorded()
         settings = self.study.settings
         record = {
             "id": earlier.get("id") or uuid.uuid4().hex,
@@ -302,9 +302,13 @@ class Sweep:
         addresses.remember(record, self.folder.path)
         write_atomically(self.folder.info_file, json.dumps(record, indent=1))
 
+    def _recorded(self) -> dict[str, Any]:
+        """What ``study.json`` says so far."""
+        return self.folder.info() if self.folder.info_file.exists() else {}
+
     def _earlier_end(self) -> dict[str, Any]:
         """What an earlier driver has recorded of the study's end, if it came so far."""
-        earlier = self.folder.info() if self.folder.info_file.exists() else {}
+        earlier = self._recorded()
         end = {key: earlier[key] for key in _END if key in earlier}
         return end if end.keys() == set(_END) else {}
 

@@ -190,12 +190,11 @@ def _tracking(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _mlflow(folder: Path) -> list[Dashboard]:
-    asked = [
-        (path, trackers["mlflow"]) for path, trackers in _tracking(folder) if "mlflow" in trackers
-    ]
-    for path, options in asked:
-        addresses.refuse_unknown({"tracking": {"mlflow": options}}, path)
-    stores = {OmegaConf.create(options).tracking_uri: None for _, options in asked}
+    stores: dict[str, None] = {}
+    for path, tracking in _tracking(folder):
+        if options := tracking.get("mlflow"):
+            addresses.refuse_unknown({"tracking": {"mlflow": options}}, path)
+            stores[OmegaConf.create(options).tracking_uri] = None
     return [_mlflow_at(uri) for uri in stores]
 
 

@@ -51,10 +51,11 @@ def connect(
     verify: bool = False,
 ) -> list[Place]:
     """The places in a folder, with the wanted trackers set up."""
+    added = added or {}
     places = find_places(folder.absolute())
     if announce and places[0].is_study:
         places = places[:1]
-    known = sorted({name for place in places for name in place.tracking()} | {*(added or {})})
+    known = sorted({name for place in places for name in place.tracking()} | {*added})
     for name in wanted or []:
         if name not in known:
             raise ConfigError(
@@ -64,10 +65,10 @@ def connect(
             )
     links: dict[str, Link] = {}
     for place in places:
-        options = {**place.tracking(), **(added or {})}
+        options = {**place.tracking(), **added}
         chosen = {name: options[name] for name in wanted or known if name in options}
         if not announce:  # else a driver follows what its own command has named
-            believed = {name: one for name, one in chosen.items() if name not in (added or {})}
+            believed = {name: one for name, one in chosen.items() if name not in added}
             addresses.refuse_unknown({"tracking": believed}, place.path)
             addresses.remember({"tracking": added}, place.path)
         place.connect(chosen, links, announce, verify)
