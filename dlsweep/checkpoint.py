@@ -10,6 +10,7 @@ digests tell, and the next one publishes that.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -30,6 +31,8 @@ Mode = Literal["min", "max"]
 _MANIFEST = "manifest.json"
 #: How the folder is called, behind a dot and its name to be, of a checkpoint that is not there yet.
 _ASIDE = ".new"
+#: What reading a manifest raises that is damaged.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ class Checkpointer:
     def best(self) -> Checkpoint | None:
         """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
         self.settle()
-        return self._agreed(lambda: self._best(list(self._sound())))
+        return self._agreed(self._find_best)
 
     def need_best(self) -> Checkpoint:
         """The best checkpoint.
@@ -194,6 +197,15 @@ class Checkpointer:
         path = self.ranks.agree(lambda: str(found.path) if (found := find()) else "")
         return _read(Path(path)) if path else None
 
+    def _find_best(self) -> Checkpoint | None:
+        """Reads the best alone as a whole, which takes a while, if it is what it says it is."""
+        said = []
+        for path in self._paths():
+            with contextlib.suppress(*_UNREADABLE):
+                said.append(_read(path))
+        best = self._best(said)
+        return best if best and self._is_sound(best.path) else self._best(list(self._sound()))
+
     def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
         monitor = self.monitor
         rated = [one for one in found if math.isfinite(one.metrics.get(monitor or "", math.nan))]
@@ -204,13 +216,18 @@ class Checkpointer:
 
     def _sound(self) -> Iterator[Checkpoint]:
         """Those that are whole and this run's own, newest first; the others are said, once."""
-        for path in sorted(self.folder.glob("step-*"), reverse=True):
-            if path not in self._problems:
-                self._problems[path] = problem = _problem(path, self._run)
-                if problem:
-                    print(f"Skipping the damaged checkpoint {path}: {problem}", file=sys.stderr)
-            if not self._problems[path]:
-                yield _read(path)
+        return map(_read, filter(self._is_sound, self._paths()))
+
+    def _paths(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+    def _is_sound(self, path: Path) -> bool:
+        if path not in self._problems:
+            self._problems[path] = problem = _problem(path, self._run)
+            if problem:
+                print(f"Skipping the damaged checkpoint {path}: {problem}", file=sys.stderr)
+        return not self._problems[path]
 
     def _record_files(self) -> list[Path]:
         """The run's record file, if there is one by now."""
@@ -265,7 +282,7 @@ def _problem(path: Path, run: str | None = None) -> str:
         if run is not None and manifest["run"] != run:
             return "it was saved by another run"
         return _damage(path, manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         return f"its manifest: {type(error).__name__}: {error}"
 
 

@@ -69,6 +69,7 @@ def sync(
         for place in places:
             place.hold(holds, _LOCK_PATIENCE)
             place.turn()
+        _close(places)
     links = links_of(places)
     if failures := [f"{link.name}: {link.failure}" for link in links if link.failure]:
         raise TrackerError("\n".join(failures))
@@ -104,6 +105,7 @@ def differences(
         for place in places:
             place.hold(holds, _LOCK_PATIENCE)
             yield from place.differences(repair)
+        _close(places)
 
 
 def keep_up(
@@ -146,6 +148,7 @@ def keep_up(
             pause = (time.process_time() - began) / _SHARE
             following = _input_stays_open(min(max(_LOOK_EVERY, pause), _LONGEST_LOOK))
         _tell_the_rest(places)
+        _close(places)
     behind = [link for link in links_of(places) if link.failure]
     for link in behind:
         print(f"{link.name} is not up to date. {link.failure}", file=sys.stderr)
@@ -183,6 +186,11 @@ def main(
     for name, told in sync(folder, trackers or None, added).items():
         print(f"{name}: {told} new records")
     return 0
+
+
+def _close(places: list[Place]) -> None:
+    for link in links_of(places):
+        link.close()
 
 
 def _tell_the_rest(places: list[Place]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -50,8 +51,8 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
 
         asked, space, settings = ask(app, options, arguments, folder)
         folder.create()
-        with held(folder):
-            sweep = Sweep(app, folder, Study(asked, space), settings, driver)
+        with held(folder), closing(Study(asked, space)) as study:
+            sweep = Sweep(app, folder, study, settings, driver)
             sweep.run()
     sweep.say_result()
 

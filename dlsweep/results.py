@@ -37,16 +37,17 @@ class Finished:
 
     Args:
         folder: The study's folder.
+        study: The same as Optuna's, where it is open; otherwise it is read.
 
     Raises:
         StudyError, ConfigError: As :meth:`StudyDir.record`.
     """
 
-    def __init__(self, folder: StudyDir) -> None:
+    def __init__(self, folder: StudyDir, study: optuna.Study | None = None) -> None:
         self.folder = folder
         self.record: dict[str, Any] = folder.record()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.study = optuna.load_study(
+        self.study = study or optuna.load_study(
             study_name=self.record["name"], storage=resolved(self.record["storage"])
         )
         self.trials = self.study.get_trials(deepcopy=False)

@@ -31,7 +31,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import yaml
-from omegaconf._utils import get_yaml_loader
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_omega_conf_dumper, get_yaml_loader
 
 from dlsweep.errors import StudyError
 
@@ -139,10 +140,10 @@ class RunDir:
         """Where the mirror keeps its position for one tracker."""
         return self.path / "mirror" / f"{tracker}.json"
 
-    def create(self, info: RunInfo, config_yaml: str) -> None:
+    def create(self, info: RunInfo, config: DictConfig) -> None:
         """Writes what the run is. ``run.json`` comes last: with it, the folder is a run."""
         self.config_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_file, config_yaml)
+        write_atomically(self.config_file, _yaml(config))
         lines = "".join(f"- {json.dumps(override)}\n" for override in info.overrides)
         write_atomically(self.overrides_file, lines or "[]\n")
         write_atomically(self.info_file, json.dumps(asdict(info), indent=1))
@@ -267,6 +268,22 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     """Reads what OmegaConf reads, in a tenth of its time."""
 
     yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
+
+
+class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+    """Writes what OmegaConf writes, likewise."""
+
+
+_Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
+
+
+def _yaml(config: DictConfig) -> str:
+    """What ``OmegaConf.to_yaml`` makes of it."""
+    plain = OmegaConf.to_container(config, enum_to_str=True)
+    text: str = yaml.dump(
+        plain, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
+    return text
 
 
 def refuse_link(path: Path) -> None:

@@ -110,7 +110,7 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
     with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
         preflight(launcher, [config], folder.path / "check")
         if not folder.info_file.exists():
-            folder.create(info, OmegaConf.to_yaml(config))
+            folder.create(info, config)
         with view:
             view.started(folder, info.overrides, again=folder.records_file.exists())
             driver.launch(argv, folder)

@@ -126,6 +126,15 @@ class Study:
         self._storage.flush()
         self._enqueue = []
 
+    def close(self) -> None:
+        """Lets go of the storage; what is known of the study stays."""
+        self._storage.close()
+
+    @property
+    def as_optuna(self) -> optuna.Study:
+        """The study for what of Optuna's reads one; never to be changed there."""
+        return self._study
+
     @property
     def finished(self) -> int:
         """How many trials are over, however they ended."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
 from dlsweep.errors import StudyError
@@ -63,6 +63,12 @@ class OneWriterStorage(InMemoryStorage):
         for trial_id in range(len(self._disk_trials), self._max_trial_id + 1):
             template = self.get_trial(trial_id)
             self._disk_trials[trial_id] = self._disk.create_new_trial(self._disk_study, template)
+
+    def close(self) -> None:
+        """Lets go of the database, whose file is whole then: its write-ahead log is gone."""
+        self._disk.remove_session()
+        if isinstance(self._disk, RDBStorage):
+            self._disk.engine.dispose()
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Writes it to both."""

@@ -16,13 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from dlsweep import addresses, charts, results, secrets
 from dlsweep.app import App
 from dlsweep.driver import Driver
 from dlsweep.errors import DiskFullError, StudyError
 from dlsweep.failures import Policy
+from dlsweep.imports import no_garbage
 from dlsweep.lock import Lock
 from dlsweep.preflight import preflight
 from dlsweep.rundir import (
@@ -82,8 +81,8 @@ class Sweep:
         # driver was killed before telling.
         self.driver.start_mirror()
         if not over:
-            self._preflight()
             threading.Thread(target=_import_for_the_end, daemon=True).start()
+            self._preflight()
             self.study.begin()
             with self.view:
                 self._loop()
@@ -216,7 +215,7 @@ class Sweep:
             created=earlier.created if earlier else time.time(),
             limits=self.driver.limits.record(),
         )
-        folder.create(info, OmegaConf.to_yaml(config))
+        folder.create(info, config)
 
     def _wait_for_orphan(self, folder: RunDir) -> None:
         """Lets a trial that an earlier driver left behind save and end, or kills it in the end."""
@@ -319,7 +318,7 @@ class Sweep:
         if end:
             self._record_study(**end)
         self.driver.hurry_mirror()
-        self.finished = results.Finished(self.folder)
+        self.finished = results.Finished(self.folder, self.study.as_optuna)
         if is_new:
             results.write_tables(self.finished)
             left_out = charts.draw_charts(self.finished)
@@ -342,6 +341,10 @@ class Sweep:
 
 
 def _import_for_the_end() -> None:
-    """Imports beside the trials what would have their results waited for."""
-    importlib.import_module("pandas")
-    charts.preload()
+    """Imports what the results need, while the trials' parent imports what they need.
+
+    Nothing of it is looked at for garbage any more, which would keep the driver at its end.
+    """
+    with no_garbage():
+        importlib.import_module("pandas")
+        charts.preload()

@@ -54,7 +54,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
             "created": time.time(),
         }
         described = RunInfo(**{**fields, **info})
-        folder.create(described, OmegaConf.to_yaml(OmegaConf.create(config or {})))
+        folder.create(described, OmegaConf.create(config or {}))
         return folder
 
     return make

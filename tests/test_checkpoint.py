@@ -125,6 +125,19 @@ def test_a_damaged_one_is_skipped_for_the_one_before_and_said(
     assert ("Skipping the damaged checkpoint" in heard) == bool(said)
 
 
+def test_the_best_is_whole_whatever_a_damaged_one_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, score in ((1, 0.2), (2, 0.9), (3, 0.1)):
+        save(Checkpointer(tmp_path, "score", "max", keep=3), step, score=score)
+    (tmp_path / "step-00000001" / "state.json").unlink()
+    assert Checkpointer(tmp_path, "score", "max").best().step == 2
+    assert not capsys.readouterr().err, "the others were not read"
+    flip(tmp_path / "step-00000002" / "model.bin")
+    assert Checkpointer(tmp_path, "score", "max").best().step == 3
+    assert capsys.readouterr().err.count("Skipping the damaged checkpoint") == 2
+
+
 def test_the_same_step_is_replaced(tmp_path: Path) -> None:
     checkpoints = Checkpointer(tmp_path)
     save(checkpoints, 1, 2)

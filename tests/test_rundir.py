@@ -138,3 +138,25 @@ def test_a_config_is_read_as_omegaconf_reads_it(tmp_path: Path) -> None:
     assert [type(one) for one in run.config().values()] == [type(one) for one in read.values()]
     run.config_file.write_text("")
     assert run.config() == {}
+
+
+def test_a_config_is_written_as_omegaconf_writes_it(make_run: Callable[..., RunDir]) -> None:
+    values = [
+        "yes",
+        "1e-3",
+        "0x1F",
+        "12:30",
+        "null",
+        "",
+        " a ",
+        "${oc.env:X}",
+        "a: b",
+        "ä\n",
+        "#",
+        "-",
+    ]
+    config = OmegaConf.create({"b": values, "a": {1: None, "c": [1e-5, 1e300, -1, True, []]}})
+    run = make_run(config)
+    text = run.config_file.read_text()
+    assert text == OmegaConf.to_yaml(config)
+    assert run.config() == OmegaConf.to_container(OmegaConf.create(text)) != {}

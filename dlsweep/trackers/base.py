@@ -69,6 +69,9 @@ class Tracker:
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Closes the tracker's run with how it ended; an interrupted run is not closed."""
 
+    def close(self) -> None:
+        """Comes last in a process: what was told is to be where it can be copied from."""
+
 
 class Readable(Tracker):
     """A tracker whose view can be read back, and so be compared with the run folder."""

@@ -78,6 +78,11 @@ class Link:
         self._succeed(self._tracker)
         return True
 
+    def close(self) -> None:
+        """Has the tracker end; one that failed, or was told nothing, has nothing to."""
+        if self._tracker:
+            self.call(lambda tracker: tracker.close())
+
     def _succeed(self, tracker: Tracker) -> None:
         self.failure = None
         self._wait = _FIRST_WAIT

@@ -28,7 +28,7 @@ from dlsweep.trackers.mlflow_artifacts import missing_files, send_files
 from dlsweep.trackers.mlflow_charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow_media import send_media
 from dlsweep.trackers.mlflow_models import LogModel, Models
-from dlsweep.trackers.mlflow_store import check_writable, creating
+from dlsweep.trackers.mlflow_store import check_writable, creating, gather
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
 
@@ -208,6 +208,11 @@ class MLflowTracker(Readable):
         status = _STATUS.get(result.status, "FAILED")
         self._client.set_terminated(run_id, status, _ms(result.ended))
         state["closed"] = True
+
+    def close(self) -> None:
+        """Has MLflow's file hold all there is by itself."""
+        if self.database:
+            gather(self.database)
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:
         """Yields the history of every metric that the run has logged."""

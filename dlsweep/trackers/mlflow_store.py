@@ -68,6 +68,12 @@ def _keep_tables(path: Path) -> None:
         aside.replace(kept)
 
 
+def gather(path: Path) -> None:
+    """Moves what the write-ahead log holds into the database, as far as nobody reads it now."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def check_writable(path: Path) -> None:
     """Raises TrackerError if an SQLite file cannot be made or written."""
     nearest = path if path.exists() else next(one for one in path.parents if one.exists())

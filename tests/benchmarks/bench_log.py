@@ -10,6 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from dlsweep.run import Run
 from dlsweep.rundir import RunDir, RunInfo
 
@@ -28,7 +30,7 @@ def main() -> None:
     times = []
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir(Path(folder) / "run")
-        run_dir.create(info, "{}\n")
+        run_dir.create(info, OmegaConf.create())
         with Run.open(run_dir.path) as run:
             for step in range(CALLS):
                 start = time.perf_counter()

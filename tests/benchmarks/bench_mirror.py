@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 from mlflow.tracking import MlflowClient
+from omegaconf import OmegaConf
 
 from dlsweep import mirror
 from dlsweep.run import Run
@@ -47,7 +48,7 @@ def make_run(folder: str, trackers: list[str]) -> RunDir:
     }
     info = RunInfo("0", "0", "bench", None, [], [], [], {}, tracking, time.time())
     run = RunDir(Path(folder) / "run")
-    run.create(info, "{}\n")
+    run.create(info, OmegaConf.create())
     return run
 
 

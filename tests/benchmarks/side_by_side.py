@@ -23,7 +23,7 @@ def fit(trainer: EpochTrainer, folder: Path) -> None:
     """Trains in a run folder, with no driver and no tracker."""
     info = RunInfo("0", "0", "bench", 0, ["val/accuracy"], ["maximize"], [], {}, {}, 0.0)
     run_dir = RunDir(folder / "run")
-    run_dir.create(info, OmegaConf.to_yaml(OmegaConf.create({})))
+    run_dir.create(info, OmegaConf.create())
     with Run.open(run_dir.path) as run:
         trainer.fit(run)
 

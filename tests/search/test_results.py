@@ -56,7 +56,7 @@ def make_study(
         info = RunInfo(
             "", "", "mine", trial.number, goals, directions, trial.overrides, {}, {}, 0.0
         )
-        folder.trial(trial.number).create(info, "")
+        folder.trial(trial.number).create(info, OmegaConf.create())
         study.tell(trial, end)
     record = {"name": "mine", "storage": storage, "objective": goals, "directions": directions}
     folder.info_file.write_text(json.dumps({**record, "command": ["python", "-m", "dlsweep"]}))

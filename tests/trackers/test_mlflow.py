@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -82,6 +84,15 @@ def test_a_run_has_its_name_tags_params_and_config(tracker, client, make_run):
     (artifact,) = client.list_artifacts(kept.info.run_id)
     assert artifact.path == "config.yaml"
     assert kept.info.artifact_uri.startswith((tracker.database.parent / "mlartifacts").as_uri())
+
+
+def test_its_file_holds_all_there_is_once_it_is_closed(make_run, tmp_path):
+    tracker = MLflowTracker(f"sqlite:///{tmp_path}/mlflow.db")
+    run_id = begin(tracker, make_run())["run_id"]
+    tracker.close()
+    copy = shutil.copyfile(tmp_path / "mlflow.db", tmp_path / "copy.db")
+    with closing(sqlite3.connect(copy)) as opened:
+        assert opened.execute("SELECT run_uuid FROM runs").fetchall() == [(run_id,)]
 
 
 def test_a_trial_is_a_child_of_its_study(tracker, client, make_run, tmp_path):
