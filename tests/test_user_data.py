@@ -61,6 +61,11 @@ class Broken(TorchTrainer):
         measures = super().training_step(model, batch)
         return {**measures, "loss": measures["loss"] + (torch.sqrt(0 * measures["loss"]) * 0)}
 
+class Scattered(TorchTrainer):
+    def training_step(self, model, batch):
+        torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]))
+        return super().training_step(model, batch)
+
 class Greeter(Callback):
     def __init__(self, word):
         self.word = word
@@ -176,6 +181,14 @@ def test_a_dataset_read_by_workers_trains_twice_to_the_same_bit(project: Path) -
         dlsweep(project, *command, *shapes, f"hydra.run.dir=outputs/x/runs/{name}")
     one, other = runs(project, "x")
     assert weights(one) == weights(other)
+
+
+def test_what_cannot_be_exact_is_named_as_the_run_starts(project: Path) -> None:
+    command = ("+experiment=x", "training._target_=mine.Scattered")
+    dlsweep(project, *command)
+    output = dlsweep(project, *command, "deterministic=true", code=1)
+    assert "put_ does not have a deterministic implementation" in output
+    assert "train/loss" not in output, "it was at its first batch"
 
 
 def test_what_cannot_work_is_refused_before_anything_starts(project: Path) -> None:
