@@ -34,4 +34,4 @@ def main(epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int((*sys.argv[1:], "90")[0]))
+    main(int((*sys.argv[1:], "60")[0]))
