@@ -132,9 +132,10 @@ def keep_up(
         for place in places:
             place.hold(holds, patience=math.inf)
         holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
-        with no_garbage():
-            for link in links_of(places):
-                link.prepare()
+        if not any(place.has_run() for place in places):
+            with no_garbage():
+                for link in links_of(places):
+                    link.prepare()
         while not any(place.has_run() for place in places):
             if not _input_stays_open(_FIRST_LOOK_EVERY):
                 return True  # no run was started, so there is nothing to tell

@@ -152,7 +152,7 @@ class Place:
     def turn(self) -> None:
         """Tells everything that is new."""
         info = self._study_info()  # before the runs: the study is over after its last run
-        parents = self._open_study(info)
+        parents = self._open_study(info, self._verify)
         owing = len(parents) < len(self.links)
         self._discover()
         for name, run in list(self._live.items()):
@@ -166,7 +166,7 @@ class Place:
     def differences(self, repair: bool) -> Iterator[str]:
         """What trackers hold otherwise than the run folders."""
         info = self._study_info()
-        parents = self._open_study(info)
+        parents = self._open_study(info, verify=True)
         for name in sorted(self._names()):
             run = RunDir(self.path / name)
             for link in self.links if run.info_file.exists() else ():
@@ -199,12 +199,12 @@ class Place:
             raise TrackerError(f"{link.name}: {link.failure}")
         return found
 
-    def _open_study(self, info: dict[str, Any]) -> dict[Link, State]:
+    def _open_study(self, info: dict[str, Any], verify: bool) -> dict[Link, State]:
         """The trackers that know of the study, each with its state of it."""
         if self._study is None:
             return {link: {} for link in self.links}
         for view in self._study_views:
-            view.open(info)
+            view.open(info, verify)
         return {view.link: view.state for view in self._study_views if view.state is not None}
 
     def _discover(self) -> None:

@@ -66,11 +66,21 @@ class StudyView:
         """What the tracker knows of the study; None before it was told."""
         return self._position.state if self._position else None
 
-    def open(self, info: dict[str, Any]) -> None:
-        """Tells of the study before its trials, once a process."""
-        if self._position is None:
-            info = {key: value for key, value in info.items() if key not in ("finished", "best")}
-            self.link.call(lambda tracker: self._open(tracker, info))
+    def open(self, info: dict[str, Any], verify: bool) -> None:
+        """Tells of the study before its trials, once a process.
+
+        Args:
+            info: What ``study.json`` says.
+            verify: Whether to look if it is there, though all of it was told.
+        """
+        if self._position is not None:
+            return
+        position = _Position.load(self._file, self.link.options)
+        if position.told == info and not verify:
+            self._position = position
+            return
+        begun = {key: value for key, value in info.items() if key not in ("finished", "best")}
+        self.link.call(lambda tracker: self._open(tracker, begun, position))
 
     def close(self, info: dict[str, Any]) -> None:
         """Tells of the study behind its trials, if there is something new."""
@@ -89,8 +99,7 @@ class StudyView:
         """Makes :meth:`close` tell all of the study again."""
         self._position = _Position(self.link.options)
 
-    def _open(self, tracker: Tracker, info: dict[str, Any]) -> None:
-        position = _Position.load(self._file, self.link.options)
+    def _open(self, tracker: Tracker, info: dict[str, Any], position: _Position) -> None:
         try:
             self._tell(tracker, info, position)
         except ViewLostError:

@@ -54,6 +54,22 @@ def test_a_study_is_told_before_its_trials_and_when_it_is_over(study, lines, mak
     assert notes == ["study study", "0000 pruned of study", "study study", "study study finished"]
 
 
+def test_a_study_that_is_over_and_told_is_not_told_by_the_next_driver(
+    study, lines, make_run, train, follow
+):
+    train(make_run(), range(2), "completed")
+    edit(study / "study.json", finished=9.0)
+    assert follow(study).close() == (0, "")
+    notes = (lines / "notes").read_text()
+    assert notes.endswith("study study finished\n")
+    again = follow(study)
+    assert again.news()["ready"]
+    assert again.close() == (0, "")
+    assert (lines / "notes").read_text() == notes
+    mirror.sync(study)
+    assert (lines / "notes").read_text() != notes, "but a person's sync looks if it is there"
+
+
 def test_an_interrupted_run_is_not_closed(study, lines, make_run, train, told):
     run = train(make_run(), range(2), "interrupted")
     mirror.sync(study)
