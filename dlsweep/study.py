@@ -339,7 +339,8 @@ def _build(role: str, config: dict[str, Any]) -> Any:
             return target(**options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"hydra.sweeper.{role}: {config['_target_']} cannot be built: {error}"
+            f"hydra.sweeper.{role}: {config['_target_']} cannot be built: {error}\n"
+            f"Its arguments are keys:  hydra.sweeper.{role}.<name>=<value>"
         ) from None
 
 

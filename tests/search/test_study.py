@@ -328,6 +328,7 @@ def test_a_sampler_or_pruner_that_cannot_be_built_is_named(open_study, changes: 
     with pytest.raises(ConfigError) as error:
         open_study(**changes)
     assert f"hydra.sweeper.{role}: {config['_target_']} cannot be built" in str(error.value)
+    assert f"hydra.sweeper.{role}.<name>=<value>" in str(error.value)
 
 
 def test_a_storage_that_cannot_be_opened_is_named(open_study) -> None:
