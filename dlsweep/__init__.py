@@ -4,9 +4,9 @@ Hydra composes an experiment, Optuna searches it, PyTorch trains it, and every m
 checkpoint is kept in the run's own folder, from which it is mirrored to the trackers.
 """
 
-from dlsweep.loading import load_model, save_model
-from dlsweep.reporting import report
-from dlsweep.run import Run
+from dlsweep.results.loading import load_model, save_model
+from dlsweep.run.run import Run
+from dlsweep.trial.reporting import report
 
 __all__ = ["Run", "__version__", "load_model", "report", "save_model"]
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """``python -m dlsweep``."""
 
-from dlsweep.cli import main
+from dlsweep.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from dlsweep.data.keras import KerasData
+from dlsweep.keras.batches import KerasData
+from dlsweep.keras.trainer import KerasTrainer
 from dlsweep.trainers.epochs import Epochs
-from dlsweep.trainers.keras import KerasTrainer
 
 
 class TapeTrainer(KerasTrainer):

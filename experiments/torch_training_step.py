@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlsweep.trainers.torch import Measures, TorchTrainer
+from dlsweep.torch.trainer import Measures, TorchTrainer
 
 
 class MixupTrainer(TorchTrainer):

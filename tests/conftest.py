@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dlsweep.rundir import RunDir, RunInfo
+from dlsweep.folders.rundir import RunDir, RunInfo
 
 # Each worker of the suite has a core of its own: threads of several would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -143,7 +143,7 @@ CASES = [
 #: Does what a shell would with each command, but imports once for all, and forks.
 _SHELL = """
 import json, os, sys
-import dlsweep.explain, dlsweep.multirun, dlsweep.single, dlsweep.sweep
+import dlsweep.cli.explain, dlsweep.sweep.multirun, dlsweep.drive.single, dlsweep.sweep.sweep
 from dlsweep.launchers.warm import run_python
 
 def type_in(folder, arguments):
@@ -211,7 +211,7 @@ def test_a_missing_framework_is_named_with_what_to_install(
     tmp_path: Path, framework: str, package: str
 ) -> None:
     hide = f"import sys; sys.modules[{package!r}] = None\n"
-    main = "from dlsweep.cli import main; sys.argv = ['dlsweep', *sys.argv[1:]]; main()"
+    main = "from dlsweep.cli.main import main; sys.argv = ['dlsweep', *sys.argv[1:]]; main()"
     done = subprocess.run(
         [sys.executable, "-c", hide + main, f"framework={framework}", "tracking=none"],
         cwd=tmp_path,

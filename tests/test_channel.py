@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dlsweep.channel import CHANNEL_VARIABLE, Channel, DriverEnd
+from dlsweep.run.channel import CHANNEL_VARIABLE, Channel, DriverEnd
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import CheckpointError
+from dlsweep.run.checkpoint import Checkpointer
 
 
 def save(checkpoints: Checkpointer, *steps: int, score: float | None = None) -> None:
@@ -165,7 +165,7 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path) -> None:
 _SAVES = """
 import itertools, sys
 from pathlib import Path
-from dlsweep.checkpoint import Checkpointer
+from dlsweep.run.checkpoint import Checkpointer
 
 checkpoints = Checkpointer(Path(sys.argv[1]))
 found = checkpoints.latest()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dlsweep.devices import Slot, cpu_count, cut_slots, gpu_names
 from dlsweep.errors import ConfigError, DeviceError, DlsweepError
+from dlsweep.machine.devices import Slot, cpu_count, cut_slots, gpu_names
 
 CPUS = cpu_count()
 

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
-from dlsweep.cli import conf_dir
-from dlsweep.explain import explain
+from dlsweep.cli.explain import explain
+from dlsweep.cli.main import conf_dir
 
 
 @pytest.fixture(autouse=True)

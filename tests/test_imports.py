@@ -17,60 +17,64 @@ ROOT = Path(dlsweep.__file__).parent
 HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
 OWNERS = {
     "torch": {
-        "trainers/torch.py",
-        "trainers/torch_batch_norm.py",
-        "trainers/torch_files.py",
-        "trainers/torch_means.py",
-        "trainers/torch_parallel.py",
-        "trainers/torch_profiler.py",
-        "trainers/torch_state.py",
-        "data/torch.py",
-        "data/torch_loader.py",
-        "data/torch_shares.py",
-        "models/torch.py",
+        "torch/batch_norm.py",
+        "torch/batches.py",
+        "torch/files.py",
+        "torch/loader.py",
+        "torch/means.py",
+        "torch/models.py",
+        "torch/parallel.py",
+        "torch/profiler.py",
+        "torch/shares.py",
+        "torch/state.py",
+        "torch/trainer.py",
     },
     "keras": {
+        "keras/average.py",
+        "keras/batches.py",
+        "keras/files.py",
+        "keras/fit.py",
+        "keras/models.py",
+        "keras/optimizers.py",
+        "keras/parallel.py",
+        "keras/state.py",
+        "keras/tensorflow.py",
+        "keras/trainer.py",
         "trainers/histograms.py",
-        "trainers/keras.py",
-        "trainers/keras_average.py",
-        "trainers/keras_files.py",
-        "trainers/keras_fit.py",
-        "trainers/keras_state.py",
-        "trainers/tensorflow.py",
-        "trainers/tensorflow_parallel.py",
-        "data/keras.py",
-        "models/keras.py",
-        "optimizers/keras.py",
     },
-    "tensorflow": {
-        "trainers/tensorflow.py",
-        "trainers/tensorflow_parallel.py",
-        "data/tensorflow.py",
-    },
-    "safetensors": {"trainers/torch_files.py"},
+    "tensorflow": {"keras/parallel.py", "keras/pipeline.py", "keras/tensorflow.py"},
+    "safetensors": {"torch/files.py"},
     "mlflow": {
-        "trackers/mlflow.py",
-        "trackers/mlflow_artifacts.py",
-        "trackers/mlflow_charts.py",
-        "trackers/mlflow_media.py",
-        "trackers/mlflow_models.py",
+        "trackers/mlflow/artifacts.py",
+        "trackers/mlflow/charts.py",
+        "trackers/mlflow/media.py",
+        "trackers/mlflow/models.py",
+        "trackers/mlflow/tracker.py",
     },
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},
-    "optuna": {"study.py", "study_storage.py", "search_space.py", "results.py", "charts.py"},
-    "matplotlib": {"charts.py"},
+    "optuna": {
+        "results/charts.py",
+        "results/tables.py",
+        "sweep/space.py",
+        "sweep/storage.py",
+        "sweep/study.py",
+    },
+    "matplotlib": {"results/charts.py"},
 }
-#: Lower floors know nothing of higher ones; rooms of one floor know nothing of each other.
+#: The house, from the ground up: a room imports only from rooms on lower floors.
 FLOORS = [
     {"errors"},
-    {"lock", "rundir"},
-    {"channel", "media", "ranks"},
-    {"checkpoint"},
-    {"run"},
-    {"data", "models", "optimizers", "schedulers"},
-    {"launchers", "trackers", "trainers"},
-    {"mirror", "sweep", "task"},
-    {"multirun"},
+    {"machine", "security"},
+    {"folders"},
+    {"data", "run"},
+    {"launchers", "trainers"},
+    {"torch", "trackers", "trial"},
+    {"drive", "keras"},
+    {"results"},
+    {"sweep"},
+    {"cli"},
+    {"__init__", "__main__", "_plugins"},
 ]
 
 
@@ -101,33 +105,65 @@ def test_only_its_owners_import_a_heavy_package(package: str) -> None:
     assert users, "a rule about nothing"
 
 
-def rooms(names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith("dlsweep.")}
+def room_of(name: str) -> str:
+    return name.partition("/")[0].removesuffix(".py")
+
+
+#: Each file's dotted name within dlsweep; a package's is that of its folder.
+MODULES = {
+    name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name
+    for name, _ in sources()
+}
+
+
+def own_imports(tree: ast.Module) -> set[str]:
+    """The modules of dlsweep that a module imports, also inside its functions."""
+    found = {name.removeprefix("dlsweep.") for name in imported(tree) if "dlsweep." in name}
+    return found & MODULES.keys()
+
+
+def test_every_room_has_its_floor() -> None:
+    rooms = {room_of(name) for name, _ in sources()}
+    assert sorted(room for floor in FLOORS for room in floor) == sorted(rooms)
 
 
 def test_imports_go_down_only() -> None:
     floor_of = {room: floor for floor, names in enumerate(FLOORS) for room in names}
     seen = set()
     for name, tree in sources():
-        room = name.partition("/")[0].removesuffix(".py")
-        for other in rooms(imported(tree)) & floor_of.keys() if room in floor_of else ():
+        room = room_of(name)
+        for other in {found.partition(".")[0] for found in own_imports(tree)} - {room}:
             seen.add((room, other))
-            assert room == other or floor_of[other] < floor_of[room], f"{name} imports {other}"
-    assert ("run", "channel") in seen
-    assert ("task", "run") in seen
+            assert floor_of[other] < floor_of[room], f"{name} imports {other}"
+    assert ("trial", "run") in seen
+    assert ("keras", "torch") in seen, "an import inside a function is not seen"
+
+
+def reachable() -> dict[str, set[str]]:
+    """For each module, every module that its imports lead to."""
+    packages = {module for module, name in MODULES.items() if name.endswith("__init__.py")}
+    trees = dict(sources())
+    reached = {
+        module: own_imports(trees[name]) - packages
+        for module, name in MODULES.items()
+        if module not in packages
+    }
+    for middle in reached:
+        for found in reached.values():
+            if middle in found:
+                found |= reached[middle]
+    return reached
+
+
+def test_no_module_leads_back_to_itself() -> None:
+    assert not [module for module, found in reachable().items() if module in found]
 
 
 def test_the_sweep_and_the_trial_never_meet() -> None:
-    reached = {name.removesuffix(".py"): rooms(imported(tree)) for name, tree in sources()}
-
-    def closure(room: str, known: set[str]) -> set[str]:
-        for other in reached.get(room, set()) - known:
-            closure(other, known | {other})
-            known |= closure(other, known | {other})
-        return known
-
-    assert not closure("task", set()) & {"sweep", "study", "search_space", "driver", "mirror"}
-    assert "task" not in closure("sweep", set())
+    reached = reachable()
+    rooms = {module.partition(".")[0] for module in reached["trial.task"]}
+    assert not rooms & {"sweep", "drive", "trackers", "results", "cli"}
+    assert "trial.task" not in reached["sweep.sweep"]
 
 
 #: What `make quick` does before its first test.
@@ -142,9 +178,9 @@ pytest.main(["--collect-only", "-q", "-m", "not slow", sys.argv[1]])
     [
         pytest.param(COLLECT, marks=pytest.mark.slow, id="the quick part of the tests"),
         "import dlsweep",
-        "sys.argv = ['dlsweep', '--help']; from dlsweep.cli import main; main()",
-        "import dlsweep.task",
-        "import dlsweep.multirun, dlsweep.sweep",
+        "sys.argv = ['dlsweep', '--help']; from dlsweep.cli.main import main; main()",
+        "import dlsweep.trial.task",
+        "import dlsweep.sweep.multirun, dlsweep.sweep.sweep",
     ],
 )
 def test_nothing_heavy_is_loaded_unasked(code: str, tmp_path: Path) -> None:

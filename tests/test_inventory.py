@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep import inventory
-from dlsweep.devices import cpu_count
+from dlsweep.cli import devices
+from dlsweep.machine.devices import cpu_count
 
 _NVIDIA_SMI = """#!/bin/sh
 case "$1" in
@@ -31,7 +31,7 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> str:
-    inventory.main()
+    devices.main()
     return capsys.readouterr().out
 
 

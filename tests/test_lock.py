@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dlsweep.lock import Lock
+from dlsweep.folders.lock import Lock
 
 _HOLDS = """
 import sys
 from pathlib import Path
-from dlsweep.lock import Lock
+from dlsweep.folders.lock import Lock
 lock = Lock(Path(sys.argv[1]))
 print(lock.acquire(), flush=True)
 sys.stdin.read()

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from dlsweep.errors import DataError, StudyError
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
 
 MakeRun = Callable[..., RunDir]
 

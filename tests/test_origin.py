@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep import origin
+from dlsweep.folders import origin
 
 
 def git(*arguments: str) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from dlsweep import progress
-from dlsweep.progress import Counts, LiveView, View, brief, make_view, sparkline
-from dlsweep.rundir import Record, Result, RunDir
+from dlsweep.drive import progress
+from dlsweep.drive.progress import Counts, LiveView, View, brief, make_view, sparkline
+from dlsweep.folders.rundir import Record, Result, RunDir
 
 MakeRun = Callable[..., RunDir]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep import run as run_module
-from dlsweep.channel import Channel, DriverEnd
 from dlsweep.errors import ConfigError, StudyError
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run import run as run_module
+from dlsweep.run.channel import Channel, DriverEnd
+from dlsweep.run.run import Run
 
 MakeRun = Callable[..., RunDir]
 
@@ -37,7 +37,7 @@ def test_a_run_knows_its_name_and_its_config(make_run: MakeRun) -> None:
 
 _LOGS = """
 import itertools, sys
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 with Run.open(sys.argv[1]) as run:
     for step in itertools.count():
         run.log({"loss": 1 / (step + 1)}, step)

@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlsweep.errors import StudyError
-from dlsweep.rundir import LOST, Record, Result, RunDir, first_nonfinite, write_atomically
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.rundir import LOST, Record, Result, RunDir, first_nonfinite, write_atomically
+from dlsweep.folders.studydir import StudyDir
 
 
 def test_what_a_run_is_comes_back(make_run: Callable[..., RunDir]) -> None:

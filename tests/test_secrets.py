@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dlsweep import secrets
 from dlsweep.errors import ConfigError
+from dlsweep.security import secrets
 
 KEY = "sk-4f9a8b7c6d5e4f3a2b1c"
 

@@ -10,9 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DataError
-from dlsweep.run import Run
-from dlsweep.signature import build, conforms, describe, is_trainer, locate, problems
+from dlsweep.run.run import Run
 from dlsweep.trainers.base import Trainer
+from dlsweep.trial.signature import build, conforms, describe, is_trainer, locate, problems
 
 _TARGETS = """
 from typing import Literal
@@ -233,7 +233,7 @@ def test_an_annotation_is_described_in_words() -> None:
 def test_the_shipped_configs_have_no_problems(overrides: list[str]) -> None:
     from hydra import compose, initialize_config_dir
 
-    from dlsweep.cli import conf_dir
+    from dlsweep.cli.main import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         assert problems(compose("config", overrides)) == []

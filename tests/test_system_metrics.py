@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dlsweep.errors import ConfigError
-from dlsweep.rundir import RunDir
-from dlsweep.system_metrics import check_seconds, sampled
+from dlsweep.folders.rundir import RunDir
+from dlsweep.trial.system_metrics import check_seconds, sampled
 
 CPU, MEMORY = "system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"
 HERE = Path(__file__).parent
@@ -101,8 +101,8 @@ def test_each_visible_gpu_has_its_figures(make_run: Callable[..., RunDir], tmp_p
     subprocess.run(compiler, check=True)
     run = make_run()
     code = (
-        "import sys\nfrom dlsweep.rundir import RunDir\n"
-        "from dlsweep.system_metrics import sampled\n"
+        "import sys\nfrom dlsweep.folders.rundir import RunDir\n"
+        "from dlsweep.trial.system_metrics import sampled\n"
         "with sampled(RunDir(sys.argv[1]), 60): pass"
     )
     subprocess.run(

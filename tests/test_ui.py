@@ -17,11 +17,12 @@ from urllib.parse import quote
 import optuna
 import pytest
 
-from dlsweep import addresses, mirror
+from dlsweep.cli.ui import find_dashboards
 from dlsweep.errors import ConfigError
-from dlsweep.rundir import RunDir
-from dlsweep.studydir import StudyDir
-from dlsweep.ui import find_dashboards
+from dlsweep.folders.rundir import RunDir
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.security import addresses
+from dlsweep.trackers import mirror
 
 pytestmark = [
     pytest.mark.slow,

@@ -38,7 +38,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dlsweep.trainers.callbacks import Callback
-from dlsweep.trainers.torch import TorchTrainer
+from dlsweep.torch.trainer import TorchTrainer
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(int)

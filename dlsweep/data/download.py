@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from rich.progress import Progress
 
 from dlsweep.errors import DataError
-from dlsweep.lock import Lock
+from dlsweep.folders.lock import Lock
 
 _BLOCK = 1 << 16
 _TIMEOUT = 30.0

@@ -12,8 +12,8 @@ import numpy as np
 from dlsweep.data.augmentation import Augmentation
 from dlsweep.data.base import Array, Data, Split, split_by_class
 from dlsweep.data.cache import decoded_once
-from dlsweep.devices import cpu_count
 from dlsweep.errors import ConfigError, DataError, MissingExtraError
+from dlsweep.machine.devices import cpu_count
 
 #: Pillow's names of the pixels, by how many channels they have.
 _MODES = {1: "L", 3: "RGB"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
 
 #: Judges a run whose folder has new records: a reason to stop it, or None to let it go on.
 Judge = Callable[[RunDir], str | None]

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from dlsweep.channel import CHANNEL_VARIABLE, RUN_VARIABLE, Channel, DriverEnd
 from dlsweep.errors import ConfigError
+from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.launchers.warm import run_python
-from dlsweep.rundir import RunDir
+from dlsweep.run.channel import CHANNEL_VARIABLE, RUN_VARIABLE, Channel, DriverEnd
 
 
 class InlineJob(Job):

@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
-from dlsweep.channel import RUN_VARIABLE, DriverEnd
-from dlsweep.devices import Share, Slot, cut_slots
 from dlsweep.errors import ConfigError, MissingExtraError
+from dlsweep.folders.rundir import LOST, RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
-from dlsweep.rundir import LOST, RunDir
+from dlsweep.machine.devices import Share, Slot, cut_slots
+from dlsweep.run.channel import RUN_VARIABLE, DriverEnd
 
 #: Environment of the warm parent: importing must start no thread and touch no GPU.
 _IMPORT_ONLY = {
@@ -90,7 +90,8 @@ class LocalLauncher(Launcher):
         for name in preload:
             if importlib.util.find_spec(name.partition(".")[0]) is None:
                 raise MissingExtraError(name.partition(".")[0], "launcher.preload")
-        self._preload = ["dlsweep.cli", "dlsweep.task", *preload] if start == "warm" else []
+        own = ["dlsweep.cli.main", "dlsweep.trial.task"]
+        self._preload = [*own, *preload] if start == "warm" else []
         self._env = {name: str(value) for name, value in env.items()}
         self._free = deque(cut_slots(cpus_per_trial, gpus_per_trial))
         self._jobs: dict[int, LocalJob] = {}

@@ -25,8 +25,8 @@ import threading
 import traceback
 from typing import Any, NoReturn
 
-from dlsweep.channel import CHANNEL_VARIABLE
-from dlsweep.imports import no_garbage
+from dlsweep.machine.imports import no_garbage
+from dlsweep.run.channel import CHANNEL_VARIABLE
 
 _PACKET = 1 << 17
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dlsweep.errors import TrackerError
-from dlsweep.rundir import Record, Result, RunDir
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.rundir import Record, Result, RunDir
+from dlsweep.folders.studydir import StudyDir
 
 State = dict[str, Any]
 #: The step, the name and the value of a metric.

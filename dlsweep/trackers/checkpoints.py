@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Literal, get_args
 
-from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.checkpoint import Checkpointer
 
 #: The words of the option ``checkpoint``.
 Keep = Literal["best", "last", "none"]

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dlsweep.rundir import Record, RunDir
+from dlsweep.folders.rundir import Record, RunDir
 from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
 from dlsweep.trackers.base import State, ViewLostError
 
 

@@ -14,7 +14,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError
-from dlsweep.secrets import scrub
+from dlsweep.security.secrets import scrub
 from dlsweep.trackers.base import Tracker
 
 #: Seconds until a tracker that failed is tried again: the first time, and at most.

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
 
 Path = tuple[Any, ...]
 

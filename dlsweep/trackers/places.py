@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dlsweep import addresses
 from dlsweep.errors import ConfigError, StudyError, StudyLockedError, TrackerError, did_you_mean
-from dlsweep.lock import Lock
-from dlsweep.rundir import UNFINISHED, Result, RunDir
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.lock import Lock
+from dlsweep.folders.rundir import UNFINISHED, Result, RunDir
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.security import addresses
 from dlsweep.trackers.base import State
 from dlsweep.trackers.link import Announce, Link, Options
 from dlsweep.trackers.views import RunView, StudyView

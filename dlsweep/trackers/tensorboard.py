@@ -13,8 +13,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, BinaryIO
 
 from dlsweep.errors import MissingExtraError
-from dlsweep.rundir import FAILURES, Media, Record, Result, RunDir
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.rundir import FAILURES, Media, Record, Result, RunDir
+from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
 from dlsweep.trackers.traces import trace_files, viewer_name

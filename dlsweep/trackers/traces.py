@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
 
 #: TensorBoard's own folder for traces, wherever TensorFlow has made it.
 _PLUGIN = "plugins/profile/"

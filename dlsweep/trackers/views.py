@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from dlsweep.rundir import Record, Result, RunDir, write_atomically
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.rundir import Record, Result, RunDir, write_atomically
+from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State, Tracker, ViewLostError
 from dlsweep.trackers.link import Link, Options
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from dlsweep import origin
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
-from dlsweep.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
+from dlsweep.folders import origin
+from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
 from dlsweep.trackers.files import beside, home

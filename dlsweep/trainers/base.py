@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dlsweep.errors import ConfigError
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 
 
 class Trainer(ABC):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 from dlsweep.trainers.starting_points import kinds
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.data.base import as_data, check_batch
 from dlsweep.errors import ConfigError, DataError, DlsweepError
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 
 T = TypeVar("T")
 

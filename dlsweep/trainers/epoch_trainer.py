@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from dlsweep.data.loader import Loader
 from dlsweep.data.prepared import Counted, Prepared
-from dlsweep.devices import THREADS_VARIABLE, Replicas, replica_count
 from dlsweep.errors import ConfigError
-from dlsweep.run import Run
-from dlsweep.rundir import write_atomically
+from dlsweep.folders.rundir import write_atomically
+from dlsweep.machine.devices import THREADS_VARIABLE, Replicas, replica_count
+from dlsweep.run.run import Run
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.callbacks import Callback
 from dlsweep.trainers.config import (
@@ -228,8 +228,8 @@ class EpochTrainer(Trainer):
         """The data; by default what ``data`` in the config names.
 
         Returns:
-            What the framework's ``prepare`` takes, :func:`dlsweep.data.torch.prepare` or
-            :func:`dlsweep.data.keras.prepare`.
+            What the framework's ``prepare`` takes, :func:`dlsweep.torch.batches.prepare` or
+            :func:`dlsweep.keras.batches.prepare`.
         """
         return built(run, "data", object)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from dlsweep.errors import CheckpointError, ConfigError, Diverged
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epoch_trainer import EpochTrainer

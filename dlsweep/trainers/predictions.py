@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from dlsweep.data.base import Array
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 
 with contextlib.suppress(ImportError):
     import PIL.Image

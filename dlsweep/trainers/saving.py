@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 
 #: How often, in seconds, a training looks in the middle of an epoch whether it is to stop.
 _LOOK_EVERY = 0.1

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from dlsweep.checkpoint import Checkpoint, open_checkpoint
 from dlsweep.errors import CheckpointError, ConfigError
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.checkpoint import Checkpoint, open_checkpoint
+from dlsweep.run.run import Run
 
 Shapes = Mapping[str, list[int]]
 

@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 from dlsweep.data import Augmentation, Data, Split
-from dlsweep.data.torch import prepare
-from dlsweep.models.torch import CNN
-from dlsweep.trainers.torch import setup
+from dlsweep.torch.batches import prepare
+from dlsweep.torch.models import CNN
+from dlsweep.torch.trainer import setup
 
 EXAMPLES, BATCH_SIZE, STEPS, ROUNDS = 60_000, 128, 100, 3
 BAR = 0.05

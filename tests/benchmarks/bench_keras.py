@@ -26,10 +26,10 @@ import keras
 from side_by_side import compare, fit
 
 from dlsweep.data import Data
-from dlsweep.models.keras import MLP
-from dlsweep.optimizers.keras import Adam
-from dlsweep.run import Run
-from dlsweep.trainers.keras import KerasTrainer, setup
+from dlsweep.keras.models import MLP
+from dlsweep.keras.optimizers import Adam
+from dlsweep.keras.trainer import KerasTrainer, setup
+from dlsweep.run.run import Run
 
 EPOCHS, BATCH_SIZE, ROUNDS, TRIALS = 4, 128, 5, 10
 BAR, TIMES = 1.05, 10

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir, RunInfo
+from dlsweep.folders.rundir import RunDir, RunInfo
+from dlsweep.run.run import Run
 
 CALLS, BAR = 5_000, 50.0
 METRICS = {

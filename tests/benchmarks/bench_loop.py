@@ -17,9 +17,9 @@ from side_by_side import compare, fit
 from torch import nn
 
 from dlsweep.data import Data
-from dlsweep.models.torch import MLP
-from dlsweep.run import Run
-from dlsweep.trainers.torch import TorchTrainer, setup
+from dlsweep.run.run import Run
+from dlsweep.torch.models import MLP
+from dlsweep.torch.trainer import TorchTrainer, setup
 
 EPOCHS, BATCH_SIZE, ROUNDS, HIDDEN = 10, 128, 7, [256, 128]
 BAR = 1.05

@@ -21,9 +21,9 @@ import psutil
 from mlflow.tracking import MlflowClient
 from omegaconf import OmegaConf
 
-from dlsweep import mirror
-from dlsweep.run import Run
-from dlsweep.rundir import Result, RunDir, RunInfo
+from dlsweep.folders.rundir import Result, RunDir, RunInfo
+from dlsweep.run.run import Run
+from dlsweep.trackers import mirror
 
 LOOP, MIRRORED = 500, 20_000
 OPTIONS = {

@@ -44,9 +44,9 @@ def no_op_trial() -> float:
 def asking(trials: int = 1000) -> float:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from dlsweep.rundir import Result
-    from dlsweep.search_space import SearchSpace, dimension_of
-    from dlsweep.study import Study, StudySettings
+    from dlsweep.folders.rundir import Result
+    from dlsweep.sweep.space import SearchSpace, dimension_of
+    from dlsweep.sweep.study import Study, StudySettings
 
     class Flat:
         """An app without groups, whose config has every key."""

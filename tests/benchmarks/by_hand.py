@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dlsweep.data import Data
-from dlsweep.models.torch import MLP
+from dlsweep.torch.models import MLP
 
 
 def tensors(data: Data) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from dlsweep.data import Data
-from dlsweep.models.keras import MLP
+from dlsweep.keras.models import MLP
 
 
 def use_one_thread() -> None:

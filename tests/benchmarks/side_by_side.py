@@ -11,8 +11,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from dlsweep.data import Data, mnist
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir, RunInfo
+from dlsweep.folders.rundir import RunDir, RunInfo
+from dlsweep.run.run import Run
 from dlsweep.trainers.epoch_trainer import EpochTrainer
 
 #: Trains on the data, with a folder to save in.

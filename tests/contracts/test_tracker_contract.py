@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep import mirror
-from dlsweep.rundir import Result, RunDir
+from dlsweep.folders.rundir import Result, RunDir
+from dlsweep.trackers import mirror
 from dlsweep.trackers.wandb import read_offline
 
 pytestmark = [
@@ -233,7 +233,9 @@ def _assert_each_once(tracker: Kind, study: Path) -> None:
 
 def _follow(study: Path) -> subprocess.Popen[str]:
     """The mirror's process, as the driver starts it; returns once its trackers work."""
-    code = f"from dlsweep import mirror; raise SystemExit(mirror.main({str(study)!r}, [], True))"
+    code = (
+        f"from dlsweep.trackers.mirror import main; raise SystemExit(main({str(study)!r}, [], 1))"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
@@ -353,7 +355,7 @@ def test_a_view_that_was_deleted_is_rebuilt(
         _train(run, records=10)
     mirror.sync(study)
     tracker.delete(study)
-    code = f"from dlsweep import mirror; mirror.main({str(study)!r}, [], False)"
+    code = f"from dlsweep.trackers import mirror; mirror.main({str(study)!r}, [], False)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(OWN_TRACKERS), os.getcwd()])}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     _assert_each_once(tracker, study)

@@ -16,8 +16,8 @@ import pytest
 
 from dlsweep.data import Augmentation, Data, Split
 from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
 from dlsweep.trainers import Trainer
 from dlsweep.trainers.callbacks import Callback
 from dlsweep.trainers.early_stopping import EarlyStopping
@@ -36,9 +36,9 @@ class Torch:
 
     optimizers = "torch.optim"
     schedulers = "torch.optim.lr_scheduler"
-    module = "dlsweep.trainers.torch"
+    module = "dlsweep.torch.trainer"
     trainer = "TorchTrainer"
-    models = "dlsweep.models.torch"
+    models = "dlsweep.torch.models"
 
     def weights(self, checkpoint: Path) -> list[np.ndarray]:
         import torch
@@ -59,11 +59,11 @@ class Torch:
 class Keras:
     """Keras's side of the contract, on whichever backend it has been loaded."""
 
-    optimizers = "dlsweep.optimizers.keras"
-    schedulers = "dlsweep.schedulers.keras"
-    module = "dlsweep.trainers.keras"
+    optimizers = "dlsweep.keras.optimizers"
+    schedulers = "dlsweep.keras.schedulers"
+    module = "dlsweep.keras.trainer"
     trainer = "KerasTrainer"
-    models = "dlsweep.models.keras"
+    models = "dlsweep.keras.models"
 
     def weights(self, checkpoint: Path) -> list[np.ndarray]:
         with np.load(checkpoint / "variables.npz") as values:

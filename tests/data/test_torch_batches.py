@@ -16,8 +16,8 @@ from torch.utils.data import (
 )
 
 from dlsweep.data import Augmentation, Data, Loader, Split
-from dlsweep.data.torch import prepare, size_of
 from dlsweep.errors import DataError
+from dlsweep.torch.batches import prepare, size_of
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -147,7 +147,7 @@ def test_pixels_that_are_too_large_as_floats_give_the_same_bits(monkeypatch):
     split.inputs.flags.writeable = False  # as in the cache
     found = Data(split, split, mean=random.random((3, 1, 1)), std=random.random((3, 1, 1)) + 0.1)
     as_floats = prepare(found, 4, 0, CPU)
-    monkeypatch.setattr("dlsweep.data.torch._MOST_FLOATS", 0)
+    monkeypatch.setattr("dlsweep.torch.batches._MOST_FLOATS", 0)
     as_pixels = prepare(found, 4, 0, CPU)
     for part in ("train", "validation"):
         one, other = (torch.cat(seen(getattr(data, part), 1)) for data in (as_floats, as_pixels))

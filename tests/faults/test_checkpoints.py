@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.checkpoint import Checkpointer
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.checkpoint import Checkpointer
+from dlsweep.run.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 #: Logs and saves steps 1 to 3, then a marker, then step 4: the save that is disturbed. What is done
@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SAVES = """
 import os, sys
 from concurrent.futures import Executor, Future
-import dlsweep.checkpoint
-from dlsweep.run import Run
+import dlsweep.run.checkpoint
+from dlsweep.run.run import Run
 
 class InLine(Executor):
     def __init__(self, workers=None):
@@ -36,7 +36,7 @@ class InLine(Executor):
             future.set_exception(error)
         return future
 
-dlsweep.checkpoint.ThreadPoolExecutor = InLine
+dlsweep.run.checkpoint.ThreadPoolExecutor = InLine
 
 def write(folder):
     for name in ("a", "b", "c"):
@@ -127,7 +127,7 @@ def test_everything_is_synced_before_it_counts(make_run, strace, tmp_path) -> No
 #: Begins to save step 1, whose syncs do not get far, and is killed.
 KILLED_WHILE_SYNCING = """
 import os, signal, sys
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 
 with Run.open(sys.argv[1]) as run:
     run.log({"val/accuracy": 0.5}, 1)

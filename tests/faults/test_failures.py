@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 from dlsweep.errors import ConfigError
-from dlsweep.failures import read_policies
+from dlsweep.sweep.failures import read_policies
 
 pytestmark = pytest.mark.slow
 ENDINGS = ("tracking=none", "training._target_=endings.train", "hydra.sweeper.max_failure_rate=1")

@@ -24,7 +24,7 @@ TRIES = {
     "launcher._target_": "subprocess.Popen",
     "launcher.preload": ["antigravity"],
     "launcher.env": {"LD_PRELOAD": "owned.so"},
-    "training.hook._target_": "dlsweep.rundir.write_atomically",
+    "training.hook._target_": "dlsweep.folders.rundir.write_atomically",
     "data._target_": "torch.nn.modules.module.os.system",
 }
 
@@ -215,8 +215,8 @@ def test_a_malicious_checkpoint_executes_nothing(tmp_path: Path, make_run, capsy
     code = """
 import functools, json, os, pickle, sys, torch
 from pathlib import Path
-from dlsweep.run import Run
-from dlsweep.trainers.torch import TorchTrainer
+from dlsweep.run.run import Run
+from dlsweep.torch.trainer import TorchTrainer
 from dlsweep.errors import CheckpointError
 
 class Evil:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SAVES = """
 import os, sys
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 
 def write(folder):
     for name in "ab":

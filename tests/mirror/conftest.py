@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.rundir import Result, RunDir
+from dlsweep.folders.rundir import Result, RunDir
 
 HERE = Path(__file__).parent
 
@@ -96,7 +96,7 @@ class MirrorProcess:
 
     def __init__(self, folder: Path, added: dict[str, dict[str, str]]) -> None:
         arguments = f"{str(folder)!r}, {[*added]}, True, {added}"
-        code = f"from dlsweep import mirror; raise SystemExit(mirror.main({arguments}))"
+        code = f"from dlsweep.trackers import mirror; raise SystemExit(mirror.main({arguments}))"
         path = os.pathsep.join([str(HERE), os.getcwd()])
         self.process = subprocess.Popen(
             [sys.executable, "-c", code],

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep import addresses, mirror
 from dlsweep.errors import ConfigError, StudyError, StudyLockedError, TrackerError
-from dlsweep.lock import Lock
+from dlsweep.folders.lock import Lock
+from dlsweep.security import addresses
+from dlsweep.trackers import mirror
 
 
 def edit(file: Path, **fields) -> None:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from dlsweep.errors import ConfigError
-from dlsweep.models.torch import CNN, MLP
+from dlsweep.torch.models import CNN, MLP
 
 pytestmark = pytest.mark.slow
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -83,7 +83,7 @@ def test_an_argument_out_of_its_range_is_refused(make, message: str):
 def test_the_config_makes_the_model(name: str):
     config = OmegaConf.create(
         {
-            "framework": {"models": "dlsweep.models.torch"},
+            "framework": {"models": "dlsweep.torch.models"},
             "data": {"input_shape": SHAPE, "classes": 10},
             "model": OmegaConf.load(CONF / f"{name}.yaml"),
         }

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.local import LocalJob, LocalLauncher
-from dlsweep.rundir import RunDir
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError
-from dlsweep.trainers.keras import KerasTrainer
+from dlsweep.keras.trainer import KerasTrainer
 
 if TYPE_CHECKING:
     from conftest import Trial

@@ -18,14 +18,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dlsweep.channel import RUN_VARIABLE
-from dlsweep.data.torch import prepare
-from dlsweep.data.torch_loader import Part
-from dlsweep.data.torch_shares import shares
-from dlsweep.devices import THREADS_VARIABLE, gpu_names, replica_count
 from dlsweep.errors import ConfigError, DeviceError
-from dlsweep.rundir import RunDir
-from dlsweep.trainers.torch import TorchTrainer
+from dlsweep.folders.rundir import RunDir
+from dlsweep.machine.devices import THREADS_VARIABLE, gpu_names, replica_count
+from dlsweep.run.channel import RUN_VARIABLE
+from dlsweep.torch.batches import prepare
+from dlsweep.torch.loader import Part
+from dlsweep.torch.shares import shares
+from dlsweep.torch.trainer import TorchTrainer
 
 if TYPE_CHECKING:
     from conftest import Trial
@@ -101,7 +101,7 @@ def test_two_processes_train_as_one(trial: MakeTrial, alone: Trial, data: str, s
 
 @pytest.mark.parametrize("strategy", ["data_parallel", "fsdp"])
 def test_batch_norm_takes_the_statistics_of_whole_batches(trial: MakeTrial, strategy: str):
-    cnn = {"_target_": "dlsweep.models.torch.CNN", "input_shape": [1, 8, 8], "classes": 4}
+    cnn = {"_target_": "dlsweep.torch.models.CNN", "input_shape": [1, 8, 8], "classes": 4}
     options = {"model": {**cnn, "channels": [4, 8], "hidden": 8}, "data": "torch_parts.images"}
     one = trial("0000", replicas=1, **options).run()
     both = trial("0001", replicas=2, strategy=strategy, **options).run()

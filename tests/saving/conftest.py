@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
-from dlsweep.signature import build
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
+from dlsweep.trial.signature import build
 
 _DATA = """
 import numpy as np
@@ -26,16 +26,16 @@ def points(classes):
 """
 _NAMES = {
     "torch": {
-        "trainer": "dlsweep.trainers.torch.TorchTrainer",
-        "models": "dlsweep.models.torch",
+        "trainer": "dlsweep.torch.TorchTrainer",
+        "models": "dlsweep.torch.models",
         "optimizers": "torch.optim",
         "schedulers": "torch.optim.lr_scheduler",
     },
     "keras": {
-        "trainer": "dlsweep.trainers.keras.KerasTrainer",
-        "models": "dlsweep.models.keras",
-        "optimizers": "dlsweep.optimizers.keras",
-        "schedulers": "dlsweep.schedulers.keras",
+        "trainer": "dlsweep.keras.KerasTrainer",
+        "models": "dlsweep.keras.models",
+        "optimizers": "dlsweep.keras.optimizers",
+        "schedulers": "dlsweep.keras.schedulers",
     },
 }
 
@@ -110,7 +110,7 @@ class Lab:
 
     def train(self, folder: RunDir, seed: int = 0, crash_at: int = 0) -> dict[str, float]:
         """Trains a run, or goes on with it."""
-        importlib.import_module(f"dlsweep.trainers.{self.framework}").setup(seed=seed)
+        importlib.import_module(f"dlsweep.{self.framework}").setup(seed=seed)
         with Disturbed.open(folder.path) as run:
             run.crash_at = crash_at
             return build("training", run.config.training).fit(run)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
 from dlsweep.trackers.traces import trace_files, viewer_name
 
 pytestmark = pytest.mark.slow

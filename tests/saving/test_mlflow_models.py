@@ -24,9 +24,9 @@ from omegaconf import OmegaConf
 import dlsweep
 from dlsweep.data.base import normalised
 from dlsweep.errors import ConfigError
-from dlsweep.rundir import Result, RunDir
-from dlsweep.studydir import StudyDir
-from dlsweep.trackers.mlflow import MLflowTracker
+from dlsweep.folders.rundir import Result, RunDir
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.trackers.mlflow.tracker import MLflowTracker
 
 pytestmark = [
     pytest.mark.slow,
@@ -106,7 +106,8 @@ def assert_environments_can_be_made(model: str) -> None:
 def test_the_model_is_kept_without_its_framework_and_without_a_word(lab, uri: str) -> None:
     run = lab.trained(epochs=1)
     code = (
-        "import sys; from dlsweep.rundir import *; from dlsweep.trackers.mlflow import *\n"
+        "import sys; from dlsweep.folders.rundir import *\n"
+        "from dlsweep.trackers.mlflow.tracker import *\n"
         "tracker, run = MLflowTracker(sys.argv[1], log_model='all'), RunDir(sys.argv[2])\n"
         "state = {}\n"
         "tracker.start(run, {}, state); tracker.finish(run, Result('completed'), state)\n"
@@ -276,10 +277,10 @@ def test_a_run_whose_data_was_not_in_memory_takes_what_its_loader_yields(
 def test_code_that_is_not_there_is_named_with_the_way_out(
     make_lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dlsweep.serving import ServedModel
+    from dlsweep.results.serving import ServedModel
 
     run = make_lab("torch").trained(epochs=1)
-    text = run.config_file.read_text().replace("dlsweep.models.torch.MLP", "their_project.Net")
+    text = run.config_file.read_text().replace("dlsweep.torch.models.MLP", "their_project.Net")
     run.config_file.write_text(text)
     with pytest.raises(ConfigError, match=r"'their_project.Net' cannot be .*[\s\S]*PYTHONPATH="):
         ServedModel(run.path)
@@ -358,7 +359,7 @@ def post(port: int, inputs: Any) -> Any:
 
 def test_mlflow_serves_the_best_trial_of_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "their_nets.py").write_text(
-        "from dlsweep.models.torch import MLP\n\ndef net(*args, **more):\n"
+        "from dlsweep.torch.models import MLP\n\ndef net(*args, **more):\n"
         "    return MLP(*args, **more)\n"
     )
     sweep = [

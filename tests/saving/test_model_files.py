@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import dlsweep
-from dlsweep.cli import main
+from dlsweep.cli.main import main
 from dlsweep.errors import ConfigError, MissingExtraError
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ def test_torch_reads_its_files_back(make_lab, tmp_path: Path, suffix: str) -> No
     import safetensors.torch
     import torch
 
-    from dlsweep.models.torch import MLP
+    from dlsweep.torch.models import MLP
 
     source = make_lab("torch").trained(epochs=2)
     file = tmp_path / "new" / f"model{suffix}"
@@ -40,7 +40,7 @@ def test_keras_reads_its_files_back(make_lab, tmp_path: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from dlsweep.models.keras import MLP
+    from dlsweep.keras.models import MLP
 
     source = make_lab("keras").trained(epochs=2)
     for name in ("model.keras", "model.weights.h5", "model"):

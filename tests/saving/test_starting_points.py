@@ -15,8 +15,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlsweep.errors import CheckpointError, ConfigError
-from dlsweep.rundir import RunDir
-from dlsweep.signature import build, problems
+from dlsweep.folders.rundir import RunDir
+from dlsweep.trial.signature import build, problems
 
 pytestmark = pytest.mark.slow
 

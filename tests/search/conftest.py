@@ -12,9 +12,9 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dlsweep.cli import conf_dir
-from dlsweep.compose import Composer
-from dlsweep.search_space import Scalar, SearchSpace, dimension_of
+from dlsweep.cli.main import conf_dir
+from dlsweep.sweep.compose import Composer
+from dlsweep.sweep.space import Scalar, SearchSpace, dimension_of
 
 
 @pytest.fixture(scope="session")

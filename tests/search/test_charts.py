@@ -12,11 +12,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from dlsweep import charts
-from dlsweep.charts import draw_charts
 from dlsweep.errors import StudyError
-from dlsweep.results import Finished
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.results import charts
+from dlsweep.results.charts import draw_charts
+from dlsweep.results.tables import Finished
 
 pytestmark = pytest.mark.slow
 
@@ -116,8 +116,9 @@ def test_charts_are_drawn_in_the_studys_own_folder_alone(tmp_path: Path) -> None
 def test_drawing_does_not_import_scikit_learn(tmp_path: Path) -> None:
     folder = study(tmp_path / "study", conditional, 4)
     code = (
-        "import sys; from dlsweep.studydir import StudyDir\n"
-        "from dlsweep.charts import draw_charts; from dlsweep.results import Finished\n"
+        "import sys; from dlsweep.folders.studydir import StudyDir\n"
+        "from dlsweep.results.charts import draw_charts\n"
+        "from dlsweep.results.tables import Finished\n"
         "print(draw_charts(Finished(StudyDir(sys.argv[1]))), 'sklearn' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(folder.path)]

@@ -7,7 +7,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dlsweep.compose import Composer, leaves
+from dlsweep.sweep.compose import Composer, leaves
 
 
 @pytest.mark.parametrize(

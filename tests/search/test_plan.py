@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.plan import show_plan
-from dlsweep.search_space import SearchSpace
-from dlsweep.study import StudySettings
+from dlsweep.sweep.plan import show_plan
+from dlsweep.sweep.space import SearchSpace
+from dlsweep.sweep.study import StudySettings
 
 TEXTS = (
     "training/optimizer=adam,sgd",

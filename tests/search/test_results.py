@@ -14,12 +14,12 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from dlsweep import results
 from dlsweep.errors import StudyError
-from dlsweep.rundir import Result, RunInfo
-from dlsweep.search_space import SearchSpace
-from dlsweep.study import Study, StudySettings
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.rundir import Result, RunInfo
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.results import tables
+from dlsweep.sweep.space import SearchSpace
+from dlsweep.sweep.study import Study, StudySettings
 
 CHOICE, MOMENTUM = "training/optimizer", "training.optimizer.momentum"
 SAMPLER = {"_target_": "optuna.samplers.RandomSampler"}
@@ -73,7 +73,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, space: SearchSpace) -> Study
         (ADAM, ended("interrupted")),
     ]
     folder = make_study(tmp_path_factory.mktemp("results") / "mine", space, ends)
-    results.write_tables(results.Finished(folder))
+    tables.write_tables(tables.Finished(folder))
     return folder
 
 
@@ -106,7 +106,7 @@ def test_the_best_trial_is_written_with_the_command_that_trains_it(study: StudyD
 
 def test_the_leaderboard_has_the_best_first_and_no_control_codes(study: StudyDir) -> None:
     file = io.StringIO()
-    results.show(results.Finished(study), Console(file=file, width=200))
+    tables.show(tables.Finished(study), Console(file=file, width=200))
     shown = file.getvalue()
     assert "mine: 5 trials (2 completed, 1 pruned, 1 killed, 1 open)" in shown
     rows = [line.split()[:2] for line in shown.splitlines() if line.startswith(" 000")]
@@ -118,7 +118,7 @@ def test_the_leaderboard_has_the_best_first_and_no_control_codes(study: StudyDir
 def test_the_direction_decides_what_is_best(tmp_path: Path, space: SearchSpace) -> None:
     ends = [(ADAM, ended("completed", loss=value)) for value in (0.5, 2.0, 1.0)]
     folder = make_study(tmp_path / "mine", space, ends, direction="maximize")
-    results.write_tables(results.Finished(folder))
+    tables.write_tables(tables.Finished(folder))
     best = OmegaConf.load(folder.best)
     assert (best.number, best["values"]["loss"], best.params) == (1, 2.0, ADAM)
 
@@ -129,7 +129,7 @@ def test_several_objectives_show_the_front(
     pairs = [(1.0, 2.0), (2.0, 1.0), (2.0, 2.0)]
     ends = [(ADAM, ended("completed", loss=a, seconds=b)) for a, b in pairs]
     folder = make_study(tmp_path / "mine", space, ends, objective=("loss", "seconds"))
-    results.main(folder.path)
+    tables.main(folder.path)
     shown = capsys.readouterr().out
     assert "The front's first again" in shown
     rows = {line.split()[0] for line in shown.splitlines() if line.startswith(" 000")}
@@ -140,12 +140,12 @@ def test_without_a_completed_trial_there_is_no_best(
     tmp_path: Path, space: SearchSpace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make_study(tmp_path / "mine", space, [(ADAM, ended("pruned"))])
-    results.write_tables(results.Finished(folder))
+    tables.write_tables(tables.Finished(folder))
     assert not folder.best.exists()
-    results.main(folder.path)
+    tables.main(folder.path)
     assert "No trial has completed." in capsys.readouterr().out
 
 
 def test_another_folder_is_no_studys(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"it has no study\.json"):
-        results.main(tmp_path)
+        tables.main(tmp_path)

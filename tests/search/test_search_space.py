@@ -14,9 +14,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from dlsweep.compose import Composer
 from dlsweep.errors import SpaceError
-from dlsweep.search_space import Dimension, SearchSpace, dimension_of
+from dlsweep.sweep.compose import Composer
+from dlsweep.sweep.space import Dimension, SearchSpace, dimension_of
 
 OPTIMIZER = "training/optimizer=adam,sgd"
 MOMENTUM = "training.optimizer.momentum=0.5,0.9"

@@ -16,11 +16,11 @@ import pytest
 from optuna.trial import TrialState
 
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError
-from dlsweep.run import Run
-from dlsweep.rundir import Record, Result
-from dlsweep.search_space import SearchSpace
-from dlsweep.study import Study, StudySettings
-from dlsweep.task import execute
+from dlsweep.folders.rundir import Record, Result
+from dlsweep.run.run import Run
+from dlsweep.sweep.space import SearchSpace
+from dlsweep.sweep.study import Study, StudySettings
+from dlsweep.trial.task import execute
 
 TPE = {"_target_": "optuna.samplers.TPESampler", "seed": None, "n_startup_trials": 3}
 RANDOM = {"_target_": "optuna.samplers.RandomSampler", "seed": None}

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from dlsweep.study_storage import OneWriterStorage
+from dlsweep.sweep.storage import OneWriterStorage
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dlsweep.app import App
 from dlsweep.errors import ConfigError, SpaceError
-from dlsweep.search_space import SearchSpace
-from dlsweep.study import StudySettings
-from dlsweep.studydir import StudyDir
-from dlsweep.sweep_settings import SweepSettings, read_space, study_settings, sweep_settings
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.sweep.app import App
+from dlsweep.sweep.settings import SweepSettings, read_space, study_settings, sweep_settings
+from dlsweep.sweep.space import SearchSpace
+from dlsweep.sweep.study import StudySettings
 
 INTERVAL = "model.dropout=interval(0,0.5)"
 OPTIONS: dict[str, Any] = {

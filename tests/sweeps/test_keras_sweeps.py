@@ -55,7 +55,7 @@ def test_bad_trials_are_pruned_and_a_killed_driver_goes_on(project, read_steps) 
 
 _LOADED = """
 import sys
-from dlsweep.trainers.keras import KerasTrainer
+from dlsweep.keras.trainer import KerasTrainer
 
 class Told(KerasTrainer):
     def fit(self, run):
@@ -90,7 +90,7 @@ def test_two_deterministic_runs_are_the_same_to_the_last_bit(project) -> None:
     ("arguments", "says"),
     [
         (
-            ("model._target_=dlsweep.models.torch.MLP",),
+            ("model._target_=dlsweep.torch.models.MLP",),
             r"model\._target_: 'dlsweep\.models\.torch\.MLP' makes a .*Expected a keras.*Model",
         ),
         (("training.precision=fp16",), r"training.precision: Received 'fp16' on a CPU"),

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dlsweep.run import Run
-from dlsweep.rundir import Record, RunDir
+from dlsweep.folders.rundir import Record, RunDir
+from dlsweep.run.run import Run
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from dlsweep.rundir import Record
+from dlsweep.folders.rundir import Record
 from dlsweep.trackers.base import ViewLostError
 from dlsweep.trackers.csv import CSVTracker
 

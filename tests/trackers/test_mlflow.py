@@ -14,12 +14,12 @@ from contextlib import closing
 
 import pytest
 
-from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, TrackerError
-from dlsweep.rundir import Record, Result, RunDir
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.rundir import Record, Result, RunDir
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.run.checkpoint import Checkpointer
 from dlsweep.trackers.base import ViewLostError
-from dlsweep.trackers.mlflow import MLflowTracker
+from dlsweep.trackers.mlflow.tracker import MLflowTracker
 
 pytestmark = [
     pytest.mark.slow,
@@ -279,8 +279,8 @@ def test_processes_that_start_on_no_database_at_once_share_one(make_run, tmp_pat
     runs = [make_run(name=f"{k:04d}") for k in range(2)]
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     code = (
-        "import sys; from dlsweep.rundir import RunDir;"
-        "from dlsweep.trackers.mlflow import MLflowTracker;"
+        "import sys; from dlsweep.folders.rundir import RunDir;"
+        "from dlsweep.trackers.mlflow.tracker import MLflowTracker;"
         f"MLflowTracker({uri!r}).start(RunDir(sys.argv[1]), {{}}, {{}})"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code, str(run.path)]) for run in runs]
@@ -351,7 +351,7 @@ def swallow(server: socket.socket) -> None:
 
 def test_making_and_checking_one_imports_no_mlflow(tmp_path):
     code = (
-        "import sys; from dlsweep.trackers.mlflow import MLflowTracker;"
+        "import sys; from dlsweep.trackers.mlflow.tracker import MLflowTracker;"
         f"MLflowTracker('sqlite:///{tmp_path}/m.db').check();"
         "print([m for m in sys.modules if m in ('mlflow', 'sqlalchemy')])"
     )
@@ -421,7 +421,7 @@ def test_another_word_for_the_checkpoint_is_refused():
 def test_a_new_database_is_made_without_a_word(tmp_path):
     code = (
         "import sys\n"
-        "from dlsweep.trackers.mlflow import MLflowTracker\n"
+        "from dlsweep.trackers.mlflow.tracker import MLflowTracker\n"
         "tracker = MLflowTracker(sys.argv[1])\n"
         "tracker.preload()\n"
         "tracker._client.search_experiments()\n"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.checkpoint import Checkpointer
-from dlsweep.rundir import Result, RunDir
-from dlsweep.trackers.mlflow import MLflowTracker
+from dlsweep.folders.rundir import Result, RunDir
+from dlsweep.run.checkpoint import Checkpointer
+from dlsweep.trackers.mlflow.tracker import MLflowTracker
 
 pytestmark = [
     pytest.mark.slow,
@@ -85,7 +85,7 @@ def test_a_server_that_goes_and_comes_back_is_told_everything_once(
     run = make_run({"lr": 0.1}, number=None, tracking={"mlflow": options})
     server.start()
     wait_for_port(server.port)
-    code = f"from dlsweep import mirror as m; raise SystemExit(m.main({str(run.path)!r}, [], 1))"
+    code = f"from dlsweep.trackers.mirror import main; exit(main({str(run.path)!r}, [], 1))"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.rundir import RunDir
-from dlsweep.trackers.mlflow import MLflowTracker
+from dlsweep.folders.rundir import RunDir
+from dlsweep.trackers.mlflow.tracker import MLflowTracker
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,8 +8,8 @@ import sys
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from dlsweep.rundir import Record, Result
-from dlsweep.studydir import StudyDir
+from dlsweep.folders.rundir import Record, Result
+from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import ViewLostError
 from dlsweep.trackers.tensorboard import TensorBoardTracker
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.rundir import Result, RunDir
-from dlsweep.trackers.mlflow import MLflowTracker
+from dlsweep.folders.rundir import Result, RunDir
+from dlsweep.trackers.mlflow.tracker import MLflowTracker
 from dlsweep.trackers.tensorboard import TensorBoardTracker
 from dlsweep.trackers.traces import trace_files
 from dlsweep.trackers.wandb import WandbTracker, read_offline

@@ -11,9 +11,9 @@ import time
 import psutil
 import pytest
 
-from dlsweep.checkpoint import Checkpointer
 from dlsweep.errors import ConfigError, TrackerError
-from dlsweep.rundir import Record, Result
+from dlsweep.folders.rundir import Record, Result
+from dlsweep.run.checkpoint import Checkpointer
 from dlsweep.trackers.base import ViewLostError
 from dlsweep.trackers.wandb import WandbTracker, read_offline
 
@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_continues_under_its_id(tracker, make_run):
 def test_rows_lost_in_a_kill_are_found_missing_and_written_again(tracker, make_run):
     run = make_run()
     code = (
-        "import json, psutil, sys, time; from dlsweep.rundir import Record, RunDir;"
+        "import json, psutil, sys, time; from dlsweep.folders.rundir import Record, RunDir;"
         "from dlsweep.trackers.wandb import WandbTracker;"
         "run, state = RunDir(sys.argv[1]), {};"
         "tracker = WandbTracker('project', mode='offline');"

@@ -10,7 +10,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from dlsweep.run import Run
+from dlsweep.run.run import Run
 
 pytestmark = pytest.mark.slow
 CONF = Path(__file__).parents[2] / "conf"
@@ -42,7 +42,7 @@ def mean_accuracy(make_run, tmp_path, monkeypatch):
             config = {**whole_config(framework, epochs=5), "seed": seed}
             folder = make_run(config, name=f"{number + seed:04d}")
             threads = 1 if framework == "torch" else None  # TensorFlow's are set once a process
-            importlib.import_module(f"dlsweep.trainers.{framework}").setup(seed, threads=threads)
+            importlib.import_module(f"dlsweep.{framework}").setup(seed, threads=threads)
             with Run.open(folder.path) as run:
                 found.append(instantiate(run.config.training).fit(run)["val/accuracy"])
         return float(np.mean(found))

@@ -37,7 +37,7 @@ def test_an_optimizer_takes_the_steps_of_pytorchs(name: str, arguments: dict) ->
     import keras
     import torch
 
-    from dlsweep.optimizers import keras as optimizers
+    from dlsweep.keras import optimizers
 
     variable, tensor = keras.Variable(START), torch.tensor(START)
     ours = getattr(optimizers, name)(**arguments)
@@ -55,7 +55,7 @@ def test_a_schedule_is_that_of_pytorch(name: str, arguments: dict) -> None:
     import keras
     import torch
 
-    from dlsweep.schedulers import keras as schedulers
+    from dlsweep.keras import schedulers
 
     ours = keras.optimizers.SGD(0.1)
     theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
@@ -73,7 +73,7 @@ def test_a_schedule_is_that_of_pytorch(name: str, arguments: dict) -> None:
 def test_a_schedule_beside_one_of_the_optimizers_own_is_refused() -> None:
     import keras
 
-    from dlsweep.schedulers.keras import StepLR
+    from dlsweep.keras.schedulers import StepLR
 
     decay = keras.optimizers.schedules.CosineDecay(0.1, 10)
     with pytest.raises(ConfigError, match=r"schedule already[\s\S]*training/scheduler=null"):
@@ -91,8 +91,8 @@ MODELS = [
 
 @pytest.mark.parametrize(("name", "arguments"), MODELS)
 def test_a_model_has_the_weights_of_pytorchs_twin(name: str, arguments: dict) -> None:
-    from dlsweep.models import keras as ours
-    from dlsweep.models import torch as theirs
+    from dlsweep.keras import models as ours
+    from dlsweep.torch import models as theirs
 
     model, twin = getattr(ours, name)(**arguments), getattr(theirs, name)(**arguments)
     assert model.output_shape == (None, 5)
@@ -121,7 +121,7 @@ def test_a_model_has_the_weights_of_pytorchs_twin(name: str, arguments: dict) ->
 def test_a_model_refuses_what_cannot_be(framework, name, arguments, message) -> None:
     import importlib
 
-    models = importlib.import_module(f"dlsweep.models.{framework}")
+    models = importlib.import_module(f"dlsweep.{framework}.models")
     with pytest.raises(ConfigError, match=message):
         getattr(models, name)(**arguments)
 
@@ -129,10 +129,10 @@ def test_a_model_refuses_what_cannot_be(framework, name, arguments, message) -> 
 def test_batches_of_a_users_own_are_not_saved_in_the_middle_of_an_epoch(make_run) -> None:
     import tensorflow as tf
 
-    from dlsweep.models.keras import MLP
-    from dlsweep.optimizers.keras import SGD
-    from dlsweep.run import Run
-    from dlsweep.trainers.keras import KerasTrainer
+    from dlsweep.keras.models import MLP
+    from dlsweep.keras.optimizers import SGD
+    from dlsweep.keras.trainer import KerasTrainer
+    from dlsweep.run.run import Run
 
     points = tf.data.Dataset.from_tensor_slices((np.zeros((8, 2), np.float32), np.zeros(8, int)))
 
@@ -153,7 +153,7 @@ def test_batches_of_a_users_own_are_not_saved_in_the_middle_of_an_epoch(make_run
 def test_single_examples_of_a_dataset_are_refused() -> None:
     import tensorflow as tf
 
-    from dlsweep.data.keras import prepare
+    from dlsweep.keras.batches import prepare
 
     points = tf.data.Dataset.from_tensor_slices((np.zeros((8, 2), np.float32), np.zeros(8, int)))
     with pytest.raises(DataError, match=r"of single examples[\s\S]*\.batch\(4\)"):
@@ -175,8 +175,8 @@ def test_what_model_fit_does_is_refused_for_a_loop_of_a_users_own(
 ) -> None:
     import keras
 
-    from dlsweep.optimizers.keras import SGD
-    from dlsweep.trainers.keras import KerasTrainer
+    from dlsweep.keras.optimizers import SGD
+    from dlsweep.keras.trainer import KerasTrainer
 
     class Looping(KerasTrainer):
         def train(self, model, data, epochs) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
 from dlsweep.trainers.predictions import Outcome, log_predictions
 
 

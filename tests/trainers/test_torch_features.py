@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from dlsweep.data import Data, Split
-from dlsweep.models.torch import MLP
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
+from dlsweep.torch.models import MLP
+from dlsweep.torch.trainer import TorchTrainer, setup
 from dlsweep.trainers.callbacks import Callback
 from dlsweep.trainers.early_stopping import EarlyStopping
-from dlsweep.trainers.torch import TorchTrainer, setup
 
 pytestmark = pytest.mark.slow
 SGD = functools.partial(torch.optim.SGD, lr=0.1)

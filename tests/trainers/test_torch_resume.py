@@ -15,10 +15,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from dlsweep.data import Augmentation, Data, Loader, Split
-from dlsweep.models.torch import CNN
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
-from dlsweep.trainers.torch import TorchTrainer, setup
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
+from dlsweep.torch.models import CNN
+from dlsweep.torch.trainer import TorchTrainer, setup
 
 pytestmark = pytest.mark.slow
 EPOCHS = 5

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dlsweep.errors import ConfigError
-from dlsweep.trainers.torch import setup
+from dlsweep.torch.trainer import setup
 
 pytestmark = pytest.mark.slow
 

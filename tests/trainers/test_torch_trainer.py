@@ -18,12 +18,12 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from dlsweep.data import Data, Split
-from dlsweep.devices import THREADS_VARIABLE
 from dlsweep.errors import ConfigError, DataError, Diverged
-from dlsweep.models.torch import MLP
-from dlsweep.run import Run
-from dlsweep.rundir import RunDir
-from dlsweep.trainers.torch import TorchTrainer, setup
+from dlsweep.folders.rundir import RunDir
+from dlsweep.machine.devices import THREADS_VARIABLE
+from dlsweep.run.run import Run
+from dlsweep.torch.models import MLP
+from dlsweep.torch.trainer import TorchTrainer, setup
 
 pytestmark = pytest.mark.slow
 CONF = Path(__file__).parents[2] / "conf"
@@ -381,6 +381,6 @@ def test_data_that_is_not_in_memory_cannot_tell_the_model_its_shapes(fit):
             points = TensorDataset(torch.zeros(4, 2), torch.zeros(4))
             return {"train": points, "validation": points}
 
-    model = {"_target_": "dlsweep.models.torch.MLP", "hidden": 4, "classes": 2}
+    model = {"_target_": "dlsweep.torch.models.MLP", "hidden": 4, "classes": 2}
     with pytest.raises(ConfigError, match=r"model\.input_shape: a value is needed"):
         fit(Streamed(SGD), config={"model": {**model, "input_shape": None}})

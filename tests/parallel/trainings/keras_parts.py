@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from dlsweep.keras.trainer import KerasTrainer
 from dlsweep.trainers.callbacks import Callback
-from dlsweep.trainers.keras import KerasTrainer
 
 
 def net() -> keras.Model:

@@ -11,8 +11,8 @@ from three_classes import points
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
+from dlsweep.torch.trainer import TorchTrainer
 from dlsweep.trainers.callbacks import Callback
-from dlsweep.trainers.torch import TorchTrainer
 
 
 class Points(Dataset):

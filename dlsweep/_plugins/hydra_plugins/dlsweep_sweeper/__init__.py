@@ -47,7 +47,7 @@ class DlsweepSweeperConf:
 
 
 def _failures() -> dict[str, Any]:
-    """What is done about a trial that did not end well; see :mod:`dlsweep.failures`."""
+    """What is done about a trial that did not end well; see :mod:`dlsweep.sweep.failures`."""
     again = {"pause": 0.0, "counts": False, "infeasible": False}
     never = {"retries": 0, "pause": 0.0, "counts": True}
     return {
@@ -62,7 +62,7 @@ def _failures() -> dict[str, Any]:
 
 
 class DlsweepSweeper(Sweeper):
-    """Hands a multirun over to :mod:`dlsweep.multirun`."""
+    """Hands a multirun over to :mod:`dlsweep.sweep.multirun`."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -77,8 +77,8 @@ class DlsweepSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep that the command line asks for."""
-        from dlsweep.app import App
-        from dlsweep.multirun import multirun
+        from dlsweep.sweep.app import App
+        from dlsweep.sweep.multirun import multirun
 
         app = App.of(self.task_function, self.hydra_context.config_loader, self.config)
         return multirun(app, self.options, arguments)

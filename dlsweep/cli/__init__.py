@@ -1,0 +1,1 @@
+"""The command line: runs, sweeps and the verbs (``resume``, ``report``, ``sync``, ``save``)."""

@@ -1,0 +1,81 @@
+"""Turns Hydra's complaints into what was wrong, what is nearest, and what to type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException
+
+from dlsweep.cli.search_path import conf_dir
+from dlsweep.errors import did_you_mean
+from dlsweep.sweep.compose import leaves
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> str:
+    """A message for an error of composition.
+
+    Args:
+        error: What Hydra or OmegaConf raised.
+        arguments: The command line, from which the valid keys are found.
+    """
+    text = "\n".join(str(one) for one in _chain(error))
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_choice(error)
+    found = re.search(r"Could not override '([^']+)'", text) or re.search(
+        r"config group '([^']+)' does not exist|Could not find '([^']+)'", text
+    )
+    if found is None:
+        return text
+    key = next(group for group in found.groups() if group)
+    valid = _valid_keys(arguments, key)
+    missing = f"The config has no key {key!r}.{did_you_mean(key, valid)}\n"
+    tracker = re.match(r"tracking\.\w+\.", key)
+    if tracker and not any(one.startswith(tracker[0]) for one in valid):
+        name = tracker[0].split(".")[1]
+        return f"{missing}Keys of {name} are there where it is asked for. Type  tracking=[{name}]"
+    if key.startswith("hydra"):
+        return f"{missing}See all of them with  --cfg hydra"
+    return f"{missing}See all of them with  --cfg job ; add a new one with  +{key}=<value>"
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None:
+        found.append(error)
+        error = error.__cause__
+    return found
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    name = error.missing_cfg_file or ""
+    group, _, choice = name.rpartition("/")
+    options = list(error.options or [])
+    hint = did_you_mean(choice, options)
+    listed = f"\nThere are: {', '.join(options)}" if options else ""
+    return f"The group {group!r} has no choice {choice!r}.{hint}{listed}"
+
+
+def _valid_keys(arguments: Sequence[str], wrong: str) -> list[str]:
+    """The keys and groups of the config that the other overrides compose."""
+    parser = OverridesParser.create()
+    kept = []
+    for argument in arguments:
+        try:
+            parsed = parser.parse_override(argument)
+        except HydraException:
+            continue  # a flag, or what Hydra itself will explain
+        if parsed.key_or_group != wrong and not parsed.is_sweep_override():
+            kept.append(argument)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        try:
+            config = compose("config", kept, return_hydra_config=True)
+        except HydraException:
+            config = compose("config", return_hydra_config=True)
+        groups = GlobalHydra.instance().config_loader().list_groups("")
+    keys = [key for key, _ in leaves(config)]
+    return [key for key in keys if wrong.startswith("hydra") or key[:5] != "hydra"] + groups

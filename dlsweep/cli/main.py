@@ -1,0 +1,225 @@
+"""The command line: a run, a sweep (``-m``), and the verbs beside them.
+
+Hydra's own command line does runs and sweeps; a first word that is a verb is parsed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from dlsweep.cli import help
+from dlsweep.cli.search_path import UserConf, conf_dir, conf_folders
+from dlsweep.errors import DlsweepError
+from dlsweep.run.channel import RUN_VARIABLE
+
+
+def main() -> None:
+    """Does what the command line says; a user's mistake ends with a sentence, not a traceback."""
+    if sys.path[:1] != [os.getcwd()]:
+        sys.path.insert(0, os.getcwd())  # a user's modules, also for the console script
+    verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    try:
+        if verb in _VERBS:
+            raise SystemExit(_VERBS[verb](sys.argv[2:]))
+        if RUN_VARIABLE in os.environ:
+            raise SystemExit(_train())
+        if {"--help", "-h"} & set(sys.argv):
+            print(help.text(conf_folders()))
+            return
+        sys.argv[1:] = overrides_first(sys.argv[1:])
+        _run_hydra()
+    except DlsweepError as error:
+        _end(error)
+
+
+def overrides_first(arguments: Sequence[str]) -> list[str]:
+    """The same command line with overrides before flags, as Hydra 1.3 needs it."""
+
+    def is_flag(argument: str) -> bool:
+        return argument.startswith("-") or not ("=" in argument or argument[:1] in ("+", "~"))
+
+    return sorted(arguments, key=is_flag)
+
+
+def _run_hydra() -> None:
+    Plugins.instance().register(UserConf)
+    full = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us and not Hydra's printer
+    base = None if hydra.__version__.startswith("1.4") else "1.3"
+    asked: list[tuple[DictConfig, HydraConf]] = []
+
+    def single(config: DictConfig) -> None:
+        asked.append((config, HydraConfig.get()))
+
+    app = hydra.main(config_path=str(conf_dir()), config_name="config", version_base=base)(single)
+    try:
+        app()
+    except (HydraException, OmegaConfBaseException) as error:
+        if full == "1":
+            raise
+        from dlsweep.cli.explain import explain
+
+        _end(explain(error, sys.argv[1:]))
+    except OSError as error:
+        if error.filename is None or full == "1":
+            raise
+        _end(
+            f"{error.filename} cannot be written: {error.strerror}.\n"
+            "Give another folder with  outputs=/some/folder"
+        )
+    for config, node in asked:  # after Hydra, whose own error report would stand before ours
+        _run_once(config, node)
+
+
+def _run_once(config: DictConfig, node: HydraConf) -> None:
+    from dlsweep.drive.single import run_once
+
+    os.environ.update(node.job.env_set)
+    folder = Path(node.runtime.output_dir)
+    run_once(config, node.sweeper, list(node.overrides.task), folder, conf_folders())
+
+
+def _train() -> int:
+    from dlsweep.trial import task
+
+    return task.main()
+
+
+def _resume(arguments: Sequence[str]) -> int:
+    parser = _parser("resume", "go on with one run from its last checkpoint")
+    parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/runs/…")
+    from dlsweep.drive.single import resume
+
+    resume(parser.parse_args(arguments).folder, conf_folders())
+    return 0
+
+
+def _report(arguments: Sequence[str]) -> int:
+    parser = _parser("report", "print the leaderboard of a study")
+    parser.add_argument("folder", type=Path, help="the study's folder, as outputs/mnist")
+    from dlsweep.results import tables
+
+    tables.main(parser.parse_args(arguments).folder)
+    return 0
+
+
+def _save(arguments: Sequence[str]) -> int:
+    parser = _parser("save", "write a run's trained model to a file of its framework's own")
+    parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/trials/0007")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="its suffix says the format: .keras, .weights.h5 or none (SavedModel) for Keras, .pt "
+        "or .safetensors for PyTorch",
+    )
+    options = parser.parse_args(arguments)
+    from dlsweep.folders.rundir import RunDir
+    from dlsweep.results.loading import save_model
+    from dlsweep.run.run import Run
+    from dlsweep.security.trust import check_trusted
+
+    check_trusted(Run(RunDir(options.folder)).config, options.folder, conf_folders())
+    save_model(options.folder, options.file)
+    print(options.file)
+    return 0
+
+
+def _sync(arguments: Sequence[str]) -> int:
+    parser = _parser("sync", "bring trackers up to date with run folders")
+    _add_trackers(parser)
+    parser.add_argument("--follow", action="store_true", help="go on until standard input closes")
+    options = parser.parse_args(arguments)
+    from dlsweep.cli.tracking_config import asked_trackers
+    from dlsweep.trackers import mirror
+
+    names, added = asked_trackers(options.folder, options.trackers)
+    return mirror.main(options.folder, names, options.follow, added)
+
+
+def _verify(arguments: Sequence[str]) -> int:
+    parser = _parser("verify", "compare a study, its run folders and its trackers")
+    _add_trackers(parser)
+    parser.add_argument("--repair", action="store_true", help="tell trackers again what differs")
+    options = parser.parse_args(arguments)
+    from dlsweep.cli.tracking_config import asked_trackers
+    from dlsweep.results import verify
+
+    names, added = asked_trackers(options.folder, options.trackers)
+    return verify.main(options.folder, names, options.repair, added)
+
+
+def _add_trackers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a study's folder or a run's")
+    parser.add_argument(
+        "trackers",
+        nargs="*",
+        help="which of them, others than the runs were made with included, and overrides of their "
+        "options, as tracking.wandb.project=mine; default: those that the runs were made with",
+    )
+
+
+def _ui(arguments: Sequence[str]) -> int:
+    parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
+    parser.add_argument("tools", nargs="*", help="mlflow, tensorboard, optuna; default: all")
+    parser.add_argument(
+        "--folder", type=Path, default="outputs", help="a study's folder, or that of all studies"
+    )
+    options = parser.parse_args(arguments)
+    from dlsweep.cli import ui
+
+    for tool in set(options.tools) - set(ui.TOOLS):
+        parser.error(f"Received {tool!r}. Expected {', '.join(ui.TOOLS)}.")
+    ui.serve(ui.find_dashboards(options.folder, options.tools))
+    return 0
+
+
+def _devices(arguments: Sequence[str]) -> int:
+    _parser("devices", "print what each framework sees, and what a sweep would use").parse_args(
+        arguments
+    )
+    from dlsweep.cli import devices
+
+    devices.main()
+    return 0
+
+
+def _check(arguments: Sequence[str]) -> int:
+    from dlsweep.drive.preflight import check
+
+    check(Path(arguments[0]))
+    return 0
+
+
+_VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "resume": _resume,
+    "report": _report,
+    "save": _save,
+    "sync": _sync,
+    "devices": _devices,
+    "verify": _verify,
+    "ui": _ui,
+    "check": _check,  # the driver's own, see dlsweep.drive.preflight
+}
+
+
+def _parser(verb: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"python -m dlsweep {verb}", description=description)
+
+
+def _end(message: object) -> None:
+    from dlsweep.security.secrets import scrub
+
+    print(scrub(str(message)), file=sys.stderr)
+    raise SystemExit(1)

@@ -1,0 +1,54 @@
+"""The options of trackers that runs were made without, composed as a sweep would have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from dlsweep.cli.explain import explain
+from dlsweep.cli.search_path import UserConf, conf_dir
+from dlsweep.drive.driver import recorded_tracking
+from dlsweep.errors import ConfigError
+from dlsweep.trackers import mirror
+
+
+def asked_trackers(folder: Path, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """What a person asks for behind ``sync`` and ``verify``.
+
+    Args:
+        folder: The study's folder, or a run's.
+        words: Names of trackers, and overrides such as ``tracking.wandb.project=mine``.
+
+    Returns:
+        The names, and the options of those that the runs were made without or that are overridden.
+
+    Raises:
+        ConfigError: If there is no such tracker or no such option.
+    """
+    overrides = [word for word in words if "=" in word]
+    overridden = {word.removeprefix("tracking.").partition(".")[0] for word in overrides}
+    names = [word for word in words if "=" not in word] or sorted(overridden)
+    new = {*names, *overridden} - (mirror.trackers_of(folder) - overridden)
+    return names, _composed(folder.absolute(), new, overrides) if new else {}
+
+
+def _composed(folder: Path, names: Iterable[str], overrides: Sequence[str]) -> dict[str, Any]:
+    outputs = f"outputs='{_study_folder(folder).parent}'"
+    asked = [f"tracking=[{','.join(sorted(names))}]", outputs, *overrides]
+    Plugins.instance().register(UserConf)
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return recorded_tracking(compose("config", asked).tracking)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, asked)) from None
+
+
+def _study_folder(folder: Path) -> Path:
+    """The folder itself, or that of the study whose trial or run it is."""
+    return folder.parent.parent if (folder / "run.json").exists() else folder

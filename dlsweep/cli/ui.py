@@ -1,0 +1,246 @@
+"""Dashboards, started together on this machine: MLflow's, TensorBoard's and Optuna's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import FrameType
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dlsweep.errors import ConfigError, DlsweepError, MissingExtraError
+from dlsweep.folders.rundir import RunDir
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.security import addresses
+from dlsweep.security.secrets import resolved
+
+_HOST = "127.0.0.1"
+#: Seconds that a dashboard may take to start, and to stop.
+_START_PATIENCE, _STOP_PATIENCE = 120.0, 5.0
+#: Where TensorFlow is installed TensorBoard would import it, for seconds and 600 MB.
+_TENSORBOARD = (
+    "import sys, types; sys.modules['tensorboard.compat.notf'] = types.ModuleType('notf');"
+    "from tensorboard.main import run_main; run_main()"
+)
+#: The storage may hold a password, so it comes by the environment.
+_OPTUNA = (
+    "import os, sys; from optuna_dashboard import run_server;"
+    "run_server(os.environ.pop('DLSWEEP_STORAGE'), host=sys.argv[1], port=int(sys.argv[2]))"
+)
+
+
+@dataclass
+class Dashboard:
+    """A dashboard of something.
+
+    Attributes:
+        name: What it shows.
+        package: What must be installed.
+        command: What Python is given to start it, but for the port, which comes last.
+        environment: Variables that it needs.
+        address: Where it is; empty until it has been started.
+    """
+
+    name: str
+    package: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    address: str = ""
+
+
+def find_dashboards(folder: Path, tools: Sequence[str] = ()) -> list[Dashboard]:
+    """What there is to show in a folder.
+
+    Args:
+        folder: A study's folder, or one that holds those of several.
+        tools: ``mlflow``, ``tensorboard``, ``optuna``; none stands for all that hold something.
+
+    Raises:
+        ConfigError: If a tool that was asked for holds nothing there.
+        MissingExtraError: If its package is not installed.
+    """
+    found = {name: _FINDERS[name](folder.absolute()) for name in tools or _FINDERS}
+    for name in [name for name in tools if not found[name]]:
+        raise ConfigError(
+            f"{folder} holds nothing that {name} could show.\n"
+            "Expected a study's folder, or one that holds several:  --folder outputs/mnist"
+        )
+    dashboards = [one for ones in found.values() for one in ones]
+    if not dashboards:
+        raise ConfigError(
+            f"{folder} holds no study and no runs.\n"
+            "Give the folder of a study, or of all:  --folder outputs/mnist"
+        )
+    for one in dashboards:
+        if find_spec(one.package) is None:
+            raise MissingExtraError(one.package.replace("_", "-"), f"ui {one.name.split()[0]}")
+    return dashboards
+
+
+def serve(dashboards: Sequence[Dashboard]) -> None:
+    """Starts dashboards, prints their addresses, and stops them all at Ctrl-C.
+
+    Raises:
+        DlsweepError: If one does not start, with what it said last.
+    """
+    with _stopped_by_signal() as is_stopped, contextlib.ExitStack() as running:
+        started = [(one, running.enter_context(_started(one))) for one in dashboards]
+        for one, has_come_up in started:
+            while not is_stopped() and not has_come_up():
+                time.sleep(0.1)
+            if not is_stopped():
+                print(f"{one.name:<12} {one.address}", flush=True)
+        if not is_stopped():
+            print("Ctrl-C stops them.", flush=True)
+        while not is_stopped():
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _started(one: Dashboard) -> Iterator[Callable[[], bool]]:
+    """A dashboard's process; yields what tells whether it answers."""
+    if one.address:
+        yield lambda: True
+        return
+    port = _free_port()
+    one.address = f"http://{_HOST}:{port}"
+    begun = time.monotonic()
+    with TemporaryFile() as said:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, *one.command, str(port)],
+            env={**os.environ, **one.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+
+        def has_come_up() -> bool:
+            if process.poll() is not None or time.monotonic() - begun > _START_PATIENCE:
+                said.seek(0)
+                tail = said.read().decode(errors="replace")[-2000:]
+                raise DlsweepError(f"{one.name} did not start:\n{tail}")
+            return _answers(port)
+
+        try:
+            yield has_come_up
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, number)
+            process.wait(_STOP_PATIENCE)
+
+
+@contextlib.contextmanager
+def _stopped_by_signal() -> Iterator[Callable[[], bool]]:
+    received: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        received.append(number)
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind((_HOST, 0))
+        return int(free.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection((_HOST, port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _studies(folder: Path) -> list[StudyDir]:
+    found = [folder, *sorted(folder.glob("*"))]
+    return [StudyDir(path) for path in found if (path / "study.json").exists()]
+
+
+def _tracking(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The trackers of every study and every single run."""
+    for study in _studies(folder):
+        yield study.path, study.info()["tracking"]
+    for file in [*folder.glob("runs/*/run.json"), *folder.glob("*/runs/*/run.json")]:
+        yield file.parent.absolute(), RunDir(file.parent).info().tracking
+
+
+def _mlflow(folder: Path) -> list[Dashboard]:
+    stores: dict[str, None] = {}
+    for path, tracking in _tracking(folder):
+        if options := tracking.get("mlflow"):
+            addresses.refuse_unknown({"tracking": {"mlflow": options}}, path)
+            stores[OmegaConf.create(options).tracking_uri] = None
+    return [_mlflow_at(uri) for uri in stores]
+
+
+def _mlflow_at(uri: str) -> Dashboard:
+    if not uri.startswith("sqlite:///"):
+        return Dashboard("mlflow", "mlflow", [], address=uri)
+    flags = ["--backend-store-uri", uri, "--host", _HOST, "--workers", "1", "--port"]
+    return Dashboard(
+        "mlflow",
+        "mlflow",
+        ["-m", "mlflow", "server", *flags],
+        # Without it, a second pool of processes for jobs that nobody has.
+        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+    )
+
+
+def _tensorboard(folder: Path) -> list[Dashboard]:
+    places = [folder / "tensorboard", *folder.glob("*/tensorboard"), *folder.glob("runs/*/*board")]
+    if not any(place.is_dir() for place in places):
+        return []
+    shown = folder / "tensorboard" if (folder / "tensorboard").is_dir() else folder
+    flags = ["--logdir", str(shown), "--host", _HOST, "--port"]
+    return [Dashboard("tensorboard", "tensorboard", ["-c", _TENSORBOARD, *flags])]
+
+
+def _optuna(folder: Path) -> list[Dashboard]:
+    """One for each storage; every study has its own unless it was given another."""
+    storages: dict[str, list[str]] = {}
+    for study in _studies(folder):
+        record = study.record()
+        storages.setdefault(resolved(record["storage"]), []).append(record["name"])
+    return [
+        Dashboard(
+            f"optuna {', '.join(names)}",
+            "optuna_dashboard",
+            ["-c", _OPTUNA, _HOST],
+            {"DLSWEEP_STORAGE": storage},
+        )
+        for storage, names in storages.items()
+    ]
+
+
+_FINDERS: dict[str, Callable[[Path], list[Dashboard]]] = {
+    "mlflow": _mlflow,
+    "tensorboard": _tensorboard,
+    "optuna": _optuna,
+}
+#: What can be asked for.
+TOOLS = tuple(_FINDERS)

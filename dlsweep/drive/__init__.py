@@ -1,0 +1,1 @@
+"""The driver: starts runs through a launcher, watches their folders, shows progress."""

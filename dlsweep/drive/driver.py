@@ -1,0 +1,374 @@
+"""The driver of runs: starts them, watches their folders, passes on what it sees.
+
+A sweep and a single run share it. Beside it, in a process of its own, the mirror tells the
+trackers, so that a slow tracker costs training nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dlsweep.drive.progress import View
+from dlsweep.errors import ConfigError, TrackerError
+from dlsweep.folders.rundir import Record, Result, RunDir
+from dlsweep.launchers.base import Job, Launcher
+from dlsweep.trackers.link import make_tracker
+
+#: How often, in seconds, the driver looks around while nothing rings.
+_TURN = 0.25
+#: How long, in seconds, a tracker may answer nothing once all runs are over.
+_TRACKER_PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a run may take, by the monotonic clock; the keys of ``hydra.sweeper``.
+
+    Attributes:
+        trial_timeout: Seconds that one attempt may last.
+        step_timeout: Seconds that may pass without a new record, which is how a hung run is found.
+        grace: Seconds that a run has to save and end once it was asked to; then it is killed.
+    """
+
+    trial_timeout: float = math.inf
+    step_timeout: float = math.inf
+    grace: float = 30.0
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any]) -> Limits:
+        """Reads them from ``hydra.sweeper``, or from a run's record; null is no limit.
+
+        Raises:
+            ConfigError: If one is no time.
+        """
+        names = [limit.name for limit in fields(cls)]
+        given = {name: options[name] for name in names if options.get(name) is not None}
+        for name, value in given.items():
+            if not (isinstance(value, int | float) and value > 0):
+                raise ConfigError(
+                    f"hydra.sweeper.{name}: Received {value}. Expected seconds above 0."
+                )
+        return cls(**given)
+
+    @property
+    def bounds(self) -> bool:
+        """Whether there is any limit but the grace."""
+        return min(self.trial_timeout, self.step_timeout) < math.inf
+
+    def record(self) -> dict[str, float]:
+        """What of them a run's record holds."""
+        return {name: value for name, value in asdict(self).items() if math.isfinite(value)}
+
+    def exceeded(self, lasted: float, silent: float) -> str:
+        """Which limit is exceeded, in a sentence; empty if none is."""
+        if lasted > self.trial_timeout:
+            return f"it took more than hydra.sweeper.trial_timeout={self.trial_timeout:g} s"
+        if silent > self.step_timeout:
+            return f"no record came for hydra.sweeper.step_timeout={self.step_timeout:g} s"
+        return ""
+
+
+_NO_LIMITS = Limits()
+
+
+@dataclass
+class Active:
+    """A run under way; times are those of the monotonic clock."""
+
+    folder: RunDir
+    judge: Callable[[list[Record]], bool]
+    offset: int = 0
+    unjudged: list[Record] = field(default_factory=list)
+    job: Job | None = None
+    began: float = field(default_factory=time.monotonic)
+    heard: float = field(default_factory=time.monotonic)
+    timed_out: str = ""
+    kill_at: float = math.inf
+    oom_kills: int = field(default_factory=lambda: _oom_kills())
+
+
+class Driver:
+    """Launches runs into free slots and sees them through.
+
+    Args:
+        launcher: Where they run.
+        folder: The study's folder, or that of the single run; what the mirror follows.
+        view: Who is told what happens.
+        mirrored: Whether any tracker was asked for.
+        limits: How long a run may take.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        folder: Path,
+        view: View,
+        mirrored: bool,
+        limits: Limits = _NO_LIMITS,
+    ) -> None:
+        self.launcher = launcher
+        self.limits = limits
+        self.view = view
+        self.stopping = ""
+        self._mirror = Mirror(folder, view) if mirrored else None
+        self._active: dict[Path, Active] = {}
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Driver:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        if self.limits.bounds and not self.launcher.is_beside:
+            self.view.say("Trials run in this very process, which keeps no time limit of theirs.")
+        self.launcher.start(self._judge)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.launcher.close()
+        if self._mirror:
+            self._mirror.finish(wait=kind is None)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    @property
+    def free_slots(self) -> int:
+        """How many runs can be launched now."""
+        return 0 if self.stopping else self.launcher.free_slots
+
+    @property
+    def running(self) -> int:
+        """How many runs are under way."""
+        return len(self._active)
+
+    def start_mirror(self) -> None:
+        """Starts the mirror, unless it has been; it waits for the first run."""
+        if self._mirror:
+            self._mirror.start()
+
+    def launch(
+        self,
+        argv: Sequence[str],
+        folder: RunDir,
+        judge: Callable[[list[Record]], bool] = lambda _: False,
+    ) -> None:
+        """Starts a run.
+
+        Args:
+            argv: What a shell would type after ``python``.
+            folder: Its run folder, made and cleared.
+            judge: Told of each new record once; returns whether to prune.
+        """
+        active = Active(folder, judge)
+        self._active[folder.path] = active
+        active.job = self.launcher.submit(argv, folder)
+        self.start_mirror()
+
+    def turn(self) -> Iterator[tuple[RunDir, Result]]:
+        """Waits a moment, then yields each run that has ended with its result."""
+        self.launcher.wait(_TURN)
+        self.view.tick()
+        if self._mirror:
+            self._mirror.check()
+        for active in list(self._active.values()):
+            code = active.job.poll() if active.job else None
+            self._read(active)
+            if code is None:
+                self._watch(active)
+            else:
+                self._judge(active.folder)
+                del self._active[active.folder.path]
+                memory_ran_out = _oom_kills() > active.oom_kills
+                yield active.folder, active.folder.settle(code, memory_ran_out, active.timed_out)
+
+    def hurry_mirror(self) -> None:
+        """Has the trackers told at once what is new."""
+        if self._mirror:
+            self._mirror.wake()
+
+    def drain(self) -> None:
+        """Says that all runs are over, so that the trackers are told the rest meanwhile."""
+        if self._mirror:
+            self._mirror.hang_up()
+
+    def stop(self, reason: str) -> None:
+        """Starts nothing more, and asks what runs to save and end."""
+        self.stopping = reason
+        for active in list(self._active.values()):
+            active.folder.request_stop("interrupted")
+
+    def _read(self, active: Active) -> None:
+        for record, offset in active.folder.records(active.offset):
+            active.offset = offset
+            active.unjudged.append(record)
+            active.heard = time.monotonic()
+            self.view.logged(active.folder, record)
+
+    def _watch(self, active: Active) -> None:
+        """Asks a run whose time is up to save and end, and kills it if it does not."""
+        now = time.monotonic()
+        if not active.timed_out:
+            active.timed_out = self.limits.exceeded(now - active.began, now - active.heard)
+            if active.timed_out:
+                active.kill_at = now + self.limits.grace
+                active.folder.request_stop("timed_out")
+        elif now > active.kill_at and active.job:
+            active.job.kill()
+
+    def _judge(self, folder: RunDir) -> str | None:
+        active = self._active[folder.path]
+        self._read(active)
+        records, active.unjudged = active.unjudged, []
+        if active.judge(records):
+            folder.request_stop("pruned")  # kept, as a pruner may judge otherwise when asked again
+            return "pruned"
+        if active.timed_out:
+            return "timed_out"
+        return "interrupted" if self.stopping else None
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if not self.stopping:
+            self.view.say("Stopping: the running trials save and end; once more to kill them.")
+            self.stop(signal.Signals(number).name)
+            return
+        for active in self._active.values():
+            if active.job:
+                active.job.kill()
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed a process because memory ran out; 0 where it does not say."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0
+    return int(text.partition("\noom_kill ")[2].partition("\n")[0] or 0)
+
+
+def recorded_tracking(node: Any) -> dict[str, Any]:
+    """A tracking config as run folders record it: resolved, but for what the environment holds.
+
+    A value from the environment may be a secret: it stays a reference, which the mirror resolves.
+    """
+    if not OmegaConf.is_config(node):
+        return dict(node or {})
+    recorded: dict[str, Any] = {}
+    for name in node:
+        raw = node._get_node(name)
+        if OmegaConf.is_dict(raw):
+            recorded[name] = recorded_tracking(raw)
+        elif raw._is_interpolation() and "oc.env" in str(raw._value()):
+            recorded[name] = raw._value()
+        else:
+            value = node[name]
+            recorded[name] = _absolute(value) if isinstance(value, str) else value
+    return recorded
+
+
+def _absolute(text: str) -> str:
+    scheme = "sqlite:///"
+    is_relative = text.startswith(scheme) and not text.startswith(scheme + "/")
+    return scheme + os.path.abspath(text.removeprefix(scheme)) if is_relative else text
+
+
+def check_trackers(tracking: Mapping[str, Any]) -> None:
+    """Sees that every tracker asked for can work, as far as a quick look tells.
+
+    Raises:
+        TrackerError: If one cannot, with the reason.
+        MissingExtraError: If its package is not installed.
+    """
+    for name, options in tracking.items():
+        make_tracker(name, options).check()
+
+
+class Mirror:
+    """The mirror's process: ``python -m dlsweep sync <folder> --follow``."""
+
+    def __init__(self, folder: Path, view: View) -> None:
+        self._folder = folder
+        self._view = view
+        self._failure = ""
+        self._heard = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, unless it has been."""
+        if self._process:
+            return
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "dlsweep", "sync", str(self._folder), "--follow"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def check(self) -> None:
+        """Raises TrackerError if a tracker could not be started."""
+        if self._failure:
+            raise TrackerError(self._failure)
+
+    def wake(self) -> None:
+        """Has it look at the folders at once."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):  # it has died, which finish() waits for
+                os.write(self._process.stdin.fileno(), b"\n")
+
+    def hang_up(self) -> None:
+        """Tells it that nothing more will happen; it brings the trackers up to date and ends."""
+        if self._process and self._process.stdin:
+            self._process.stdin.close()
+
+    def finish(self, wait: bool) -> None:
+        """Lets it tell the trackers the rest, or kills it."""
+        if self._process is None:
+            return
+        self.hang_up()
+        if not wait:
+            self._process.kill()
+        started = self._heard = time.monotonic()
+        while self._process.poll() is None:
+            time.sleep(0.02)
+            if time.monotonic() - started > 2:
+                self._view.say("Bringing the trackers up to date …")
+                started = float("inf")
+            if time.monotonic() - self._heard > _TRACKER_PATIENCE:
+                self._view.say(
+                    "A tracker does not answer. Bring it up to date later:  "
+                    f"python -m dlsweep sync {self._folder}"
+                )
+                self._process.kill()
+                self._process.wait()
+        self._listener.join()
+
+    def _listen(self) -> None:
+        assert self._process
+        assert self._process.stdout
+        for line in self._process.stdout:
+            message = json.loads(line)
+            self._heard = time.monotonic()
+            if "error" in message:
+                self._failure = f"tracking.{message['tracker']}: {message['error']}"
+            elif message.get("view"):
+                self._view.dashboards[message["tracker"]] = message["view"]

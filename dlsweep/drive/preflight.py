@@ -1,0 +1,61 @@
+"""Checks configs where they would run, before anything starts.
+
+The driver composes both ends of every range under every choice; the launcher's own process
+imports the targets and compares each config with their signatures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlsweep.errors import ConfigError
+from dlsweep.folders.rundir import RunDir, write_atomically
+from dlsweep.launchers.base import Launcher
+
+_CONFIGS = "configs.json"
+_PROBLEMS = "problems.json"
+
+
+def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -> None:
+    """Has configs checked by a started launcher.
+
+    Args:
+        launcher: Where they would run; at least one slot is free.
+        configs: Composed configs.
+        folder: For the exchange; it is removed when all is well.
+
+    Raises:
+        ConfigError: With every distinct problem found.
+    """
+    desk = RunDir(folder)
+    desk.log_file = Path("/dev/stderr")  # a download shows its progress
+    plain = [OmegaConf.to_container(config) for config in configs]
+    write_atomically(folder / _CONFIGS, json.dumps(plain))
+    job = launcher.submit(["-m", "dlsweep", "check", str(folder)], desk)
+    while job.poll() is None:
+        launcher.wait(1.0)
+    try:
+        problems = json.loads((folder / _PROBLEMS).read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"The check of the config ended early, with exit code {job.poll()}; see above."
+        ) from None
+    finally:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def check(folder: Path) -> None:
+    """Checks the configs that lie in the folder and writes what is wrong with them beside."""
+    from dlsweep.trial.signature import problems
+
+    configs = json.loads((folder / _CONFIGS).read_text())
+    found = [problem for config in configs for problem in problems(OmegaConf.create(config))]
+    write_atomically(folder / _PROBLEMS, json.dumps(list(dict.fromkeys(found))))

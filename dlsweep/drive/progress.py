@@ -1,0 +1,245 @@
+"""What a person sees while it runs: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dlsweep.folders.rundir import COMPLETED, FAILURES, Record, Result, RunDir
+
+#: Seconds between two drawings of the live table.
+_REDRAW = 0.25
+_BARS = "▁▂▃▄▅▆▇█"
+_STYLES = {
+    "completed": "green",
+    "stopped_early": "green",
+    "pruned": "yellow",
+    "interrupted": "blue",
+    "preempted": "blue",
+}
+
+
+@dataclass
+class Shown:
+    """What is known of a running run."""
+
+    name: str
+    overrides: list[str]
+    began: float = field(default_factory=time.monotonic)
+    step: int | None = None
+    values: list[float] = field(default_factory=list)
+    other: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Counts:
+    """How far the whole is."""
+
+    total: int | None = None
+    completed: int = 0
+    pruned: int = 0
+    failed: int = 0
+    slots: int = 1
+    began: float = field(default_factory=time.monotonic)
+    begun_with: int = 0
+
+    @property
+    def done(self) -> int:
+        """How many are over."""
+        return self.completed + self.pruned + self.failed
+
+    def time_left(self) -> float | None:
+        """Seconds until the end at the pace so far, or None while that is unknown."""
+        paced = self.done - self.begun_with
+        if not self.total or paced <= 0:
+            return None
+        return (time.monotonic() - self.began) / paced * (self.total - self.done)
+
+
+class View:
+    """Shows runs as plain lines, one an event; a file or a pipe gets just these."""
+
+    def __init__(self, objective: Sequence[str], counts: Counts, console: Console) -> None:
+        self.objective = list(objective)
+        self.counts = counts
+        self.console = console
+        self.best = ""
+        self.dashboards: dict[str, str] = {}
+        self.running: dict[str, Shown] = {}
+
+    def __enter__(self) -> View:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    def started(self, folder: RunDir, overrides: Sequence[str], again: bool = False) -> None:
+        """A run was launched."""
+        shown = Shown(folder.path.name, list(overrides))
+        self.running[folder.path.name] = shown
+        verb = "goes on" if again else "started"
+        self._event(f"{shown.name} {verb}  {' '.join(overrides)}")
+
+    def logged(self, folder: RunDir, record: Record) -> None:
+        """A run logged something."""
+        shown = self.running.get(folder.path.name)
+        if shown is None:
+            return
+        shown.step = record.step
+        for name, value in record.metrics.items():
+            if self.objective and name == self.objective[0]:
+                shown.values.append(value)
+            else:
+                shown.other[name] = value
+
+    def ended(self, folder: RunDir, result: Result, best: str = "") -> None:
+        """A run is over; ``best`` says what is best so far."""
+        shown = self.running.pop(folder.path.name)
+        self.best = best or self.best
+        counts = self.counts
+        counts.completed += result.status in COMPLETED
+        counts.pruned += result.status == "pruned"
+        counts.failed += result.status in FAILURES
+        values = "  ".join(
+            f"{name}={result.metrics[name]:.6g}"
+            for name in self.objective
+            if name in result.metrics
+        )
+        seconds = time.monotonic() - shown.began
+        progress = f"[{counts.done}/{counts.total or '?'}] " if counts.total != 1 else ""
+        self._event(
+            f"{progress}{shown.name} {result.status} in {seconds:.1f} s  {values}",
+            _STYLES.get(result.status, "red"),
+        )
+        if result.status in FAILURES:
+            tail = folder.log_tail()
+            if result.reason not in tail:
+                self.say(f"  {result.reason}")
+            self.say("\n".join(f"  | {line}" for line in tail.splitlines()))
+
+    def tick(self) -> None:
+        """Time has passed."""
+
+    def say_dashboards(self) -> None:
+        """Says how to open what the trackers show."""
+        for tracker, command in self.dashboards.items():
+            self.say(f"{tracker + ':':<13}{command}")
+
+    def say(self, text: str) -> None:
+        """A sentence for the person."""
+        if text:
+            self.console.print(text, soft_wrap=True)
+
+    def _event(self, text: str, style: str = "") -> None:
+        stamp = time.strftime("%H:%M:%S")
+        line = f"{stamp} {text}".rstrip()
+        self.console.print(line, style=style, soft_wrap=True)
+
+
+class LiveView(View):
+    """Shows the running runs as a table that is drawn anew a few times a second."""
+
+    def __enter__(self) -> View:
+        self._live = Live(
+            console=self.console, get_renderable=self._draw, auto_refresh=False, transient=True
+        )
+        self._live.start()
+        self._drawn = 0.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def tick(self) -> None:
+        """Draws it anew, a few times a second; a thread of its own would garble the lines."""
+        if time.monotonic() - self._drawn > _REDRAW:
+            self._drawn = time.monotonic()
+            self._live.refresh()
+
+    def _event(self, text: str, style: str = "") -> None:
+        if style:  # starts are seen in the table
+            super()._event(text, style)
+
+    def _draw(self) -> RenderableType:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
+        first = self.objective[0] if self.objective else "objective"
+        for title, width in (("run", 4), ("step", 4), (first, 8), ("trend", 12), ("time", 6)):
+            table.add_column(title, no_wrap=True, min_width=max(width, len(title)))
+        table.add_column("overrides", no_wrap=True, overflow="ellipsis", ratio=1)
+        for shown in list(self.running.values()):
+            value = f"{shown.values[-1]:.5g}" if shown.values else "-"
+            table.add_row(
+                shown.name,
+                "-" if shown.step is None else str(shown.step),
+                value,
+                Text(sparkline(shown.values), style="cyan"),
+                f"{time.monotonic() - shown.began:.0f} s",
+                Text(" ".join(map(brief, shown.overrides)), style="dim"),
+            )
+        return Group(self._headline(), table)
+
+    def _headline(self) -> RenderableType:
+        counts = self.counts
+        left = counts.time_left()
+        parts = [
+            f"{counts.done}/{counts.total or '?'} trials",
+            f"{len(self.running)}/{counts.slots} slots",
+            f"{counts.pruned} pruned",
+            f"{counts.failed} failed",
+            f"{_duration(left)} left" if left is not None else "",
+            self.best and f"best {self.best}",
+        ]
+        line = Table.grid(padding=(0, 1))
+        bar = ProgressBar(total=counts.total or 1, completed=counts.done, width=24)
+        words = Text("  ·  ".join(part for part in parts if part), no_wrap=True)
+        line.add_row(bar, words)
+        return line
+
+
+def make_view(objective: Sequence[str], counts: Counts) -> View:
+    """The view that fits where standard output goes."""
+    console = make_console()
+    return (LiveView if console.is_terminal else View)(objective, counts, console)
+
+
+def make_console() -> Console:
+    """Standard output; a file or a pipe gets long lines instead of broken ones."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(file=sys.stdout, width=width, markup=False, highlight=False)
+
+
+def sparkline(values: Sequence[float], width: int = 12) -> str:
+    """The last values as a row of bars."""
+    last = [value for value in values[-width:] if math.isfinite(value)]
+    if not last:
+        return ""
+    low, high = min(last), max(last)
+    span = (high - low) or 1.0
+    return "".join(_BARS[min(7, int((value - low) / span * 8))] for value in last)
+
+
+def brief(override: str) -> str:
+    """An override with the last part of its key and few digits."""
+    key, _, value = override.partition("=")
+    with contextlib.suppress(ValueError):
+        value = f"{float(value):.4g}"
+    return f"{re.split(r'[./]', key)[-1]}={value}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

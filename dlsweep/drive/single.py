@@ -1,0 +1,139 @@
+"""A single run: the same process, folder and mirror as a trial of a sweep."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlsweep.drive.driver import Driver, Limits, check_trackers, recorded_tracking
+from dlsweep.drive.preflight import preflight
+from dlsweep.drive.progress import Counts, make_console, make_view
+from dlsweep.errors import DlsweepError
+from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
+from dlsweep.security import addresses, secrets
+from dlsweep.security.trust import check_trusted
+from dlsweep.trial.signature import build
+
+_COMMAND = ("-m", "dlsweep")
+
+
+def run_once(
+    config: DictConfig,
+    sweeper: DictConfig,
+    overrides: Sequence[str],
+    path: Path,
+    conf: Sequence[Path],
+) -> None:
+    """Trains what the command line asks for, or goes on with it where it stopped.
+
+    Args:
+        config: The composed config, without the node ``hydra``.
+        sweeper: The node ``hydra.sweeper``, which names what is sought and the trackers.
+        overrides: The overrides of the command line.
+        path: The run folder.
+        conf: The folders of YAML whose names a config that lies there already may call.
+
+    Raises:
+        DlsweepError: If the run cannot start, or fails.
+    """
+    folder = RunDir(path)
+    if folder.info_file.exists():
+        resume(path, conf)
+        return
+    secrets.check(config)
+    metric: Any = sweeper.metric
+    objective = list(metric) if OmegaConf.is_list(metric) else [metric] if metric else []
+    info = RunInfo(
+        id=uuid.uuid4().hex,
+        name=path.name,
+        study=sweeper.study_name or "default",
+        number=None,
+        objective=objective,
+        directions=_directions(sweeper.direction, len(objective)),
+        overrides=list(overrides),
+        params={},
+        tracking=recorded_tracking(config.get("tracking")),
+        created=time.time(),
+        limits=Limits.read(sweeper).record(),
+    )
+    try:
+        addresses.remember({"tracking": info.tracking}, folder.path)
+        _drive(folder, info, config)
+    except DlsweepError:
+        if not folder.info_file.exists():
+            shutil.rmtree(path, ignore_errors=True)  # Hydra has made it, and nothing was started
+        raise
+
+
+def resume(path: Path, conf: Sequence[Path]) -> None:
+    """Goes on with a run from its last checkpoint; one that has completed is left alone.
+
+    Args:
+        path: The run folder, which may have come from anybody.
+        conf: The folders of YAML whose names may be called.
+
+    Raises:
+        StudyError: If the folder is not a run's.
+        ConfigError: If its config, or its record, names what is not known.
+    """
+    folder = RunDir(path.resolve())
+    folder.refuse_links()
+    info = folder.info()
+    result = folder.result()
+    if result is not None and result.status in COMPLETED | {"pruned"}:
+        make_console().print(f"{path} has {result.status} already; nothing is left to do.")
+        return
+    config = OmegaConf.create(folder.config())
+    check_trusted(config, path, conf)
+    addresses.refuse_unknown({"tracking": info.tracking}, folder.path)
+    if any(folder.checkpoints.glob("step-*")):  # what it started from need not be there any more
+        for key in ("initial_weights", "resume_from"):
+            if config.training.get(key):
+                config.training[key] = None
+    folder.clear()
+    _drive(folder, info, config)
+
+
+def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
+    check_trackers(info.tracking)
+    launcher = build("launcher", config.launcher)
+    view = make_view(info.objective, Counts(total=1, slots=1))
+    argv = [*_COMMAND, *info.overrides, f"hydra.run.dir={folder.path}"]
+    limits = Limits.read(info.limits)
+    with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
+        preflight(launcher, [config], folder.path / "check")
+        if not folder.info_file.exists():
+            folder.create(info, config)
+        with view:
+            view.started(folder, info.overrides, again=folder.records_file.exists())
+            driver.launch(argv, folder)
+            while not (ended := list(driver.turn())):
+                pass
+            view.ended(folder, ended[0][1])
+    view.say_dashboards()
+    _say(folder, ended[0][1])
+
+
+def _say(folder: RunDir, result: Result) -> None:
+    console = make_console()
+    for name, value in sorted(result.metrics.items()):
+        console.print(f"  {name:<16} {value:.6g}")
+    shown = os.path.relpath(folder.path)
+    if result.status in UNFINISHED:
+        console.print(f"Go on with:  python -m dlsweep resume {shown}")
+    elif result.status in FAILURES:
+        raise DlsweepError(f"The run {result.status}: {result.reason}\nIts log: {folder.log_file}")
+    else:
+        console.print(f"The run's folder:  {shown}", soft_wrap=True)
+
+
+def _directions(direction: Any, count: int) -> list[str]:
+    texts = list(direction) if OmegaConf.is_list(direction) else [direction] * count
+    return ["maximize" if text in ("max", "maximize") else "minimize" for text in texts]

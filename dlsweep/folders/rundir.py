@@ -1,0 +1,367 @@
+"""The run folder: the one owner of every path and record of a run.
+
+A run folder is the truth about a run, and everything else is a view of it::
+
+    run.json          what the run is: identity, objective, overrides, trackers
+    .hydra/           config.yaml (composed, unresolved) and overrides.yaml
+    records.jsonl     one line a record: {"step": 3, "time": 1.5e9, "metrics": {...}}
+    system.jsonl      the same of what its process used; see dlsweep.trial.system_metrics
+    checkpoints/      see dlsweep.run.checkpoint
+    media/            images, as PNG files that records name
+    log.txt           what the run printed
+    result.json       how it ended; absent while it runs
+    attempts.jsonl    one line an earlier attempt that did not end well: its result
+    stop              asks the run to stop; holds the reason
+    lock              held by the process that trains
+    ranks/            where several processes that train together meet, while they do
+    mirror/           one file a tracker: how far it has been told
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_omega_conf_dumper, get_yaml_loader
+
+from dlsweep.errors import StudyError
+from dlsweep.folders.renamed import with_todays_names
+
+Status = Literal[
+    "completed",
+    "stopped_early",  # by early stopping; as good as completed
+    "pruned",
+    "interrupted",  # by whoever drives it
+    "preempted",  # by a signal to it alone
+    "crashed",  # by an exception
+    "killed",  # by a signal it cannot answer
+    "out_of_memory",
+    "diverged",
+    "timed_out",
+    "node_lost",  # what it ran on is gone
+]
+#: What is logged beside numbers: its ``kind``, and what belongs to it. An ``image`` names its
+#: ``file`` in the run folder; a ``histogram`` has ``counts``, ``edges``, ``sum`` and
+#: ``sum_squares``; a ``text`` its ``text``; a ``table`` its ``columns`` and ``rows``.
+Media = dict[str, Any]
+#: Runs that have a value.
+COMPLETED: frozenset[Status] = frozenset({"completed", "stopped_early"})
+#: Runs that go on where they stopped; all others are over.
+UNFINISHED: frozenset[Status] = frozenset({"interrupted", "preempted"})
+FAILURES: frozenset[Status] = frozenset(
+    {"crashed", "killed", "out_of_memory", "diverged", "timed_out", "node_lost"}
+)
+#: The exit code of a run whose process is gone and has left none.
+LOST = 1000
+#: The exit code, and the reason, of a run that had no room to write.
+DISK_FULL_CODE, DISK_FULL = os.EX_IOERR, "the disk is full"
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is, written once by the driver before it starts."""
+
+    id: str
+    name: str
+    study: str
+    number: int | None
+    objective: list[str]
+    directions: list[str]
+    overrides: list[str]
+    params: dict[str, Any]
+    tracking: dict[str, Any]
+    created: float
+    limits: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One logged moment: metrics and media by name at a step, with the wall time in seconds."""
+
+    step: int
+    time: float
+    metrics: dict[str, float]
+    media: dict[str, Media] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        status: The named end.
+        reason: One sentence for a person; empty for a run that completed.
+        metrics: What the training returned, by name.
+        started: Wall time in seconds at which this attempt began.
+        ended: Wall time in seconds at which it ended.
+        train_seconds: Seconds of training that led to the result, over all attempts.
+    """
+
+    status: Status
+    reason: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    ended: float = 0.0
+    train_seconds: float = 0.0
+
+
+class RunDir:
+    """The paths of one run, and the only code that reads or writes its small files."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.config_file = self.path / ".hydra" / "config.yaml"
+        self.overrides_file = self.path / ".hydra" / "overrides.yaml"
+        self.info_file = self.path / "run.json"
+        self.records_file = self.path / "records.jsonl"
+        self.samples_file = self.path / "system.jsonl"
+        self.result_file = self.path / "result.json"
+        self.attempts_file = self.path / "attempts.jsonl"
+        self.log_file = self.path / "log.txt"
+        self.stop_file = self.path / "stop"
+        self.lock_file = self.path / "lock"
+        self.checkpoints = self.path / "checkpoints"
+        self.ranks = self.path / "ranks"
+
+    def media_file(self, name: str, step: int) -> Path:
+        """Where an image is kept."""
+        return self.path / "media" / f"{quote(name, safe='')}-{step:08d}.png"
+
+    def mirror_file(self, tracker: str) -> Path:
+        """Where the mirror keeps its position for one tracker."""
+        return self.path / "mirror" / f"{tracker}.json"
+
+    def create(self, info: RunInfo, config: DictConfig) -> None:
+        """Writes what the run is. ``run.json`` comes last: with it, the folder is a run."""
+        self.config_file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config_file, _yaml(config))
+        lines = "".join(f"- {json.dumps(override)}\n" for override in info.overrides)
+        write_atomically(self.overrides_file, lines or "[]\n")
+        write_atomically(self.info_file, json.dumps(asdict(info), indent=1))
+
+    def info(self) -> RunInfo:
+        """What the run is.
+
+        Raises:
+            StudyError: If the folder is not a run folder.
+        """
+        try:
+            return RunInfo(**json.loads(self.info_file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise StudyError(f"{self.info_file} is damaged: {error}") from None
+        except FileNotFoundError:
+            raise StudyError(
+                f"{self.path} is not a run folder: it has no run.json.\n"
+                "Expected the folder of one run, such as outputs/mnist/trials/0007"
+            ) from None
+
+    def config(self) -> dict[str, Any]:
+        """The composed config, interpolations unresolved, modules by today's names."""
+        text = with_todays_names(self.config_file.read_text())
+        return yaml.load(text, _Loader) or {}  # noqa: S506 - a safe one
+
+    def result(self) -> Result | None:
+        """How the run ended, or None while it has not."""
+        try:
+            return Result(**json.loads(self.result_file.read_text()))
+        except FileNotFoundError:
+            return None
+
+    def write_result(self, result: Result) -> None:
+        """States how the run ended."""
+        write_atomically(self.result_file, json.dumps(asdict(result), indent=1))
+
+    def settle(self, code: int, memory_ran_out: bool = False, timed_out: str = "") -> Result:
+        """How a run ended whose process is gone: as it says itself, or as its exit code tells.
+
+        Args:
+            code: The exit code of the process, negative for a signal, or ``LOST``.
+            memory_ran_out: Whether the kernel has killed for want of memory meanwhile.
+            timed_out: Why its driver has asked it to end or killed it, if that was so.
+        """
+        result = self.result()
+        if timed_out and (result is None or result.status == "timed_out"):
+            metrics = result.metrics if result else {}
+            result = Result("timed_out", timed_out, metrics, ended=time.time())
+            self.write_result(result)
+        if result is None:
+            result = Result(*_death(code, memory_ran_out), ended=time.time())
+            self.write_result(result)
+        return result
+
+    def note_attempt(self, result: Result) -> list[Result]:
+        """Notes that the run did not end well, once; returns all that was noted."""
+        noted = self._attempts()
+        if noted[-1:] != [result]:
+            line = json.dumps(asdict(result)) + "\n"
+            text = "".join(json.dumps(asdict(one)) + "\n" for one in noted) + line
+            write_atomically(self.attempts_file, text)
+            noted.append(result)
+        return noted
+
+    def _attempts(self) -> list[Result]:
+        try:
+            lines = self.attempts_file.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [Result(**json.loads(line)) for line in lines]
+
+    def refuse_links(self) -> None:
+        """Sees that neither the folder nor one in it leads elsewhere, whoever made it.
+
+        Raises:
+            StudyError: If one does, as what is written there would not be the run's.
+        """
+        for path in (self.path, *self.path.glob("*")):
+            if path.is_dir() or path == self.path:
+                refuse_link(path)
+
+    def clear(self) -> None:
+        """Removes the marks of an earlier attempt; the driver does so before it starts another."""
+        self.stop_file.unlink(missing_ok=True)
+        self.result_file.unlink(missing_ok=True)
+        if self.log_file.is_symlink():  # whoever made it, it leads elsewhere
+            self.log_file.unlink()
+
+    def request_stop(self, reason: str) -> None:
+        """Asks the run to save and stop; works across machines that share the folder."""
+        write_atomically(self.stop_file, reason)
+
+    def stop_reason(self) -> str | None:
+        """Why the run was asked to stop, or None if it was not."""
+        try:
+            return self.stop_file.read_text() or "interrupted"
+        except FileNotFoundError:
+            return None
+
+    def records(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
+        """Yields whole records from a byte offset on, each with the offset behind it.
+
+        A last line without its newline is still being written (or was torn) and is left out.
+        """
+        return _records(self.records_file, offset)
+
+    def samples(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
+        """Likewise of what the run's process used; their step counts them."""
+        return _records(self.samples_file, offset)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The end of what the run printed."""
+        try:
+            with self.log_file.open("rb") as file:
+                file.seek(max(0, self.log_file.stat().st_size - 20_000))
+                text = file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads what OmegaConf reads, in a tenth of its time."""
+
+    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
+
+
+class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+    """Writes what OmegaConf writes, likewise."""
+
+
+_Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
+
+
+def _yaml(config: DictConfig) -> str:
+    """What ``OmegaConf.to_yaml`` makes of it."""
+    plain = OmegaConf.to_container(config, enum_to_str=True)
+    text: str = yaml.dump(
+        plain, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
+    return text
+
+
+def refuse_link(path: Path) -> None:
+    """Sees that a path does not lead elsewhere.
+
+    Raises:
+        StudyError: If it is a link.
+    """
+    if path.is_symlink():
+        raise StudyError(
+            f"{path} is a link to {path.readlink()}. A run writes into its own folder "
+            "alone.\nPut the folder itself there, or remove the link."
+        )
+
+
+def _records(path: Path, offset: int) -> Iterator[tuple[Record, int]]:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield _record(line, path), offset
+
+
+def _record(line: bytes, file: Path) -> Record:
+    try:
+        fields = json.loads(line)
+        metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
+        media = {str(name): _media(about) for name, about in fields.get("media", {}).items()}
+        return Record(int(fields["step"]), float(fields["time"]), metrics, media)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
+
+
+def _media(about: Media) -> Media:
+    """What a record says of a medium; its file must be one that the run itself may have written."""
+    if about["kind"] == "image" and Path(about["file"]).parts[:-1] != ("media",):
+        raise ValueError(f"the image {about['file']} is not in media/")
+    return dict(about)
+
+
+def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
+    if code == LOST:
+        return "node_lost", "what started it and saw to it is gone"
+    if code == DISK_FULL_CODE:
+        return "interrupted", DISK_FULL
+    if code >= 0:
+        return "crashed", f"its process ended with exit code {code} and no result"
+    name = signal.Signals(-code).name
+    if -code != signal.SIGKILL:
+        return "killed", f"killed by {name}"
+    if memory_ran_out:
+        return "out_of_memory", f"killed by {name}, as the kernel does when memory runs out"
+    return "killed", f"killed by {name}"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file as a whole: a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
+    aside.replace(path)
+
+
+def first_nonfinite(metrics: dict[str, float]) -> str | None:
+    """The name of the first metric that is NaN or infinite, if any."""
+    return next((name for name, value in metrics.items() if not math.isfinite(value)), None)

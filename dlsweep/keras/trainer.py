@@ -1,0 +1,372 @@
+"""Training with Keras: ``model.fit``, which can be stopped and goes on to the bit.
+
+A model may be built in any of Keras's ways, and may have a ``train_step`` of its own. For a loop
+of your own, subclass :class:`KerasTrainer`, override ``train``, and name the class in the config
+as ``training._target_``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import keras
+import numpy as np
+
+from dlsweep.data.base import Array, each
+from dlsweep.errors import ConfigError, DataError
+from dlsweep.keras.batches import Batches, KerasData, one_batch, prepare
+from dlsweep.keras.files import FORMATS
+from dlsweep.keras.fit import Leave, Reporter
+from dlsweep.keras.schedulers import Scheduler
+from dlsweep.keras.state import STATE, KerasState, load_weights, shortest
+from dlsweep.machine.imports import hidden
+from dlsweep.run.run import Run
+from dlsweep.trainers.callbacks import Callback, Callbacks
+from dlsweep.trainers.config import built
+from dlsweep.trainers.epoch_trainer import EpochTrainer
+from dlsweep.trainers.epochs import Epochs
+from dlsweep.trainers.model_files import write_model
+from dlsweep.trainers.predictions import Outcome
+from dlsweep.trainers.saving import MidEpoch
+
+_ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
+_POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
+_LOSSES = {
+    "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "mse": keras.losses.MeanSquaredError,
+}
+
+
+def setup(
+    seed: int, deterministic: bool = False, threads: int | None = None, debug: bool = False
+) -> None:
+    """Prepares a trial's process, before anything is built in it.
+
+    Args:
+        seed: Of Python's, NumPy's, Keras's and its backend's random numbers.
+        deterministic: Whether to use only kernels that give the same bits twice; an operation
+            that has none raises an error.
+        threads: How many CPU threads an operation may use; None leaves that to the backend.
+        debug: Whether functions run line by line, and a number that is NaN is an error, which
+            names the operation it came from.
+
+    Raises:
+        ConfigError: If the seed is not one that all of them take.
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
+    _backend().setup(seed, deterministic, threads, debug)
+    with _tensorflow_only_as_backend():
+        keras.utils.set_random_seed(seed)
+
+
+def _tensorflow_only_as_backend() -> AbstractContextManager[None]:
+    """Has Keras find no TensorFlow on another backend, which it would import only to seed it.
+
+    That takes seconds, and the two frameworks' kernels in one process crash some models.
+    """
+    return nullcontext() if keras.config.backend() == "tensorflow" else hidden("tensorflow")
+
+
+class KerasTrainer(EpochTrainer):
+    """Trains the config's model on the config's data.
+
+    The arguments are those of :class:`EpochTrainer`. The optimizer's maker takes Keras's options,
+    such as ``global_clipnorm``; the loss may be one of Keras's; callbacks may be Keras's or
+    :class:`dlsweep.trainers.callbacks.Callback`. Of several batches that make one step, those left
+    over at an epoch's end count towards the next epoch's first step.
+    """
+
+    callback_kinds = (Callback, keras.callbacks.Callback)
+    state_file = STATE
+    model_kind = keras.Model
+
+    @property
+    def saves_mid_epoch(self) -> bool:
+        """Whether it can save before an epoch's end; a loop of one's own does so only there."""
+        return type(self).train is KerasTrainer.train
+
+    def build_model(self, run: Run) -> keras.Model:
+        """The model to train; by default what ``model`` in the config names."""
+        return built(run, "model", keras.Model)
+
+    def train(self, model: keras.Model, data: KerasData, epochs: Epochs[KerasState]) -> None:
+        """Trains through all epochs that are left.
+
+        Override it for a loop of your own::
+
+            for epoch in epochs:
+                for inputs, targets in data.train:
+                    ...
+                epochs.end({"train/loss": ..., "val/loss": ...})
+
+        Logging, checkpoints, the schedule, early stopping and pruning happen in ``epochs``.
+
+        Args:
+            model: Built, and compiled with the config's optimizer and loss.
+            data: Batches to train on and to validate with.
+            epochs: What is left to do.
+        """
+        if epochs.are_over:
+            return
+        mid_epoch = MidEpoch(epochs.run, self.checkpoint_steps, self.checkpoint_seconds)
+        reporter = Reporter(epochs, mid_epoch, data.train.steps)
+        callbacks = epochs.state.keras_callbacks
+        if epochs.progress.steps:
+            model.test_on_batch(*next(iter(data.validation)))  # builds the metrics, to be restored
+        try:
+            model.fit(
+                data.train.source,
+                validation_data=data.validation.source,
+                initial_epoch=epochs.progress.epoch,
+                epochs=self.epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[*callbacks, reporter],
+            )
+        except Leave:
+            for callback in callbacks:
+                callback.on_train_end()
+        finally:
+            reporter.release()
+
+    def fit(self, run: Run) -> dict[str, float]:
+        """Trains by :meth:`train`; see :meth:`EpochTrainer.fit`."""
+        with self._placed():
+            keras.config.set_dtype_policy(_POLICIES[self.precision])
+            data = self._read_data(
+                run,
+                lambda found: prepare(found, self.batch_size, self.seed, self.loader),
+                one_batch,
+            )
+            self._check_mid_epoch(data)
+            model = self.build_model(run)
+            _build(model, data, self.loss)
+            self._compile(model, data)
+            return self._fit(run, model, data)
+
+    def load_model(self, run: Run) -> keras.Model:
+        """The trained model of a run, with its best checkpoint's weights."""
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(_POLICIES[self.precision])
+        try:
+            model = self.build_model(run)
+        finally:
+            keras.config.set_dtype_policy(before)
+        if not model.built:
+            record = json.loads((run.dir.path / "data.json").read_text())
+            model(each(record["input_shape"], _symbolic))
+        load_weights(model, run.checkpoints.need_best().path)
+        return model
+
+    def predict(self, model: keras.Model, inputs: Any) -> Any:
+        """The outputs of a model, as arrays, for inputs that are arrays."""
+        return keras.tree.map_structure(_single, model.predict(inputs, verbose=0))
+
+    def save_model(self, run: Run, path: Path) -> None:
+        """Writes the trained model.
+
+        Whole (``.keras``), its weights alone (``.weights.h5``), or, where the path has no suffix,
+        as a folder that TensorFlow serves: a SavedModel.
+        """
+        write_model(lambda: self.load_model(run), path, FORMATS)
+
+    def _fit(self, run: Run, model: keras.Model, data: KerasData) -> dict[str, float]:
+        callbacks = list(self.callbacks)
+        if self.profiler is not None:
+            callbacks.append(_backend().profiler(run.dir.path / "profile", *self.profiler))
+        ours = Callbacks([one for one in callbacks if isinstance(one, Callback)])
+        others = [one for one in callbacks if not isinstance(one, Callback)]
+        schedule = self._schedule(model)
+        state = KerasState(model, data, schedule, ours, others, self.seed, self.swa_start)
+        epochs = Epochs(run, self, state)
+        ours.begin(run, model)
+        self.train(model, data, epochs)
+        metrics = epochs.progress.best
+        if run.stop_reason is None:
+            metrics = metrics | self._finish(run, model, data, epochs.progress.epoch)
+            epochs.settle()
+        ours.on_train_end(metrics)
+        return metrics
+
+    def _finish(
+        self, run: Run, model: keras.Model, data: KerasData, epoch: int
+    ) -> dict[str, float]:
+        """Has the model end as asked; returns how it does on the test data, if there is some."""
+        best = run.checkpoints.best()
+        if best and self.early_stopping.restore_best_weights:
+            load_weights(model, best.path)
+        self._log_predictions(run, data, epoch, lambda batches: _predict(model, batches))
+        if data.test is None:
+            return {}
+        measured = model.evaluate(data.test.source, verbose=0, return_dict=True)
+        tested = {f"test/{name}": shortest(value) for name, value in measured.items()}
+        run.log(tested, step=epoch)
+        return tested
+
+    def _check_mid_epoch(self, data: KerasData) -> None:
+        if (self.checkpoint_steps or self.checkpoint_seconds) and data.train.steps is None:
+            raise ConfigError(
+                "training.checkpoint_steps, training.checkpoint_seconds: Received one of them with "
+                f"Keras on {keras.config.backend()} and batches from "
+                f"{type(data.train.source).__qualname__}, where an epoch cannot begin in its "
+                "middle.\nExpected Keras on tensorflow and arrays as data, or null for both."
+            )
+
+    def _compile(self, model: keras.Model, data: KerasData) -> None:
+        options: dict[str, Any] = {}
+        if self.clip_norm is not None:
+            options["global_clipnorm"] = self.clip_norm
+        if self.accumulate > 1:
+            options["gradient_accumulation_steps"] = self.accumulate
+        if self.ema_decay is not None:
+            options |= {"use_ema": True, "ema_momentum": self.ema_decay}
+        loss = _LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss
+        if self.replica_count > 1:
+            loss = _parallel().WholeBatchLoss(loss)
+        model.compile(
+            optimizer=self.optimizer(**options),
+            loss=loss,
+            metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")]
+            if self.is_classifier
+            else None,
+        )
+        model.optimizer.build(model.trainable_variables)
+        if self.replica_count > 1:
+            self._check_step(model)
+            _parallel().synchronise(model, data.train.spec())
+
+    def _schedule(self, model: keras.Model) -> Scheduler | None:
+        scheduler = self.scheduler(model.optimizer) if self.scheduler else None
+        self._check_scheduler_mode(getattr(scheduler, "mode", self.mode))
+        return scheduler
+
+    def _placed(self) -> AbstractContextManager[Any]:
+        """Where the model lies: on a device or, mirrored, on several."""
+        has_gpu = self.has_gpu
+        if (count := self.replica_count) > 1:
+            place = _parallel().mirrored(count, has_gpu).scope()
+        else:
+            place = keras.device("gpu" if has_gpu else "cpu")
+        return cast(AbstractContextManager[Any], place)
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        if type(self).train is KerasTrainer.train:
+            return
+        of_keras = [one for one in self.callbacks if isinstance(one, keras.callbacks.Callback)]
+        for name, given in {
+            "ema_decay": self.ema_decay,
+            "swa_start": self.swa_start,
+            "profiler": self.profiler,
+            "callbacks": of_keras or None,
+        }.items():
+            if given is not None:
+                raise ConfigError(
+                    f"training.{name}: Received {given} for a training loop of your own; "
+                    f"model.fit alone sees to that.\nLeave it out, and see to it in "
+                    f"{type(self).__qualname__}.train"
+                )
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether there is a GPU to use; see :class:`EpochTrainer`."""
+        found = _backend().use_gpu(self.device != "cpu")
+        return self._check_gpu(found, f"Keras on {keras.config.backend()}")
+
+    @property
+    def replica_count(self) -> int:
+        """On how many devices this trial trains its model; see :class:`EpochTrainer`."""
+        count = super().replica_count
+        reasons = {
+            f"framework.backend={keras.config.backend()}": keras.config.backend() != "tensorflow",
+            f"training.accumulate={self.accumulate}": self.accumulate > 1,
+            "training.precision=fp16": self.precision == "fp16",
+            "a training loop of your own": type(self).train is not KerasTrainer.train,
+        }
+        if count > 1:
+            self._refuse(count, next((what for what, is_so in reasons.items() if is_so), ""))
+        return count
+
+    def _check_step(self, model: keras.Model) -> None:
+        """A step of one's own would add up losses that are not divided by the replicas."""
+        if type(model).train_step is not keras.Model.train_step:
+            self._refuse(self.replica_count, f"{type(model).__qualname__}.train_step")
+
+    def _refuse(self, count: int, reason: str) -> None:
+        if reason:
+            raise ConfigError(
+                f"training.replicas: Received {count} with {reason}, which MirroredStrategy does "
+                "not support here.\nExpected 1. Type  training.replicas=1"
+            )
+
+
+def _backend() -> ModuleType:
+    """The module that knows what Keras leaves to its backend."""
+    if keras.config.backend() == "tensorflow":
+        from dlsweep.keras import tensorflow
+
+        return tensorflow
+    from dlsweep.torch import trainer
+
+    return trainer
+
+
+def _parallel() -> ModuleType:
+    """The module that trains on several devices; loaded only where there are some."""
+    from dlsweep.keras import parallel
+
+    return parallel
+
+
+def _build(model: keras.Model, data: KerasData, loss: object) -> None:
+    """Builds the model on symbolic inputs; raises DataError if the data does not fit it."""
+    inputs, *targets = data.train.spec()
+    try:
+        outputs = model(inputs)
+    except ValueError as error:
+        reason = max(_ESCAPES.sub("", str(error)).split("\n\n"), key=lambda part: "shape" in part)
+        raise DataError(
+            f"data: Received inputs of shape {_shapes(inputs)}, which do not fit the model "
+            f"{model.name!r}.\nExpected what it takes: {reason}"
+        ) from None
+    if loss == "mse" and _shapes([outputs]) != _shapes(targets):
+        raise DataError(
+            f"training.loss: Received outputs of shape {_shapes(outputs)} and targets of shape "
+            f"{_shapes(targets)[0]}. Expected equal shapes for 'mse'."
+        )
+    labels = data.record.get("classes", 0)
+    if loss == "cross_entropy" and labels > (classes := outputs.shape[-1]):
+        raise DataError(
+            f"data: Received labels up to {labels - 1}. The model has {classes} classes, "
+            f"0 to {classes - 1}."
+        )
+
+
+def _predict(model: keras.Model, batches: Batches) -> Iterator[Outcome]:
+    """What the model makes of each batch; without a graph, whose tracing would take longer."""
+    for inputs, targets, *_ in batches:
+        outputs = keras.ops.cast(model(inputs, training=False), "float32")
+        outcome = inputs, targets, outputs
+        yield keras.tree.map_structure(keras.ops.convert_to_numpy, outcome)
+
+
+def _single(array: Array) -> Array:
+    """Numbers of half precision in a type that NumPy has."""
+    return array.astype(np.float32) if array.dtype.kind in "fV" else array
+
+
+def _shapes(tensors: Any) -> Any:
+    """The shape of each example, without the batch."""
+    return keras.tree.map_structure(lambda tensor: list(tensor.shape[1:]), tensors)
+
+
+def _symbolic(shape: Sequence[int]) -> keras.KerasTensor:
+    """A tensor of inputs of a shape, for any batch."""
+    return keras.KerasTensor((None, *shape))

@@ -1,1 +1,0 @@
-"""Models that ship, a module for each framework."""

@@ -1,1 +1,0 @@
-"""Optimizers under PyTorch's names, a module for each framework that has others."""

@@ -1,0 +1,1 @@
+"""What a study found: tables, charts, loading a trained model, checking the trackers."""

@@ -1,0 +1,97 @@
+"""Trained models of run folders, ready to predict or as a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from dlsweep.errors import ConfigError
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.run import Run
+
+if TYPE_CHECKING:
+    from dlsweep.trainers.base import Trainer
+
+
+def load_model(run: str | os.PathLike[str]) -> Any:
+    """The trained model of a run, in the framework that trained it.
+
+    Its code is that which the run's config names, and is imported: load only what you trust. Its
+    weights are those of the best checkpoint, and are read without unpickling anything.
+
+    Args:
+        run: The run folder, such as ``outputs/mnist/trials/0007``.
+
+    Returns:
+        A ``torch.nn.Module`` in evaluation mode, or a ``keras.Model``; it takes inputs as the
+        training did, normalised by the ``mean`` and ``std`` in the run's ``data.json``.
+
+    Raises:
+        StudyError: If the folder is not a run's.
+        ConfigError: If the run's training is not by a trainer that can load its models.
+        CheckpointError: If there is no checkpoint, or none that fits.
+    """
+    trainer, opened = open_trained(run)
+    return trainer.load_model(opened)
+
+
+def save_model(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Writes the trained model of a run to a file that its framework alone can read.
+
+    Code and weights are those that :func:`load_model` takes. The suffix says the format:
+
+    ================  =================================================================
+    ``.keras``        Keras: architecture and weights
+    ``.weights.h5``   Keras: weights
+    none              Keras on TensorFlow: a folder, the SavedModel that TensorFlow serves
+    ``.pt``           PyTorch: the ``state_dict``
+    ``.safetensors``  PyTorch: the weights, in a format that cannot hold code
+    ================  =================================================================
+
+    Args:
+        run: The run folder.
+        path: Of the file, which must not exist.
+
+    Raises:
+        StudyError: If the folder is not a run's.
+        ConfigError: If the suffix is none of the framework's, or the file exists.
+        MissingExtraError: If safetensors is not installed.
+        CheckpointError: If there is no checkpoint, or none that fits.
+    """
+    trainer, opened = open_trained(run)
+    trainer.save_model(opened, Path(path))
+
+
+def open_trained(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
+    """The trainer of a run that was trained, and the run; sets what its framework needs.
+
+    Raises:
+        StudyError: If the folder is not a run's.
+        ConfigError: If the run's training is not by a trainer, or names what cannot be imported.
+    """
+    from dlsweep.trial.signature import build, is_trainer, locate
+
+    opened = Run(RunDir(run))
+    config = opened.config
+    _fill_in_facts(opened)
+    for name, value in (OmegaConf.select(config, "framework.env") or {}).items():
+        os.environ.setdefault(name, str(value))
+    if not is_trainer(locate("training", config.training["_target_"])):
+        raise ConfigError(
+            f"{opened.dir.path} was trained by the function {config.training['_target_']}, which "
+            "alone knows what it saved.\nExpected a run of a Trainer."
+        )
+    return build("training", config.training), opened
+
+
+def _fill_in_facts(run: Run) -> None:
+    """Fills in what the model's config left to the data."""
+    file = run.dir.path / "data.json"
+    facts = json.loads(file.read_text()) if file.exists() else {}
+    for name, value in (run.config.get("model") or {}).items():
+        if value is None and name in facts:
+            OmegaConf.update(run.config, f"model.{name}", facts[name])

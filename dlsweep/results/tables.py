@@ -1,0 +1,178 @@
+"""What came out: the tables of a study, its best trial, the leaderboard."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from omegaconf import OmegaConf
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dlsweep.drive.progress import make_console
+from dlsweep.folders.rundir import write_atomically
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.security.secrets import resolved
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A trial's states in our words, those of run folders where there is one
+_STATES = {
+    TrialState.COMPLETE: "completed",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "crashed",
+    TrialState.RUNNING: "open",
+    TrialState.WAITING: "waiting",
+}
+
+
+class Finished:
+    """A study as it lies on disk.
+
+    Args:
+        folder: The study's folder.
+        study: The same as Optuna's, where it is open; otherwise it is read.
+
+    Raises:
+        StudyError, ConfigError: As :meth:`StudyDir.record`.
+    """
+
+    def __init__(self, folder: StudyDir, study: optuna.Study | None = None) -> None:
+        self.folder = folder
+        self.record: dict[str, Any] = folder.record()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.study = study or optuna.load_study(
+            study_name=self.record["name"], storage=resolved(self.record["storage"])
+        )
+        self.trials = self.study.get_trials(deepcopy=False)
+
+    @property
+    def objective(self) -> list[str]:
+        """The metrics sought."""
+        return list(self.record["objective"])
+
+    def best(self) -> list[FrozenTrial]:
+        """The completed trials, best first; of several objectives the Pareto front."""
+        if len(self.objective) > 1:
+            return self.study.best_trials
+        done = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+        descending = self.record["directions"][0] == "maximize"
+        return sorted(done, key=lambda trial: trial.values[0], reverse=descending)
+
+    def table(self) -> pd.DataFrame:
+        """One row a trial: number, state, objectives, parameters, start, duration, folder."""
+        import pandas as pd  # at the end of a sweep, not at its start
+
+        rows = [self._row(trial) for trial in self.trials]
+        columns = ["number", "state", *self.objective]
+        tail = ["start", "duration", "folder", "reason"]
+        params = sorted({key for row in rows for key in row} - {*columns, *tail})
+        return pd.DataFrame(rows, columns=[*columns, *params, *tail])
+
+    def command(self, trial: FrozenTrial) -> str:
+        """What a shell types to train a trial's point again."""
+        overrides = self.folder.trial(trial.number).info().overrides
+        return " ".join(shlex.quote(part) for part in [*self.record["command"], *overrides])
+
+    def _row(self, trial: FrozenTrial) -> dict[str, Any]:
+        values = trial.values or [None] * len(self.objective)
+        seconds = trial.duration.total_seconds() if trial.duration else None
+        return {
+            "number": trial.number,
+            "state": state_of(trial),
+            **dict(zip(self.objective, values, strict=False)),
+            **point_of(trial),
+            "start": trial.datetime_start,
+            "duration": seconds,
+            "folder": f"{self.folder.trials.name}/{self.folder.name(trial.number)}",
+            "reason": trial.user_attrs.get("reason", ""),
+        }
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """How a trial ended, by its name, or that it has not."""
+    return str(trial.user_attrs.get("status", _STATES[trial.state]))
+
+
+def point_of(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial's parameters as they were launched."""
+    return dict(trial.user_attrs.get("point", {}).get("params", trial.params))
+
+
+def write_tables(study: Finished) -> None:
+    """Writes ``trials.csv``, ``trials.parquet`` and, once a trial has completed, ``best.yaml``."""
+    folder = study.folder
+    table = study.table()
+    write_atomically(folder.csv, table.to_csv(index=False))
+    aside = folder.parquet.with_suffix(".tmp")
+    _uniform(table).to_parquet(aside)
+    aside.replace(folder.parquet)
+    best = study.best()
+    if not best:
+        return
+    record = {
+        "number": best[0].number,
+        "value": best[0].values[0],
+        "params": point_of(best[0]),
+        "values": dict(zip(study.objective, best[0].values, strict=True)),
+        "folder": str(folder.trial(best[0].number).path),
+        "command": study.command(best[0]),
+    }
+    write_atomically(folder.best, OmegaConf.to_yaml(OmegaConf.create(record)))
+
+
+def show(study: Finished, console: Console, rows: int = 10) -> None:
+    """Prints the leaderboard and how to train its first again."""
+    folder = study.folder
+    best = study.best()
+    states = Counter(map(state_of, study.trials)).most_common()
+    counts = ", ".join(f"{count} {state}" for state, count in states)
+    console.print(f"\n{study.record['name']}: {len(study.trials)} trials ({counts})")
+    if not best:
+        console.print("No trial has completed.")
+        return
+    console.print(_leaderboard(study, best[:rows]))
+    title = "The best trial again" if len(study.objective) == 1 else "The front's first again"
+    console.print(f"{title}:\n  {study.command(best[0])}", soft_wrap=True)
+    console.print(f"Its folder:  {folder.trial(best[0].number).path}", soft_wrap=True)
+    console.print(f"All trials:  {folder.csv}", soft_wrap=True)
+
+
+def _leaderboard(study: Finished, trials: list[FrozenTrial]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    points = [point_of(trial) for trial in trials]
+    params = sorted({key for point in points for key in point})
+    for title in ("trial", *study.objective):
+        table.add_column(title, justify="right")
+    for title in params:
+        table.add_column(title.rpartition(".")[2])
+    for trial, point in zip(trials, points, strict=True):
+        values = [f"{value:.6g}" for value in trial.values]
+        cells = [_cell(point[key]) if key in point else "-" for key in params]
+        table.add_row(Text(f"{trial.number:04d}"), *values, *cells)
+    return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _uniform(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with columns of mixed types as text, which a column of Parquet needs."""
+    mixed = [
+        name
+        for name in table.columns
+        if table[name].dtype == object and table[name].dropna().map(type).nunique() > 1
+    ]
+    return table.astype(dict.fromkeys(mixed, "string"))
+
+
+def main(folder: Path) -> None:
+    """Prints the leaderboard of a study again."""
+    show(Finished(StudyDir(folder)), make_console())

@@ -1,0 +1,64 @@
+"""Compares a study, its run folders and its trackers, and mends the trackers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from dlsweep.folders.rundir import COMPLETED, UNFINISHED
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.tables import Finished, state_of
+from dlsweep.trackers import mirror
+from dlsweep.trackers.link import Options
+
+
+def main(
+    folder: Path, trackers: list[str], repair: bool, added: Mapping[str, Options] | None = None
+) -> int:
+    """The verb ``verify``: prints each difference, and how many there are.
+
+    Args:
+        folder: A study, a run, or a folder that holds ``runs/``.
+        trackers: Names of trackers; none stands for all.
+        repair: Whether to tell trackers again what differs there.
+        added: As for :func:`dlsweep.trackers.mirror.sync`.
+
+    Returns:
+        The exit code: 0 if nothing differs any more.
+    """
+    study = StudyDir(folder)
+    open_ends = list(study_differences(study)) if study.info_file.exists() else []
+    for line in open_ends:
+        print(line)
+    found = 0
+    for line in mirror.differences(folder, trackers or None, added, repair):
+        print(f"{line}; told again" if repair else line, flush=True)
+        found += 1
+    if not found and not open_ends:
+        print("The study, its folders and its trackers hold the same.")
+    elif found and not repair:
+        words = " ".join(map(str, (folder, *trackers)))
+        print(f"Tell the trackers again:  python -m dlsweep verify {words} --repair")
+    return int(bool(open_ends) or (bool(found) and not repair))
+
+
+def study_differences(folder: StudyDir) -> Iterator[str]:
+    """What Optuna's study says otherwise than the run folders; each as a sentence."""
+    study = Finished(folder)
+    known = {trial.number for trial in study.trials}
+    for path in sorted(folder.trials.iterdir()):
+        if int(path.name) not in known:
+            yield f"{path.name} in the study: it is not there"
+    for trial in study.trials:
+        result = folder.trial(trial.number).result()
+        state, name = state_of(trial), f"{trial.number:04d} in the study"
+        status = result and result.status
+        if not trial.state.is_finished():
+            if status not in (None, *UNFINISHED):
+                yield f"{name}: it is {state} there, and its folder says {status}; sweep on"
+        elif state != status:
+            yield f"{name}: it is {state} there, and its folder says {status or 'nothing'}"
+        elif result and status in COMPLETED:
+            returned = [result.metrics[metric] for metric in study.objective]
+            if returned != list(trial.values):
+                yield f"{name}: its values are {trial.values} there, and {returned} in its folder"

@@ -1,0 +1,1 @@
+"""What training code uses: Run, checkpoints, the channel to the driver, ranks, media."""

@@ -1,0 +1,337 @@
+"""Checkpoints that are whole or not there.
+
+A checkpoint is a folder ``checkpoints/step-00000003`` with whatever files the trainer wrote and a
+``manifest.json`` with their sizes and digests. It is filled aside, synced, and renamed into place;
+only then are old ones removed. A damaged one is skipped for the one before it, and said.
+
+The syncs may go on beside the training. A process that is killed meanwhile leaves all that the
+digests tell, and the next one publishes that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from dlsweep.errors import CheckpointError
+from dlsweep.run.ranks import ALONE
+
+Mode = Literal["min", "max"]
+_MANIFEST = "manifest.json"
+#: How the folder is called, behind a dot and its name to be, of a checkpoint that is not there yet.
+_ASIDE = ".new"
+#: What reading a manifest raises that is damaged.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One published checkpoint.
+
+    Attributes:
+        path: Its folder.
+        step: The step it was saved at.
+        metrics: What was known of the model then, by name.
+        records: The size in bytes of the run's record file then.
+        seconds: The training seconds spent until then.
+    """
+
+    path: Path
+    step: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    records: int = 0
+    seconds: float = 0.0
+
+
+class Checkpointer:
+    """Publishes, finds and retires the checkpoints of one run.
+
+    Args:
+        folder: Where they are kept.
+        monitor: The metric that says which one is best; without one, the latest is best.
+        mode: Whether more (``max``) or less (``min``) of it is better.
+        keep: How many of the latest to keep; at least two. The best is always kept.
+        records: The run's record file, which is to be on the disk before a checkpoint is there.
+        seconds: Tells the training seconds at a save.
+        run: The id of the run; with it, a checkpoint of another one is skipped as a damaged one is.
+
+    Attributes:
+        ranks: The processes of the run, of which the first alone saves and seeks.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        monitor: str | None = None,
+        mode: Mode = "min",
+        keep: int = 2,
+        records: Path | None = None,
+        seconds: Callable[[], float] = lambda: 0.0,
+        run: str | None = None,
+    ) -> None:
+        if keep < 2:
+            raise CheckpointError(f"keep: Received {keep}. Expected at least 2.")
+        self.folder = folder
+        self.monitor = monitor
+        self.mode = mode
+        self.keep = keep
+        self.ranks = ALONE
+        self._records = records
+        self._seconds = seconds
+        self._run = run
+        self._problems: dict[Path, str] = {}
+        self._pool = ThreadPoolExecutor(1)
+        self._syncs = ThreadPoolExecutor(4)
+        self._publishing: Future[None] | None = None
+
+    def save(
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        metrics: dict[str, float] | None = None,
+        part: int = 0,
+    ) -> Checkpoint:
+        """Publishes a checkpoint.
+
+        Args:
+            step: Its step; an existing checkpoint of the same step is replaced.
+            write: Called with an empty folder to fill.
+            metrics: What is known of the model, by name.
+            part: How much of the next step is done as well, in the trainer's own count.
+
+        Returns:
+            The checkpoint, whole and in place.
+        """
+        checkpoint = self.begin_save(step, write, metrics, part)
+        self.settle()
+        return checkpoint
+
+    def begin_save(
+        self,
+        step: int,
+        write: Callable[[Path], None],
+        metrics: dict[str, float] | None = None,
+        part: int = 0,
+    ) -> Checkpoint:
+        """As :meth:`save`, but for the syncs: they, and the name, come beside what follows.
+
+        Whatever looks for a checkpoint here, or saves the next, waits for them.
+
+        Returns:
+            The checkpoint, whole, and in place after :meth:`settle`.
+        """
+        self.settle()
+        records, seconds = self._records_size(), self._seconds()
+        name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
+        same = self._of_the_same_step(name)
+        final = self.folder / (f"{same[-1].name}+" if same else name)
+        for left in self.folder.glob(".step-*"):  # by a save that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        aside = self.folder / f".{final.name}{_ASIDE}"
+        aside.mkdir(parents=True)
+        manifest = {
+            "step": step,
+            "run": self._run,
+            "metrics": metrics or {},
+            "records": records,
+            "seconds": seconds,
+            "time": time.time(),
+        }
+        write(aside)
+        _seal(aside, manifest)
+        self._publishing = self._pool.submit(self._publish, aside, final)
+        return Checkpoint(final, step, metrics or {}, records, seconds)
+
+    def settle(self) -> None:
+        """Waits until the save that was begun last is in place.
+
+        Raises:
+            OSError: If the disk did not take it.
+        """
+        publishing, self._publishing = self._publishing, None
+        if publishing:
+            publishing.result()
+
+    def take_up(self) -> None:
+        """Publishes what a killed process had written whole; only the run's owner may call it."""
+        for aside in self.folder.glob(f".step-*{_ASIDE}"):
+            if not _problem(aside, self._run) and _read(aside).records <= self._records_size():
+                name = aside.name.removeprefix(".").removesuffix(_ASIDE)
+                self._publish(aside, self.folder / name)
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None."""
+        self.settle()
+        return self._agreed(lambda: next(self._sound(), None))
+
+    def best(self) -> Checkpoint | None:
+        """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
+        self.settle()
+        return self._agreed(self._find_best)
+
+    def need_best(self) -> Checkpoint:
+        """The best checkpoint.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        if best := self.best():
+            return best
+        raise CheckpointError(f"{self.folder} holds no whole checkpoint.")
+
+    def _agreed(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+        """The one that is found; by several processes of a run, the one that the first finds."""
+        if self.ranks.size == 1:
+            return find()
+        path = self.ranks.agree(lambda: str(found.path) if (found := find()) else "")
+        return _read(Path(path)) if path else None
+
+    def _find_best(self) -> Checkpoint | None:
+        """Reads the best alone as a whole, which takes a while, if it is what it says it is."""
+        said = []
+        for path in self._paths():
+            with contextlib.suppress(*_UNREADABLE):
+                said.append(_read(path))
+        best = self._best(said)
+        return best if best and self._is_sound(best.path) else self._best(list(self._sound()))
+
+    def _best(self, found: list[Checkpoint]) -> Checkpoint | None:
+        monitor = self.monitor
+        rated = [one for one in found if math.isfinite(one.metrics.get(monitor or "", math.nan))]
+        if monitor is None or not rated:
+            return found[0] if found else None
+        pick = max if self.mode == "max" else min
+        return pick(rated, key=lambda one: one.metrics[monitor])
+
+    def _sound(self) -> Iterator[Checkpoint]:
+        """Those that are whole and this run's own, newest first; the others are said, once."""
+        return map(_read, filter(self._is_sound, self._paths()))
+
+    def _paths(self) -> list[Path]:
+        """Newest first."""
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+    def _is_sound(self, path: Path) -> bool:
+        if path not in self._problems:
+            self._problems[path] = problem = _problem(path, self._run)
+            if problem:
+                print(f"Skipping the damaged checkpoint {path}: {problem}", file=sys.stderr)
+        return not self._problems[path]
+
+    def _record_files(self) -> list[Path]:
+        """The run's record file, if there is one by now."""
+        return [self._records] if self._records and self._records.exists() else []
+
+    def _records_size(self) -> int:
+        return sum(path.stat().st_size for path in self._record_files())
+
+    def _of_the_same_step(self, name: str) -> list[Path]:
+        return sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
+
+    def _publish(self, aside: Path, final: Path) -> None:
+        """Has a checkpoint on the disk, then under its name; then it replaces older ones."""
+        try:
+            # All at once, as the disk takes them faster.
+            list(self._syncs.map(_sync, [*aside.iterdir(), aside, *self._record_files()]))
+        except OSError:  # after which the disk may tell that it has what it lost
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        aside.rename(final)
+        _sync(self.folder)
+        for replaced in self._of_the_same_step(final.name.rstrip("+")):
+            if replaced != final:
+                _remove(replaced)
+        self._problems[final] = ""
+        self._retire()
+
+    def _retire(self) -> None:
+        found = list(self._sound())
+        best = self._best(found)
+        for old in found[self.keep :]:
+            if old != best:
+                _remove(old.path)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a folder, of whichever run.
+
+    Raises:
+        CheckpointError: If it is not whole.
+    """
+    if problem := _problem(path):
+        raise CheckpointError(f"The checkpoint {path} is damaged: {problem}")
+    return _read(path)
+
+
+def _problem(path: Path, run: str | None = None) -> str:
+    """What is wrong with a checkpoint, or an empty string."""
+    try:
+        _read(path)
+        manifest = json.loads((path / _MANIFEST).read_text())
+        if run is not None and manifest["run"] != run:
+            return "it was saved by another run"
+        return _damage(path, manifest["files"])
+    except _UNREADABLE as error:
+        return f"its manifest: {type(error).__name__}: {error}"
+
+
+def _remove(path: Path) -> None:
+    """Removes a checkpoint; hidden first, so that a kill meanwhile leaves none in part."""
+    hidden = path.with_name(f".{path.name}.retired")
+    path.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def _read(path: Path) -> Checkpoint:
+    manifest = json.loads((path / _MANIFEST).read_text())
+    metrics = {str(name): float(value) for name, value in manifest["metrics"].items()}
+    step, records = int(manifest["step"]), int(manifest["records"])
+    return Checkpoint(path, step, metrics, records, float(manifest["seconds"]))
+
+
+def _damage(path: Path, files: dict[str, Any]) -> str:
+    """What is wrong with a checkpoint's files, or an empty string."""
+    for name, expected in files.items():
+        file = path / name
+        if not file.is_file() or file.resolve().parent != path.resolve():
+            return f"{name} is missing"
+        if file.stat().st_size != expected["size"]:
+            return f"{name} has {file.stat().st_size} bytes, expected {expected['size']}"
+        if _digest(file) != expected["sha256"]:
+            return f"{name} does not match its sha256"
+    return ""
+
+
+def _seal(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes the manifest of a folder's files."""
+    files = sorted(folder.iterdir())
+    seals = {one.name: {"size": one.stat().st_size, "sha256": _digest(one)} for one in files}
+    (folder / _MANIFEST).write_text(json.dumps({**manifest, "files": seals}, indent=1))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Has a file or a folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,255 @@
+"""What training code holds: the run it is, where it logs, saves, and asks whether to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dlsweep.errors import ConfigError, StudyError
+from dlsweep.folders.lock import Lock
+from dlsweep.folders.rundir import Media, RunDir
+from dlsweep.run import media
+from dlsweep.run.channel import Channel
+from dlsweep.run.checkpoint import Checkpointer
+from dlsweep.run.ranks import ALONE, Ranks
+
+#: How often, in seconds, a run that is not waiting for a verdict looks for a wish to stop.
+_LOOK_EVERY = 0.1
+#: How long, in seconds, a run waits for an earlier process of its own to end.
+_LOCK_PATIENCE = 60.0
+
+
+class Run:
+    """One training run; open it on its folder with :meth:`open`.
+
+    Attributes:
+        dir: The folder's paths.
+        info: What the run is.
+        config: The composed config, interpolations resolved on access.
+        checkpoints: Saves and finds this run's checkpoints.
+        train_seconds: Seconds spent until the checkpoint that this attempt starts from.
+        ranks: The processes that train it together; all but the first log and save nothing.
+    """
+
+    def __init__(self, folder: RunDir, channel: Channel | None = None) -> None:
+        self.dir = folder
+        self.info = folder.info()
+        self.config = OmegaConf.create(folder.config())
+        self.stop_reason: str | None = None
+        self.train_seconds = 0.0
+        self.ranks = ALONE
+        self._channel = channel
+        self._lock = Lock(folder.lock_file)
+        self._file: int = -1
+        self._known: dict[str, int] = {}
+        self._looked = 0.0
+        self._started = time.monotonic()
+        objective = self.info.objective[0] if self.info.objective else None
+        self.checkpoints = Checkpointer(
+            folder.checkpoints,
+            monitor=objective,
+            mode="max" if self.info.directions[:1] == ["maximize"] else "min",
+            records=folder.records_file,
+            seconds=lambda: self.seconds,
+            run=self.info.id,
+        )
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], channel: Channel | None = None) -> Run:
+        """Takes hold of a run folder and continues its records.
+
+        Raises:
+            StudyError: If another process is still training in the folder.
+        """
+        run = cls(RunDir(path), channel)
+        if not run._lock.wait(_LOCK_PATIENCE):
+            raise StudyError(f"{run.dir.path} is being trained by {run._lock.holder()}.")
+        run._open_records()
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.checkpoints.settle()
+        finally:
+            os.close(self._file)
+            self._lock.release()
+            if self._channel:
+                self._channel.close()
+
+    def join(self, ranks: Ranks) -> None:
+        """Makes this process one of several that train the run."""
+        self.ranks = self.checkpoints.ranks = ranks
+        if ranks.rank:
+            self._channel = None
+
+    @property
+    def name(self) -> str:
+        """The run's name, unique within its study."""
+        return self.info.name
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in this run, those before its starting checkpoint included."""
+        return self.train_seconds + time.monotonic() - self._started
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Appends metrics to the run's records, durable against a kill from then on.
+
+        A run that goes on from a checkpoint passes some steps a second time; what was already
+        recorded then is not recorded twice.
+
+        Args:
+            metrics: Values by name, such as ``{"train/loss": 0.3, "val/accuracy": 0.9}``; anything
+                that ``float()`` takes.
+            step: Where the run is, usually the epoch; the sweep judges the run by it.
+        """
+        values = {name: float(value) for name, value in metrics.items()}
+        if self.ranks.rank:
+            return
+        if self._known:
+            values = {k: v for k, v in values.items() if self._known.get(k, step - 1) < step}
+        if not values:
+            return
+        record = {"step": int(step), "time": time.time(), "metrics": values}
+        append_line(self._file, json.dumps(record).encode() + b"\n")
+        if self._channel and self.info.objective and self.info.objective[0] in values:
+            self._channel.ring()
+
+    def log_image(self, name: str, image: Any, step: int) -> None:
+        """Keeps an image; the trackers show it by step.
+
+        Args:
+            name: Such as ``val/examples``.
+            image: A Pillow image, or an array of shape [height, width] or [height, width,
+                channels] with 1, 3 or 4 channels: uint8, or floats from 0 to 1.
+            step: Where the run is.
+
+        Raises:
+            DataError: If it is no image.
+        """
+        self._log_png(name, step, lambda: media.png(image))
+
+    def log_figure(self, name: str, figure: Any, step: int) -> None:
+        """Keeps a Matplotlib figure as an image.
+
+        Raises:
+            DataError: If it is none.
+        """
+        self._log_png(name, step, lambda: media.figure_png(figure))
+
+    def log_histogram(self, name: str, values: Any, step: int) -> None:
+        """Keeps the distribution of values: an array of any shape, such as a layer's weights."""
+        self._log_media(name, step, lambda: media.histogram(values))
+
+    def log_text(self, name: str, text: str, step: int) -> None:
+        """Keeps a text, such as a sample of what a model writes."""
+        self._log_media(name, step, lambda: {"kind": "text", "text": str(text)})
+
+    def log_table(
+        self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], step: int
+    ) -> None:
+        """Keeps a table, such as predictions beside their targets.
+
+        Raises:
+            DataError: If a row is longer or shorter than the columns.
+        """
+        self._log_media(name, step, lambda: media.table(columns, rows))
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether to save and return now: pruned, interrupted, or out of time.
+
+        Read it at a safe point, such as an epoch's end. If the last :meth:`log` held the
+        objective, this waits the few milliseconds until the sweep has judged it. Of several
+        processes that train together, each must read it at the same point.
+        """
+        reason = self.ranks.agree(lambda: self.wish_to_stop)
+        if self.ranks.rank:  # the first knows it, and may have got a signal meanwhile
+            self.stop_reason = reason
+        return reason is not None
+
+    @property
+    def wish_to_stop(self) -> str | None:
+        """Why this process should stop, or None; the others may not know yet."""
+        if self.stop_reason is None:
+            self.stop_reason = self._channel.verdict() if self._channel else None
+        if self.stop_reason is None and time.monotonic() - self._looked > _LOOK_EVERY:
+            self._looked = time.monotonic()
+            self.stop_reason = self.dir.stop_reason()
+        return self.stop_reason
+
+    def stop(self, reason: str = "interrupted") -> None:
+        """Raises the flag that :attr:`should_stop` reads."""
+        self.stop_reason = self.stop_reason or reason
+
+    def require(self, metrics: Mapping[str, float]) -> None:
+        """Checks that what training returned holds the objective.
+
+        Raises:
+            ConfigError: If it does not; names what there is.
+        """
+        for name in self.info.objective:
+            if name not in metrics:
+                raise ConfigError(
+                    f"The sweep's objective is {name!r}, which the run never reported.\n"
+                    f"Received: {', '.join(sorted(metrics)) or 'no metrics at all'}.\n"
+                    "Log or return it, or name another:  training.monitor=<metric>"
+                )
+
+    def last_metrics(self) -> dict[str, float]:
+        """The latest recorded value of every metric."""
+        latest: dict[str, float] = {}
+        for record, _ in self.dir.records():
+            latest.update(record.metrics)
+        return latest
+
+    def _log_png(self, name: str, step: int, make: Callable[[], bytes]) -> None:
+        def keep() -> Media:
+            file = self.dir.media_file(name, step)
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(make())
+            return {"kind": "image", "file": str(file.relative_to(self.dir.path))}
+
+        self._log_media(name, step, keep)
+
+    def _log_media(self, name: str, step: int, make: Callable[[], Media]) -> None:
+        """Appends a record, unless the run passes this step a second time."""
+        if self.ranks.rank or self._known.get(name, step - 1) >= step:
+            return
+        about = {"step": int(step), "time": time.time(), "metrics": {}, "media": {name: make()}}
+        append_line(self._file, json.dumps(about).encode() + b"\n")
+
+    def _open_records(self) -> None:
+        """Opens the record file for appending: cuts a torn last line, notes what is ahead."""
+        self.checkpoints.take_up()
+        checkpoint = self.checkpoints.latest()
+        offset = checkpoint.records if checkpoint else 0
+        self.train_seconds = checkpoint.seconds if checkpoint else 0.0
+        for record, end in self.dir.records(offset):
+            offset = end
+            for name in (*record.metrics, *record.media):
+                self._known[name] = max(record.step, self._known.get(name, record.step))
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        self._file = os.open(self.dir.records_file, flags, 0o644)
+        if os.fstat(self._file).st_size > offset:
+            os.ftruncate(self._file, offset)
+
+
+def append_line(file: int, line: bytes) -> None:
+    """Writes a whole line to an open file or, on a full disk, none of it."""
+    size = os.fstat(file).st_size
+    try:
+        written = os.write(file, line)
+        while written < len(line):
+            written += os.write(file, line[written:])
+    except OSError:
+        os.ftruncate(file, size)
+        raise

@@ -1,0 +1,1 @@
+"""Secrets, and what the config of a run folder may import or contact."""

@@ -1,0 +1,65 @@
+"""What a sweep does about a trial that did not end well: a policy for each name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from dlsweep.errors import ConfigError, did_you_mean
+from dlsweep.folders.rundir import FAILURES, Result, Status
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is done about one kind of end.
+
+    Attributes:
+        retries: How often such a trial is tried again, from its last checkpoint and under its own
+            number; None for as often as it happens.
+        pause: Seconds before that.
+        counts: Whether it counts against ``max_failure_rate``.
+        infeasible: Whether the sampler is told that the point violates a constraint, so that it
+            keeps away from there; otherwise the sampler forgets the point.
+    """
+
+    retries: int | None = 0
+    pause: float = 0.0
+    counts: bool = True
+    infeasible: bool = False
+
+    def allows(self, attempts: Sequence[Result]) -> bool:
+        """Whether a trial is tried again after these attempts, the last of which is this end."""
+        times = sum(attempt.status == attempts[-1].status for attempt in attempts)
+        return self.retries is None or times <= self.retries
+
+
+def read_policies(config: Mapping[str, Any]) -> dict[Status, Policy]:
+    """Reads ``hydra.sweeper.failures``.
+
+    Raises:
+        ConfigError: If it names an end or a key that there is not, or a value out of its range.
+    """
+    ends: list[Status] = [*sorted(FAILURES), "preempted"]
+    keys = [field.name for field in fields(Policy)]
+    for end, options in config.items():
+        key = f"hydra.sweeper.failures.{end}"
+        _check_known("hydra.sweeper.failures", end, ends)
+        for name in options:
+            _check_known(key, name, keys)
+        policy = Policy(**options)
+        if policy.retries is not None and policy.retries not in range(1_000_000):
+            raise ConfigError(
+                f"{key}.retries: Received {policy.retries}. Expected a whole number, or null for "
+                "as often as it happens."
+            )
+        if not 0 <= policy.pause < math.inf:
+            raise ConfigError(f"{key}.pause: Received {policy.pause}. Expected seconds from 0.")
+    return {end: Policy(**config.get(end, {})) for end in ends}
+
+
+def _check_known(key: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise ConfigError(f"{key}: Received {name!r}. Expected {', '.join(known)}.{hint}")

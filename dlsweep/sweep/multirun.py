@@ -1,0 +1,81 @@
+"""What ``-m`` asks for: the parent of all trials starts first, and imports beside the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dlsweep.drive.driver import Driver, Limits, check_trackers
+from dlsweep.drive.progress import Counts, make_view
+from dlsweep.errors import ConfigError, room_to_write
+from dlsweep.folders.lease import held
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.launchers.base import Launcher
+from dlsweep.launchers.local import LocalLauncher
+from dlsweep.sweep.app import App
+from dlsweep.trial.signature import build
+
+
+def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Shows the plan of a sweep, or runs it.
+
+    Args:
+        app: The app whose runs are launched.
+        options: The keys of ``hydra.sweeper``.
+        arguments: The overrides of the command line.
+
+    Raises:
+        DlsweepError: For whatever the user must mend; nothing has been started then.
+    """
+    options = {name: _plain(value) for name, value in options.items()}
+    folder = StudyDir(app.config.hydra.sweep.dir)
+    if options["plan"]:
+        _plan(app, options, arguments, folder)
+        return
+    if app.is_own:
+        os.environ.update(app.config.hydra.job.env_set)  # others' trials do so themselves
+    tracking = options["tracking"] or {}
+    check_trackers(tracking)
+    launcher = _launcher(options["launcher"])
+    view = make_view([], Counts(slots=launcher.free_slots))
+    driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
+    with room_to_write(folder.path), driver:
+        from dlsweep.sweep.settings import ask
+        from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
+        from dlsweep.sweep.sweep import Sweep
+
+        asked, space, settings = ask(app, options, arguments, folder)
+        folder.create()
+        with held(folder), closing(Study(asked, space)) as study:
+            sweep = Sweep(app, folder, study, settings, driver)
+            sweep.run()
+    sweep.say_result()
+
+
+def _plan(app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir) -> None:
+    from dlsweep.sweep.plan import show_plan
+    from dlsweep.sweep.settings import ask
+
+    asked, space, settings = ask(app, options, arguments, folder)
+    show_plan(asked, space, settings.n_trials, settings.grid)
+
+
+def _launcher(config: Mapping[str, Any] | None) -> Launcher:
+    launcher = build("launcher", config) if config else LocalLauncher(preload=_imported())
+    if not isinstance(launcher, Launcher):
+        raise ConfigError(f"launcher: Received {type(launcher).__name__}. Expected a Launcher.")
+    return launcher
+
+
+def _imported() -> list[str]:
+    """The frameworks that another app has imported, which its trials will import too."""
+    return [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value

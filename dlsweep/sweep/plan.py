@@ -1,0 +1,51 @@
+"""Shows what a sweep would do: ``hydra.sweeper.plan=true``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rich.table import Table
+
+from dlsweep.drive.progress import make_console
+from dlsweep.sweep.space import SearchSpace
+from dlsweep.sweep.study import Study, StudySettings
+
+_FIRST = 5
+
+
+def show_plan(
+    settings: StudySettings, space: SearchSpace, n_trials: int | None, grid: bool
+) -> None:
+    """Prints the space, what is active under which choice, and the first trials; runs nothing.
+
+    Args:
+        settings: What the study would be asked to do; its storage is not touched.
+        space: What it would search.
+        n_trials: How many trials it would make.
+        grid: Whether it would take every point once.
+    """
+    console = make_console()
+    how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]
+    count = f"{n_trials} trials" if n_trials else "until the time is up"
+    pruner = settings.pruner.get("_target_", "no pruner").rpartition(".")[2]
+    console.print(f"{settings.name}: {count}, {how}, {pruner}")
+    console.print(_space_table(space))
+    console.print("The first trials:" if settings.seed is not None else "For example:")
+    study = Study(dataclasses.replace(settings, storage=None), space)
+    points = space.points() if grid else None
+    for _ in range(min(_FIRST, n_trials or _FIRST)):
+        trial = study.ask(next(points) if points else None)
+        text = " ".join(trial.overrides)
+        console.print(f"  {trial.number:04d}  {text}", soft_wrap=True)
+    console.print("Nothing was run.")
+
+
+def _space_table(space: SearchSpace) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("key", "space", "active under"):
+        table.add_column(title, overflow="fold")
+    conditions = space.active_under()
+    for one in space.dimensions:
+        under = conditions.get(one.key)
+        table.add_row(one.key, one.text, "always" if under is None else "\n".join(under))
+    return table

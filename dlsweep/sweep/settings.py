@@ -1,0 +1,237 @@
+"""Reads what a sweep is asked to do: its space, its limits, its study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from dlsweep.drive.driver import recorded_tracking
+from dlsweep.errors import ConfigError, SpaceError
+from dlsweep.folders.rundir import Status
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.security import secrets
+from dlsweep.sweep.app import App
+from dlsweep.sweep.compose import Composer, leaves
+from dlsweep.sweep.failures import Policy, read_policies
+from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
+from dlsweep.sweep.storage import Direction
+from dlsweep.sweep.study import StudySettings, identity_text
+
+#: What may differ between two calls of the same study: it changes no result.
+_CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload", "system_metrics")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """How far a sweep goes.
+
+    Attributes:
+        n_trials: How many trials in all; None for no such limit.
+        n_jobs: How many at a time; None for as many as there are slots.
+        timeout: Seconds after which it stops; None for no such limit.
+        max_failure_rate: Share of the finished trials that may have failed.
+        failures: What is done about each kind of end that is not a good one.
+        grid: Whether it takes every point once, in order, instead of asking a sampler.
+        tracking: Trackers by name.
+    """
+
+    n_trials: int | None
+    n_jobs: int | None
+    timeout: float | None
+    max_failure_rate: float
+    failures: dict[Status, Policy]
+    grid: bool
+    tracking: dict[str, Any]
+
+
+def ask(
+    app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir
+) -> tuple[StudySettings, SearchSpace, SweepSettings]:
+    """All that a sweep is asked to do.
+
+    Args:
+        app: The app whose runs are launched.
+        options: The keys of ``hydra.sweeper``.
+        arguments: The overrides of the command line.
+        folder: The study's.
+
+    Raises:
+        ConfigError, SpaceError: If it cannot be done.
+    """
+    space, from_command_line = read_space(app, options["params"], arguments)
+    # Hydra has resolved what its sweeper refers to; the composer's config is as it was written.
+    written, sweeper = space.composer.config([]), app.config.hydra.sweeper
+    for config in (written, sweeper, app.config.hydra.job):
+        secrets.check(config, arguments)
+    tracking = (written if app.is_own else sweeper).get("tracking")
+    options = {**options, "tracking": recorded_tracking(tracking)}
+    settings = sweep_settings(app, options, space, from_command_line)
+    return study_settings(options, space, folder, settings), space, settings
+
+
+def read_space(
+    app: App, params: Mapping[str, Any], arguments: Sequence[str]
+) -> tuple[SearchSpace, bool]:
+    """The space, and whether it was given on the command line (which then is the whole of it)."""
+    parser = app.composer([])
+    given = parser.parse(arguments)
+    swept = [override for override in given if override.is_sweep_override()]
+    fixed = [override for override in given if not override.is_sweep_override()]
+    for override in given:
+        if override.key_or_group == "experiment" and override.is_sweep_override():
+            raise SpaceError(
+                "experiment cannot be swept: an experiment brings its own space and study.\n"
+                "Run one sweep for each."
+            )
+    dimensions = [dimension_of(override) for override in swept]
+    fixed_keys = {override.key_or_group for override in fixed}
+    for dimension in dimensions:
+        if dimension.key in fixed_keys:
+            raise SpaceError(f"{dimension.key} is both swept and fixed. Expected one of the two.")
+    if not swept:
+        for key, entry in params.items():
+            if key.lstrip("+") not in fixed_keys:
+                override, when = _parse_param(parser, key, entry)
+                if override.is_sweep_override():
+                    dimensions.append(dimension_of(override, when))
+                else:
+                    fixed.append(override)
+    texts = [override.input_line or "" for override in fixed]
+    if not dimensions:
+        raise SpaceError(
+            "There is nothing to sweep: no override has several values, and "
+            "hydra.sweeper.params is empty.\n"
+            "Give some, as in  -m model.hidden=64,128  or  "
+            "-m 'training.optimizer.lr=tag(log,interval(1e-4,1e-1))',\n"
+            "or leave out -m for a single run."
+        )
+    return SearchSpace(dimensions, app.composer(texts)), bool(swept)
+
+
+def _parse_param(
+    parser: Composer, key: str, entry: Any
+) -> tuple[Override, dict[str, list[Scalar]]]:
+    when: dict[str, list[Scalar]] = {}
+    if isinstance(entry, dict) and "space" in entry:
+        if unknown := set(entry) - {"space", "when"}:
+            raise SpaceError(
+                f"hydra.sweeper.params.{key}: Received the key {sorted(unknown)[0]!r}. "
+                "Expected space and when."
+            )
+        for name, values in (entry.get("when") or {}).items():
+            when[name] = values if isinstance(values, list) else [values]
+        entry = entry["space"]
+    return parser.parse([f"{key}={entry}"])[0], when
+
+
+def sweep_settings(
+    app: App, options: Mapping[str, Any], space: SearchSpace, from_command_line: bool
+) -> SweepSettings:
+    """Reads how far the sweep goes.
+
+    A space that can be counted is a grid, every point once and none pruned, if it stands on the
+    command line or has no ``n_trials``; asking for a sampler or a count on the command line says
+    otherwise.
+
+    Raises:
+        ConfigError: If a limit makes no sense, or is missing where the space has no end.
+    """
+    typed = list(app.config.hydra.overrides.hydra)
+    asks_sampler = any(
+        text.startswith(("hydra.sweeper.n_trials=", "hydra/sweeper/sampler=")) for text in typed
+    )
+    n_trials = options["n_trials"]
+    grid = space.is_finite and not asks_sampler and (from_command_line or n_trials is None)
+    if grid or (n_trials is None and space.is_finite):
+        n_trials = sum(1 for _ in space.points())
+    elif n_trials is None and options["timeout"] is None:
+        raise ConfigError(
+            "The space has no end, so the sweep needs one.\n"
+            "Type  hydra.sweeper.n_trials=<count>  or  hydra.sweeper.timeout=<seconds>"
+        )
+    for name in ("n_trials", "n_jobs"):
+        if options[name] is not None and options[name] < 1:
+            raise ConfigError(
+                f"hydra.sweeper.{name}: Received {options[name]}. Expected 1 or more."
+            )
+    if not 0 <= options["max_failure_rate"] <= 1:
+        raise ConfigError(
+            f"hydra.sweeper.max_failure_rate: Received {options['max_failure_rate']}. "
+            "Expected a share from 0 to 1."
+        )
+    return SweepSettings(
+        n_trials,
+        options["n_jobs"],
+        options["timeout"],
+        options["max_failure_rate"],
+        read_policies(options["failures"]),
+        grid,
+        options["tracking"],
+    )
+
+
+def study_settings(
+    options: Mapping[str, Any],
+    space: SearchSpace,
+    folder: StudyDir,
+    settings: SweepSettings,
+) -> StudySettings:
+    """Reads what the study is asked to do.
+
+    Raises:
+        ConfigError: If objectives and directions do not fit each other.
+    """
+    objective = options["metric"] or ["objective"]
+    objective = objective if isinstance(objective, list) else [objective]
+    directions = options["direction"]
+    directions = directions if isinstance(directions, list) else [directions]
+    if len(directions) != len(objective):
+        raise ConfigError(
+            f"hydra.sweeper: Received {len(objective)} metrics and {len(directions)} directions. "
+            "Expected as many of one as of the other."
+        )
+    pruner = options["pruner"] or {}
+    is_pruned = not settings.grid and "_target_" in pruner  # else it is an experiment's options
+    return StudySettings(
+        name=options["study_name"] or "default",
+        storage=options["storage"] or f"sqlite:///{folder.database}",
+        objective=objective,
+        directions=[_direction(text) for text in directions],
+        sampler=options["sampler"],
+        pruner=pruner if is_pruned else {},
+        seed=options["seed"],
+        enqueue=options["enqueue"],
+        identity=_identity(space),
+    )
+
+
+def _direction(text: str) -> Direction:
+    if text in ("min", "minimize"):
+        return "minimize"
+    if text not in ("max", "maximize"):
+        raise ConfigError(
+            f"hydra.sweeper.direction: Received {text!r}. Expected minimize or maximize."
+        )
+    return "maximize"
+
+
+def _identity(space: SearchSpace) -> dict[str, str]:
+    """What makes a study the study it is: its space, and every value that is fixed."""
+    identity = {f"space of {one.key}": _space_text(one) for one in space.dimensions}
+    swept = {one.key for one in space.dimensions}
+    for key, value in leaves(space.composer.config([])):
+        is_circumstance = key.startswith(_CIRCUMSTANCES)
+        if not is_circumstance and key not in swept:
+            if not OmegaConf.is_config(value):
+                identity[key] = identity_text(value._value())
+            elif OmegaConf.is_list(value):
+                identity[key] = identity_text(OmegaConf.to_container(value))
+    return identity
+
+
+def _space_text(dimension: Dimension) -> str:
+    return dimension.text + (f" when {identity_text(dimension.when)}" if dimension.when else "")

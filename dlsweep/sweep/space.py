@@ -1,0 +1,322 @@
+"""Search spaces: Hydra's sweep overrides on one side, Optuna's distributions on the other.
+
+``lr=tag(log,interval(1e-4,1e-1))`` becomes a FloatDistribution, and a value suggested for it
+becomes ``lr=0.003`` again. Group choices are suggested first; a value is active where its key
+exists in the config that they compose.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, cast
+
+import optuna
+from hydra.core.override_parser.types import (
+    Glob,
+    IntervalSweep,
+    Override,
+    QuotedString,
+    RangeSweep,
+)
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from dlsweep.errors import SpaceError, did_you_mean
+from dlsweep.sweep.compose import Composer
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One swept key.
+
+    Attributes:
+        key: The config key or group, as in an override.
+        distribution: What Optuna samples from.
+        text: The space as the user wrote it.
+        prefix: ``+`` or ``++`` where the override adds the key.
+        options: For choices, the override text of each value, in Hydra's order.
+        grid: For a range, its values in Hydra's order; a sample is rounded to the nearest.
+        when: Values of other dimensions under which this one exists.
+    """
+
+    key: str
+    distribution: BaseDistribution
+    text: str
+    prefix: str = ""
+    options: dict[Scalar, str] = field(default_factory=dict)
+    grid: tuple[float, ...] = ()
+    when: dict[str, list[Scalar]] = field(default_factory=dict)
+
+    def suggest(self, trial: optuna.Trial) -> Scalar:
+        """Asks the sampler for a value."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return trial.suggest_categorical(self.key, d.choices)
+        if isinstance(d, IntDistribution):
+            sample: float = trial.suggest_int(self.key, d.low, d.high, step=d.step, log=d.log)
+        else:
+            d = cast(FloatDistribution, d)
+            sample = trial.suggest_float(self.key, d.low, d.high, step=d.step, log=d.log)
+        return self.snap(sample)
+
+    def snap(self, sample: float) -> float:
+        """The value a numeric sample stands for."""
+        return min(self.grid, key=lambda point: abs(point - sample)) if self.grid else sample
+
+    def override(self, value: Scalar) -> str:
+        """The override that sets the value."""
+        text = self.options.get(value)
+        return f"{self.prefix}{self.key}={repr(value) if text is None else text}"
+
+    def ends(self) -> list[Scalar]:
+        """The values that show whether the config takes what the dimension can give."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return list(self.distribution.choices)
+        numeric = cast(FloatDistribution | IntDistribution, self.distribution)
+        return [self.snap(numeric.low), self.snap(numeric.high)]
+
+    def values(self) -> list[Scalar] | None:
+        """All values in Hydra's order, or None where there is no end of them."""
+        if self.options:
+            return list(self.options)
+        if self.grid:
+            return list(self.grid)
+        if isinstance(self.distribution, IntDistribution):
+            d = self.distribution
+            return list(range(d.low, d.high + 1, d.step))
+        return None
+
+
+class SearchSpace:
+    """The swept keys of a study.
+
+    Attributes:
+        dimensions: Groups first, then values, those with a ``when`` last.
+        composer: Composes the app's configs with the study's fixed overrides.
+
+    Raises:
+        SpaceError: If a swept key exists in no config that the choices compose.
+    """
+
+    def __init__(self, dimensions: list[Dimension], composer: Composer) -> None:
+        self.composer = composer
+        self._given = dimensions
+        self._groups = [one for one in dimensions if composer.is_group(one.key)]
+        values = [one for one in dimensions if not composer.is_group(one.key)]
+        self.dimensions = self._groups + sorted(values, key=lambda one: bool(one.when))
+        self._check_keys()
+
+    def record(self) -> dict[str, Any]:
+        """The distribution of each key, as Optuna writes it in JSON."""
+        return {
+            one.key: json.loads(distribution_to_json(one.distribution)) for one in self.dimensions
+        }
+
+    def suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
+        """Asks for a value of every dimension that is active in the trial."""
+        params: dict[str, Scalar] = {}
+        for dimension in self.dimensions:
+            if self._is_active(dimension, params):
+                params[dimension.key] = dimension.suggest(trial)
+        return params
+
+    def overrides(self, params: Mapping[str, Scalar]) -> list[str]:
+        """The override strings that set these values; groups first."""
+        return [one.override(params[one.key]) for one in self.dimensions if one.key in params]
+
+    def points(self) -> Iterator[dict[str, Scalar]]:
+        """Every point of a finite space once, in Hydra's order (the last key runs fastest)."""
+        seen: set[tuple[tuple[str, Scalar], ...]] = set()
+        keys = [one.key for one in self._given]
+        for values in itertools.product(*(one.values() or [] for one in self._given)):
+            point = dict(zip(keys, values, strict=True))
+            params: dict[str, Scalar] = {}
+            for dimension in self.dimensions:
+                if self._is_active(dimension, params):
+                    params[dimension.key] = point[dimension.key]
+            if (items := tuple(params.items())) not in seen:
+                seen.add(items)
+                yield params
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the points can be counted."""
+        return all(one.values() is not None for one in self.dimensions)
+
+    def probes(self) -> Iterator[dict[str, Scalar]]:
+        """Points that together try both ends of every dimension under every group choice."""
+        for choice in self._choices():
+            active: dict[str, Scalar] = dict(choice)
+            ends: dict[str, list[Scalar]] = {}
+            for one in self.dimensions[len(self._groups) :]:
+                if self._is_active(one, active) or one.when:
+                    ends[one.key] = one.ends()
+            for turn in range(max((len(values) for values in ends.values()), default=1)):
+                yield active | {key: values[turn % len(values)] for key, values in ends.items()}
+
+    def active_under(self) -> dict[str, list[str]]:
+        """For each conditional dimension, the group choices under which it exists."""
+        choices = list(self._choices())
+        table = {}
+        for one in self.dimensions[len(self._groups) :]:
+            under = [c for c in choices if self._exists(one, c)]
+            if len(under) < len(choices):
+                table[one.key] = sorted({" ".join(self.overrides(c)) for c in under})
+            if one.when:
+                table[one.key] = [f"{k}={'|'.join(map(str, v))}" for k, v in one.when.items()]
+        return table
+
+    def _choices(self) -> Iterator[dict[str, Scalar]]:
+        for values in itertools.product(*(one.options for one in self._groups)):
+            yield {one.key: v for one, v in zip(self._groups, values, strict=True)}
+
+    def _exists(self, dimension: Dimension, params: Mapping[str, Scalar]) -> bool:
+        if dimension in self._groups or dimension.prefix:
+            return True
+        choices = [one.override(params[one.key]) for one in self._groups]
+        return self.composer.has_key(choices, dimension.key)
+
+    def _is_active(self, dimension: Dimension, params: Mapping[str, Scalar]) -> bool:
+        met = all(params.get(key) in values for key, values in dimension.when.items())
+        return met and self._exists(dimension, params)
+
+    def _check_keys(self) -> None:
+        keys = [one.key for one in self.dimensions]
+        swept = set(keys)
+        choices = list(self._choices())
+        for one in self.dimensions:
+            if keys.count(one.key) > 1:
+                raise SpaceError(f"{one.key} is swept twice. Expected one space for each key.")
+            for key in one.when:
+                if key not in swept:
+                    raise SpaceError(
+                        f"{one.key}: its `when` names {key!r}, which is not swept."
+                        f"{did_you_mean(key, swept)}"
+                    )
+            if not any(self._exists(one, choice) for choice in choices):
+                texts = self.overrides(choices[0])
+                hint = did_you_mean(one.key, self.composer.keys(texts))
+                raise SpaceError(
+                    f"The swept key {one.key!r} exists in no config of this sweep.{hint}\n"
+                    f"To add a new key, write  +{one.key}={one.text}"
+                )
+
+
+def dimension_of(override: Override, when: dict[str, list[Scalar]] | None = None) -> Dimension:
+    """Reads one sweep override.
+
+    Args:
+        override: As parsed by Hydra; a choice, a range or an interval.
+        when: Values of other dimensions under which this one exists.
+
+    Raises:
+        SpaceError: If it is empty or inverted, or has a tag that means nothing here.
+    """
+    key = override.key_or_group
+    prefix = "+" if override.is_add() else "++" if override.is_force_add() else ""
+    text = (override.input_line or "").partition("=")[2]
+    sweep = override.value()
+    if override.is_delete():
+        raise SpaceError(f"~{key}: Received {text}. A deletion cannot be swept: expected ~{key}.")
+    if getattr(sweep, "shuffle", False):
+        raise SpaceError(
+            f"{key}: Received {text}. A shuffled space is another at every call, so that the sweep "
+            "could not go on.\nLeave out shuffle; for a random order type  "
+            "hydra/sweeper/sampler=random"
+        )
+    log = _is_log(key, getattr(sweep, "tags", set()))
+    if override.is_choice_sweep():
+        if log:
+            raise SpaceError(f"{key}: the tag log needs numbers in order. Received {text}.")
+        options = _options(key, override)
+        distribution: BaseDistribution = CategoricalDistribution(list(options))
+        return Dimension(key, distribution, text, prefix, options, when=when or {})
+    if isinstance(sweep, RangeSweep):
+        points = _range_points(key, sweep, text)
+        distribution = _range_distribution(key, points, abs(sweep.step), log, text)
+        return Dimension(key, distribution, text, prefix, grid=tuple(points), when=when or {})
+    assert isinstance(sweep, IntervalSweep)
+    return Dimension(key, _interval(key, sweep, log, text), text, prefix, when=when or {})
+
+
+def _is_log(key: str, tags: set[str]) -> bool:
+    if unknown := sorted(tags - {"log"}):
+        raise SpaceError(f"{key}: Received the tag {unknown[0]!r}. Expected: log.")
+    return "log" in tags
+
+
+def _options(key: str, override: Override) -> dict[Scalar, str]:
+    options: dict[Scalar, str] = {}
+    elements: list[Any] = list(override.sweep_iterator())
+    for element in elements:
+        text = Override._get_value_element_as_str(element)
+        plain = element.text if isinstance(element, QuotedString) else element
+        value = plain if plain is None or isinstance(plain, str | int | float | bool) else text
+        if value in options:
+            raise SpaceError(f"{key}: {text} stands twice among its choices.")
+        options[value] = text
+    if not options:
+        found = override.value()
+        what = f"the pattern {found.include}" if isinstance(found, Glob) else "the choice"
+        raise SpaceError(f"{key}: {what} is empty. Expected at least one value.")
+    return options
+
+
+def _range_points(key: str, sweep: RangeSweep, text: str) -> list[float]:
+    if sweep.step == 0:
+        raise SpaceError(f"{key}: Received {text}. Expected a step other than 0.")
+    points = _stepped(sweep)
+    if not points:
+        raise SpaceError(
+            f"{key}: {text} is empty. Expected range(start, stop, step) with start before stop; "
+            "stop itself is left out, as in Python."
+        )
+    return points
+
+
+def _stepped(sweep: RangeSweep) -> list[float]:
+    """The range's values, exact as decimals: sums of floats drift and may reach the stop."""
+    bounds = (sweep.start, sweep.stop, sweep.step)
+    if all(isinstance(bound, int) for bound in bounds):
+        return list(sweep.range())
+    start, stop, step = (Decimal(str(bound)) for bound in bounds)
+    count = math.ceil((stop - start) / step)
+    return [float(start + turn * step) for turn in range(count)]
+
+
+def _range_distribution(
+    key: str, points: list[float], step: float, log: bool, text: str
+) -> BaseDistribution:
+    low, high = min(points), max(points)
+    if log and low <= 0:
+        raise SpaceError(f"{key}: Received {text}. Expected a range above 0 under the tag log.")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log, step=1 if log else int(step))
+    return FloatDistribution(low, high, log=log, step=None if log else step)
+
+
+def _interval(key: str, sweep: IntervalSweep, log: bool, text: str) -> BaseDistribution:
+    low, high = sweep.start, sweep.end
+    assert low is not None
+    assert high is not None
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise SpaceError(
+            f"{key}: Received {text}. Expected interval(low, high) with low below high."
+        )
+    if log and low <= 0:
+        raise SpaceError(f"{key}: Received {text}. Expected an interval above 0 under the tag log.")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)

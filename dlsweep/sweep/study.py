@@ -1,0 +1,374 @@
+"""The study: Optuna's record of what was tried, opened by the driver alone.
+
+A trial's parameters and override strings are stored before it is launched, so that a kill at any
+moment loses no point: a trial that is still open in the record goes on under its own number.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import sqlite3
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
+from dlsweep.folders.renamed import with_todays_names
+from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result
+from dlsweep.sweep.space import Scalar, SearchSpace
+from dlsweep.sweep.storage import Direction, OneWriterStorage
+
+IDENTITY = "identity"
+POINT = "point"
+REASON = "reason"
+STATUS = "status"
+#: Samplers that draw from one sequence: a new seed each time would break it.
+_SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a study is asked to do.
+
+    Attributes:
+        name: The study's name in its storage.
+        storage: An Optuna storage URL; None keeps the study in memory.
+        objective: The metrics sought.
+        directions: ``minimize`` or ``maximize`` for each.
+        sampler: The sampler's config, with ``_target_``.
+        pruner: The pruner's config; empty for none.
+        seed: Of the sampler; None draws another each time.
+        enqueue: Points to try first.
+        identity: What must not change between calls: dotted key to text.
+    """
+
+    name: str
+    storage: str | None
+    objective: list[str]
+    directions: list[Direction]
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    seed: int | None = None
+    enqueue: list[dict[str, Scalar]] = field(default_factory=list)
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Trial:
+    """One trial that is to be run, or goes on."""
+
+    number: int
+    params: dict[str, Scalar]
+    overrides: list[str]
+    optuna: optuna.Trial
+    reported: int = -1
+
+
+class Study:
+    """An open study.
+
+    Args:
+        settings: What it is asked to do.
+        space: What it searches.
+
+    Raises:
+        StudyChangedError: If the study on disk has another identity.
+        StudyError: If the storage cannot be opened.
+        ConfigError: If sampler or pruner cannot be built.
+    """
+
+    def __init__(self, settings: StudySettings, space: SearchSpace) -> None:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.settings = settings
+        self.space = space
+        self._sampler_seed: int | None = settings.seed
+        pruner = (
+            _build("pruner", settings.pruner) if settings.pruner else optuna.pruners.NopPruner()
+        )
+        self._prunes = bool(settings.pruner) and len(settings.objective) == 1
+        if settings.pruner and not self._prunes:
+            raise ConfigError(
+                "A sweep with several objectives cannot prune: there is no one value to judge by.\n"
+                "Type  hydra/sweeper/pruner=none"
+            )
+        self._storage = _open(settings)
+        self._study = optuna.load_study(
+            study_name=settings.name,
+            storage=self._storage,
+            sampler=self._build_sampler(0),
+            pruner=pruner,
+        )
+        self._check_identity()
+        trials = self._study.get_trials(deepcopy=False)
+        self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
+        self._finished = sum(trial.state.is_finished() for trial in trials)
+        self._best = {t.number: t.values for t in self._best_trials(trials)}
+        # Before the first trial has begun, a killed driver may have stored some of them.
+        where = "hydra.sweeper.enqueue"
+        points = [] if self._begun else [self._checked_point(p, where) for p in settings.enqueue]
+        self._enqueue = points[len(trials) :]
+
+    def begin(self) -> None:
+        """Stores what the study is and its first points, once all has been checked."""
+        self._study.set_user_attr(IDENTITY, self.settings.identity)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
+        for point in self._enqueue:
+            self._study.enqueue_trial(point)
+        self._storage.flush()
+        self._enqueue = []
+
+    def close(self) -> None:
+        """Lets go of the storage; what is known of the study stays."""
+        self._storage.close()
+
+    @property
+    def as_optuna(self) -> optuna.Study:
+        """The study for what of Optuna's reads one; never to be changed there."""
+        return self._study
+
+    @property
+    def finished(self) -> int:
+        """How many trials are over, however they ended."""
+        return self._finished
+
+    def open_trials(self) -> list[Trial]:
+        """Trials that an earlier driver began and that are not over, by number."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [self._reopen(frozen) for frozen in running]
+
+    def ask(self, point: dict[str, Scalar] | None = None) -> Trial:
+        """Begins a trial: asks the sampler for its parameters and stores them.
+
+        Args:
+            point: The parameters, where the sweep itself knows them (a grid).
+        """
+        if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
+            self._study.sampler = _heir(self._build_sampler(self._begun), self._study.sampler)
+        self._begun += 1
+        if point is not None:
+            self._study.enqueue_trial(point)
+        return self._complete(self._study.ask())
+
+    def judge(self, trial: Trial, records: Sequence[Record]) -> bool:
+        """Reports new records of a trial; returns whether it should be pruned."""
+        if not self._prunes:
+            return False
+        for record in records:
+            value = record.metrics.get(self.settings.objective[0])
+            if value is not None and record.step > trial.reported:
+                trial.optuna.report(value, record.step)
+                trial.reported = record.step
+        return bool(trial.optuna.should_prune())
+
+    def tell(self, trial: Trial, result: Result, infeasible: bool = False) -> None:
+        """Ends a trial with its result; one that is to go on stays open.
+
+        Args:
+            trial: The trial.
+            result: How it ended.
+            infeasible: Whether a failure says that its point violates a constraint.
+        """
+        if result.status in UNFINISHED:
+            return
+        if result.status not in ("completed", "pruned"):
+            trial.optuna.set_user_attr(STATUS, result.status)
+        state, values = TrialState.FAIL, None
+        if result.status in COMPLETED:
+            state = TrialState.COMPLETE
+            values = [result.metrics[name] for name in self.settings.objective]
+            self._note_best(trial.number, values)
+        elif result.status == "pruned":
+            state = TrialState.PRUNED
+        else:
+            assert result.status in FAILURES
+            trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
+            if infeasible:  # samplers look at failed trials no more, but at pruned ones they do
+                trial.optuna.set_constraint(result.status, 1.0)
+                state = TrialState.PRUNED
+        # A sampler that has tried every point asks Optuna's own loop, which is not ours, to end.
+        self._study._thread_local.in_optimize_loop = True
+        try:
+            self._study.tell(trial.optuna, values, state=state)
+        finally:
+            self._study._thread_local.in_optimize_loop = False
+        self._finished += 1
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the sampler has said that there is nothing left to try."""
+        return bool(self._study._stop_flag)
+
+    def finished_trials(self) -> list[FrozenTrial]:
+        """Every trial that is over, by number."""
+        return [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
+
+    @property
+    def best(self) -> dict[int, list[float]]:
+        """The values of the best trial, or of the Pareto front, by number; empty at first."""
+        return self._best
+
+    def _best_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        done = any(trial.state is TrialState.COMPLETE for trial in trials)
+        if len(self.settings.objective) > 1:
+            return self._study.best_trials
+        return [self._study.best_trial] if done else []
+
+    def _note_best(self, number: int, values: list[float]) -> None:
+        """Keeps what no other trial beats in every objective; the earlier of equals stays."""
+        signs = [1 if way == "minimize" else -1 for way in self.settings.directions]
+
+        def beats(ours: list[float], theirs: list[float]) -> bool:
+            pairs = zip(signs, ours, theirs, strict=True)
+            return all(sign * a <= sign * b for sign, a, b in pairs)
+
+        if any(beats(other, values) for other in self._best.values()):
+            return
+        rest = {n: other for n, other in self._best.items() if not beats(values, other)}
+        self._best = {**rest, number: values}
+
+    def _complete(self, trial: optuna.Trial) -> Trial:
+        params = self.space.suggest(trial)
+        overrides = self.space.overrides(params)
+        trial.set_user_attr(POINT, {"params": params, "overrides": overrides})
+        self._storage.flush()
+        return Trial(trial.number, params, overrides, trial)
+
+    def _reopen(self, frozen: FrozenTrial) -> Trial:
+        trial = optuna.Trial(self._study, frozen._trial_id)
+        point = frozen.user_attrs.get(POINT)
+        if point is None:
+            return self._complete(trial)  # killed between asking and storing: ask for the rest
+        # What is executed comes of the space: the record may be anybody's.
+        params = self._checked_point(point["params"], f"trial {frozen.number} of the study")
+        reported = max(frozen.intermediate_values, default=-1)
+        return Trial(frozen.number, params, self.space.overrides(params), trial, reported)
+
+    def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        config = dict(self.settings.sampler)
+        seed = self.settings.seed if config.get("seed") is None else config["seed"]
+        if "seed" in config and seed is not None:
+            # One seed for all would have each trial's sampler begin with the same suggestion.
+            config["seed"] = zlib.crc32(f"{seed}:{number}".encode())
+        if config["_target_"] == "optuna.samplers.GridSampler":
+            config["search_space"] = self._grid()
+        sampler: optuna.samplers.BaseSampler = _build("sampler", config)
+        return sampler
+
+    def _grid(self) -> dict[str, list[Scalar]]:
+        grid = {one.key: one.values() for one in self.space.dimensions}
+        for key, values in grid.items():
+            if values is None:
+                raise ConfigError(
+                    f"The grid sampler needs values that can be counted, and {key} is an interval."
+                    "\nGive it a range or a choice, or another sampler: hydra/sweeper/sampler=tpe"
+                )
+        return {key: values for key, values in grid.items() if values is not None}
+
+    def _checked_point(self, point: dict[str, Scalar], where: str) -> dict[str, Scalar]:
+        dimensions = {one.key: one for one in self.space.dimensions}
+        for key, value in point.items():
+            if key not in dimensions:
+                hint = did_you_mean(key, dimensions)
+                raise ConfigError(f"{where}: {key!r} is not swept.{hint}")
+            distribution = dimensions[key].distribution
+            try:
+                contained = distribution._contains(distribution.to_internal_repr(value))
+            except ValueError:
+                contained = False
+            if not contained:
+                raise ConfigError(
+                    f"{where}: {key}={value} lies outside of its space, {dimensions[key].text}."
+                )
+        return point
+
+    def _check_identity(self) -> None:
+        stored = self._study.user_attrs.get(IDENTITY)
+        if stored is not None:
+            stored = {key: with_todays_names(value) for key, value in stored.items()}
+        if stored not in (None, self.settings.identity):
+            raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
+
+
+def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:
+    lines = [f"The study {name!r} exists and was made with another space or other fixed values:"]
+    for key in sorted(stored.keys() | wanted.keys()):
+        before, now = stored.get(key), wanted.get(key)
+        if before != now:
+            lines.append(f"  {key}: was {before or 'absent'}, is {now or 'absent'}")
+    lines += [
+        "To go on with it, type the command as it was.",
+        "To keep it and begin another:   hydra.sweeper.study_name=<a new name>",
+        "To begin it anew:               remove its folder",
+    ]
+    return "\n".join(lines)
+
+
+def _heir(
+    sampler: optuna.samplers.BaseSampler, earlier: optuna.samplers.BaseSampler
+) -> optuna.samplers.BaseSampler:
+    """Hands on what an earlier sampler knows of all trials, which is slow to find out anew."""
+    for name, known in vars(earlier).items():
+        if isinstance(known, optuna.search_space.IntersectionSearchSpace):
+            setattr(sampler, name, known)
+    return sampler
+
+
+def _build(role: str, config: dict[str, Any]) -> Any:
+    """Builds a sampler or a pruner from its config.
+
+    Raises:
+        ConfigError: If the target or its arguments do not fit.
+    """
+    options = {key: value for key, value in config.items() if key != "_target_"}
+    module, _, name = config["_target_"].rpartition(".")
+    try:
+        target = getattr(importlib.import_module(module), name)
+        options = {
+            key: _build(role, value) if isinstance(value, dict) and "_target_" in value else value
+            for key, value in options.items()
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return target(**options)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"hydra.sweeper.{role}: {config['_target_']} cannot be built: {error}\n"
+            f"Its arguments are keys:  hydra.sweeper.{role}.<name>=<value>"
+        ) from None
+
+
+def _open(settings: StudySettings) -> OneWriterStorage:
+    try:
+        if (settings.storage or "").startswith("sqlite:///"):
+            _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
+        # Not by Optuna's get_storage, which would hold every trial in memory a second time.
+        stored = settings.storage
+        disk = optuna.storages.RDBStorage(stored) if stored else optuna.storages.InMemoryStorage()
+        return OneWriterStorage(disk, settings.name, settings.directions)
+    except Exception as error:
+        raise StudyError(
+            f"The study's storage {settings.storage} cannot be opened: {error}"
+        ) from error
+
+
+@functools.cache
+def _prepare_sqlite(path: Path) -> None:
+    """Sets the write-ahead log, with which a kill or a full disk leaves the file readable."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+
+
+def identity_text(value: Any) -> str:
+    """A value as it stands in a study's identity."""
+    return json.dumps(value, sort_keys=True, default=str)

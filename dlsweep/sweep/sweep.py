@@ -1,0 +1,351 @@
+"""The sweep: ask, launch into a free slot, watch, tell; never a batch.
+
+Stops at any moment and goes on with the same command: finished trials stay, open ones continue
+from their last checkpoint under their own number, and the total is exactly ``n_trials``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dlsweep.drive.driver import Driver
+from dlsweep.drive.preflight import preflight
+from dlsweep.errors import DiskFullError, StudyError
+from dlsweep.folders.lock import Lock
+from dlsweep.folders.rundir import (
+    COMPLETED,
+    DISK_FULL,
+    FAILURES,
+    UNFINISHED,
+    Result,
+    RunDir,
+    RunInfo,
+    write_atomically,
+)
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.machine.imports import no_garbage
+from dlsweep.results import charts, tables
+from dlsweep.security import addresses, secrets
+from dlsweep.sweep.app import App
+from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.settings import SweepSettings
+from dlsweep.sweep.space import Scalar
+from dlsweep.sweep.study import Study, Trial
+
+#: Failures count against at least this many trials, so that one early failure ends nothing.
+_FEWEST = 4
+#: How long, in seconds, to wait while all that is left to do is to be tried again later.
+_PAUSE = 0.05
+#: What ``study.json`` says of a study that is over: when, its best trial, charts that were not
+#: drawn. The last of them comes when its results are written.
+_END = ("finished", "best", "left_out")
+#: How long, in seconds, a killed process may take to be gone.
+_DEATH_PATIENCE = 10.0
+
+
+class Sweep:
+    """One driver's work on a study."""
+
+    def __init__(
+        self, app: App, folder: StudyDir, study: Study, settings: SweepSettings, driver: Driver
+    ) -> None:
+        self.app = app
+        self.composer = study.space.composer
+        self.folder = folder
+        self.study = study
+        self.settings = settings
+        self.driver = driver
+        self.view = driver.view
+        self.view.objective = study.settings.objective
+        self.view.counts.total = settings.n_trials
+        self._open = study.open_trials()
+        self._points = self._untried_points() if settings.grid else iter(())
+        self._trials: dict[Path, Trial] = {}
+        self._later: list[tuple[float, Trial]] = []
+        self._deadline = time.monotonic() + (settings.timeout or float("inf"))
+        self._failed = 0
+
+    def run(self) -> None:
+        """Goes on until the study is complete, the time is up, or the user stops it."""
+        over = not self._open and not self._wants_more()
+        self._record_study(**(self._earlier_end() if over else {}))
+        self._count_earlier()
+        # It imports its trackers while the trials' parent imports, and tells them what an earlier
+        # driver was killed before telling.
+        self.driver.start_mirror()
+        if not over:
+            threading.Thread(target=_import_for_the_end, daemon=True).start()
+            self._preflight()
+            self.study.begin()
+            with self.view:
+                self._loop()
+        self._conclude()
+
+    def say_result(self) -> None:
+        """Prints the leaderboard, the dashboards, and what is missing.
+
+        Raises:
+            StudyError: If the sweep stopped because too many trials failed.
+        """
+        tables.show(self.finished, self.view.console)
+        self.view.say_dashboards()
+        missing = (self.settings.n_trials or 0) - self.study.finished
+        if missing > 0:
+            self.view.say(
+                f"{missing} trials are missing; the same command goes on where this stopped."
+            )
+        if self.driver.stopping == "failures":
+            raise StudyError("Too many trials failed; the reasons stand above and in their logs.")
+        if missing <= 0 and not self.study.best:
+            raise StudyError("No trial has completed; the reasons stand in their logs.")
+
+    def _loop(self) -> None:
+        while True:
+            while self._has_room() and (trial := self._next()):
+                self._launch(trial)
+            if not self.driver.running:
+                if self.driver.stopping or not self._later:
+                    return
+                time.sleep(_PAUSE)
+            for folder, result in self.driver.turn():
+                self._end(self._trials.pop(folder.path), folder, result)
+            if time.monotonic() > self._deadline and not self.driver.stopping:
+                self.view.say("The time is up: the running trials save and end.")
+                self.driver.stop("timeout")
+
+    def _has_room(self) -> bool:
+        limit = self.settings.n_jobs
+        return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
+
+    def _next(self) -> Trial | None:
+        due = [entry for entry in self._later if entry[0] <= time.monotonic()]
+        if due:
+            self._later.remove(due[0])
+            return due[0][1]
+        if self._open:
+            return self._open.pop(0)
+        if not self._wants_more():
+            return None
+        if self.settings.grid:
+            point = next(self._points, None)
+            return self.study.ask(point) if point is not None else None
+        return self.study.ask()
+
+    def _wants_more(self) -> bool:
+        total = self.settings.n_trials
+        begun = self.study.finished + len(self._trials) + len(self._later)
+        return (total is None or begun < total) and not self.study.is_exhausted
+
+    def _launch(self, trial: Trial) -> None:
+        folder = self.folder.trial(trial.number)
+        folder.refuse_links()
+        overrides = [*self.composer.fixed, *trial.overrides]
+        again = folder.info_file.exists()
+        if again:
+            self._wait_for_orphan(folder)
+        self._create(folder, trial, overrides)
+        self.view.started(folder, trial.overrides, again)
+        if again and (result := self._untold(folder, trial)):
+            self._end(trial, folder, result)
+            return
+        folder.clear()
+        self._trials[folder.path] = trial
+        self.driver.launch(
+            self.app.argv(overrides, folder.path),
+            folder,
+            judge=lambda records: self.study.judge(trial, records),
+        )
+
+    def _untold(self, folder: RunDir, trial: Trial) -> Result | None:
+        """How a trial ended, if it did and its driver was killed before the study knew."""
+        result = folder.result()
+        records = [record for record, _ in folder.records()]
+        pruned = self.study.judge(trial, records) or folder.stop_reason() == "pruned"
+        if result is not None and result.status not in UNFINISHED:
+            return result
+        if not pruned:
+            return None
+        result = Result("pruned", metrics=records[-1].metrics, ended=time.time())
+        folder.write_result(result)
+        return result
+
+    def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Tells the study and the person how a trial ended, unless it is to go on."""
+        result = self._checked(folder, result)
+        if result.reason == DISK_FULL:
+            raise DiskFullError(self.folder.path)
+        policy = self.settings.failures.get(result.status)
+        if policy and policy.allows(folder.note_attempt(result)):
+            result = self._postpone(trial, folder, result, policy)
+        self.study.tell(trial, result, infeasible=bool(policy and policy.infeasible))
+        self.view.ended(folder, result, self._best_so_far())
+        self._count_failure(result)
+
+    def _postpone(self, trial: Trial, folder: RunDir, result: Result, policy: Policy) -> Result:
+        """Has a trial tried again; until then it is an interrupted one, whoever drives it."""
+        self._later.append((time.monotonic() + policy.pause, trial))
+        reason = f"{result.status}: {result.reason}".rstrip(": ")
+        again = f" in {policy.pause:g} s" if policy.pause else ""
+        self.view.say(f"  {folder.path.name} {reason}; it is tried again{again}.")
+        postponed = dataclasses.replace(result, status="interrupted", reason=reason)
+        folder.write_result(postponed)
+        return postponed
+
+    def _create(self, folder: RunDir, trial: Trial, overrides: list[str]) -> None:
+        """Writes what the trial is; of one that goes on, only the id is taken from its folder."""
+        earlier = folder.info() if folder.info_file.exists() else None
+        config = self.composer.config(trial.overrides)
+        info = RunInfo(
+            id=earlier.id if earlier else uuid.uuid4().hex,
+            name=folder.path.name,
+            study=self.study.settings.name,
+            number=trial.number,
+            objective=self.study.settings.objective,
+            directions=list(self.study.settings.directions),
+            overrides=overrides,
+            params=trial.params,
+            tracking=self.settings.tracking,
+            created=earlier.created if earlier else time.time(),
+            limits=self.driver.limits.record(),
+        )
+        folder.create(info, config)
+
+    def _wait_for_orphan(self, folder: RunDir) -> None:
+        """Lets a trial that an earlier driver left behind save and end, or kills it in the end."""
+        lock = Lock(folder.lock_file)
+        if lock.acquire():
+            lock.release()
+            return
+        self.view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
+        if not lock.wait(self.driver.limits.grace) and not (
+            lock.kill_holder() and lock.wait(_DEATH_PATIENCE)
+        ):
+            raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
+        lock.release()
+
+    def _checked(self, folder: RunDir, result: Result) -> Result:
+        """Sees that a completed trial holds every objective as a finite number."""
+        if result.status not in COMPLETED:
+            return result
+        absent = [name for name in self.study.settings.objective if name not in result.metrics]
+        if not absent:
+            return result
+        reason = f"the run never reported {absent[0]!r}; it has: {', '.join(result.metrics)}"
+        failed = Result("crashed", reason, result.metrics, result.started, result.ended)
+        folder.write_result(failed)
+        return failed
+
+    def _count_failure(self, result: Result) -> None:
+        self._failed += result.status in FAILURES and self.settings.failures[result.status].counts
+        share = self._failed / max(_FEWEST, self.study.finished)
+        if share > self.settings.max_failure_rate and not self.driver.stopping:
+            self.view.say(
+                f"{self._failed} of {self.study.finished} trials failed, more than "
+                f"hydra.sweeper.max_failure_rate={self.settings.max_failure_rate} allows: stopping."
+            )
+            self.driver.stop("failures")
+
+    def _preflight(self) -> None:
+        texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
+        configs = [self.composer.config(overrides) for overrides in texts]
+        if self.app.is_own:
+            preflight(self.driver.launcher, configs, self.folder.path / "check")
+
+    def _untried_points(self) -> Iterator[dict[str, Scalar]]:
+        points = [tables.point_of(trial) for trial in self.study.finished_trials()]
+        points += [trial.params for trial in self.study.open_trials()]
+        tried = {frozenset(point.items()) for point in points}
+        return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
+
+    def _best_so_far(self) -> str:
+        best = self.study.best
+        if len(best) > 1:
+            return f"{len(best)} on the Pareto front"
+        return "".join(f"{values[0]:.6g} (trial {number:04d})" for number, values in best.items())
+
+    def _count_earlier(self) -> None:
+        counts = self.view.counts
+        for trial in self.study.finished_trials():
+            state = tables.state_of(trial)
+            counts.completed += state in COMPLETED
+            counts.pruned += state == "pruned"
+            counts.failed += state in FAILURES
+        counts.begun_with = counts.done
+        self.view.best = self._best_so_far()
+
+    def _record_study(self, **more: Any) -> None:
+        """Writes what the study is, for the mirror and for ``report``."""
+        earlier = self._recorded()
+        settings = self.study.settings
+        record = {
+            "id": earlier.get("id") or uuid.uuid4().hex,
+            "name": settings.name,
+            "storage": secrets.recorded(self.app.config.hydra.sweeper, "storage")
+            or settings.storage,
+            "objective": settings.objective,
+            "directions": settings.directions,
+            "space": self.study.space.record(),
+            "created": earlier.get("created") or time.time(),
+            "n_trials": self.settings.n_trials,
+            "command": ["python", *self.app.command],
+            "tracking": self.settings.tracking,
+            **more,
+        }
+        addresses.remember(record, self.folder.path)
+        write_atomically(self.folder.info_file, json.dumps(record, indent=1))
+
+    def _recorded(self) -> dict[str, Any]:
+        """What ``study.json`` says so far."""
+        return self.folder.info() if self.folder.info_file.exists() else {}
+
+    def _earlier_end(self) -> dict[str, Any]:
+        """What an earlier driver has recorded of the study's end, if it came so far."""
+        earlier = self._recorded()
+        end = {key: earlier[key] for key in _END if key in earlier}
+        return end if end.keys() == set(_END) else {}
+
+    def _conclude(self) -> None:
+        """Writes tables and charts while the mirror tells of the last trials; then it may end."""
+        is_new = not self._earlier_end()
+        end = self._present_end() if is_new else {}
+        if end:
+            self._record_study(**end)
+        self.driver.hurry_mirror()
+        self.finished = tables.Finished(self.folder, self.study.as_optuna)
+        if is_new:
+            tables.write_tables(self.finished)
+            left_out = charts.draw_charts(self.finished)
+            if end:
+                self._record_study(**end, left_out=left_out)
+        self.driver.drain()
+
+    def _present_end(self) -> dict[str, Any]:
+        """The same, less charts, if all trials are done."""
+        total = self.settings.n_trials
+        if total is None or self.study.finished < total:
+            return {}
+        return {"finished": time.time(), "best": self._best_record()}
+
+    def _best_record(self) -> dict[str, Any] | None:
+        for number, values in sorted(self.study.best.items()):
+            params = self.folder.trial(number).info().params
+            return {"number": number, "value": values[0], "params": params}
+        return None
+
+
+def _import_for_the_end() -> None:
+    """Imports what the results need, while the trials' parent imports what they need.
+
+    Nothing of it is looked at for garbage any more, which would keep the driver at its end.
+    """
+    with no_garbage():
+        importlib.import_module("pandas")
+        charts.preload()

@@ -1,0 +1,246 @@
+"""Training with PyTorch in several processes: each has a device and takes its share of each batch.
+
+The loss that is minimised, and every metric, is that of the whole batch; so the number of
+processes changes a training by rounding errors alone. What does change it: dropout, and other
+random numbers, are drawn by each process for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from dlsweep.run.run import Run
+from dlsweep.torch.batch_norm import synchronised
+from dlsweep.torch.loader import Part
+
+T = TypeVar("T")
+Step = Callable[[nn.Module, Any], Any]
+
+#: How long a process waits for another that saves, or reads data, before it gives up.
+_PATIENCE = timedelta(minutes=10)
+
+
+class Alone:
+    """One process, which has nothing to share: what several do otherwise.
+
+    Attributes:
+        part: Of each batch.
+        shards: Whether each process holds only a part of the model.
+    """
+
+    part = Part()
+    shards = False
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Makes a model ready, before its optimizer is made."""
+        return model
+
+    def shard(self, *models: nn.Module) -> None:
+        """Has each process keep a part of the models, if it is to."""
+
+    def training_step(self, step: Step, model: nn.Module) -> Callable[[Any], Any]:
+        """The step as a function of the batch, whose backward pass adds up all gradients."""
+        return lambda batch: step(model, batch)
+
+    def is_last(self, is_last: bool) -> AbstractContextManager[Any]:  # noqa: ARG002
+        """Around a batch: whether the optimizer steps after it, which needs all gradients."""
+        return contextlib.nullcontext()
+
+    def seed(self, seed: int) -> None:
+        """Has each process draw random numbers of its own."""
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The sums over all processes."""
+        return values
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        return [value]
+
+    def whole(self, state: T) -> T:
+        """A state dict without what only a part is held of; for the first process alone."""
+        return state
+
+    def parted(self, state: T, like: object) -> T:  # noqa: ARG002
+        """A state dict as a part takes it that has others; the reverse of :meth:`whole`."""
+        return state
+
+
+ALONE = Alone()
+
+
+class DataParallel(Alone):
+    """Each process holds the whole model; DistributedDataParallel averages the gradients.
+
+    Li et al., PyTorch Distributed: Experiences on accelerating data parallel training, 2020.
+
+    Args:
+        run: Whose processes they are.
+        device: Of this one.
+    """
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        self.part = Part(run.ranks.rank, run.ranks.size)
+        self.device = device
+        if sys.platform == "linux":
+            for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                os.environ.setdefault(name, "lo")  # nobody else is to connect
+        assert run.ranks.folder is not None
+        store = dist.FileStore(str(run.ranks.folder / "store"), run.ranks.size)  # type: ignore[attr-defined]
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(
+            backend, store=store, rank=self.part.rank, world_size=self.part.ranks, timeout=_PATIENCE
+        )
+        self._on_cpu = dist.new_group(backend="gloo")
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Has batch norm take the statistics of whole batches."""
+        return synchronised(model, self.device, self._on_cpu)
+
+    def training_step(self, step: Step, model: nn.Module) -> Callable[[Any], Any]:
+        """The step as the forward pass of a module, so that it may use the model in any way."""
+        self._wrapped = DistributedDataParallel(_Stepping(step, model))
+        return self._wrapped
+
+    def is_last(self, is_last: bool) -> AbstractContextManager[Any]:
+        """Adds up gradients within the process until the last batch of a step."""
+        assert self._wrapped is not None
+        return contextlib.nullcontext() if is_last else self._wrapped.no_sync()
+
+    def seed(self, seed: int) -> None:
+        """The first goes on with the numbers that one process would draw."""
+        if self.part.rank:
+            mixed = int(np.random.SeedSequence((seed, self.part.rank)).generate_state(1)[0])
+            random.seed(mixed)
+            np.random.seed(mixed)
+            torch.manual_seed(mixed)
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The sums over all processes, to the same bits in each."""
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total, group=self._on_cpu)
+        return cast(list[float], total.tolist())
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes, by rank; whole in the first alone."""
+        found: list[Any] = [None] * self.part.ranks
+        dist.gather_object(value, None if self.part.rank else found, group=self._on_cpu)
+        return found
+
+
+class FullySharded(DataParallel):
+    """Each process holds a part of every parameter, and fetches the rest while it computes.
+
+    Zhao et al., PyTorch FSDP: Experiences on scaling fully sharded data parallel, 2023. What lies
+    in an ``nn.Sequential`` or ``nn.ModuleList`` is fetched one by one.
+    """
+
+    shards = True
+
+    def shard(self, *models: nn.Module) -> None:
+        """Has each process keep a part of the models."""
+        mesh = init_device_mesh(self.device.type, (self.part.ranks,))
+        for model in models:
+            for block in _blocks(model):
+                fully_shard(block, mesh=mesh)
+            fully_shard(model, mesh=mesh)
+
+    def training_step(self, step: Step, model: nn.Module) -> Callable[[Any], Any]:
+        """The step; the model's own forward pass sees to the gradients."""
+        assert isinstance(model, FSDPModule)
+        self._model = model
+        return lambda batch: step(model, batch)
+
+    def is_last(self, is_last: bool) -> AbstractContextManager[Any]:
+        """Adds up gradients within the process until the last batch of a step."""
+        self._model.set_requires_gradient_sync(is_last)
+        return contextlib.nullcontext()
+
+    def whole(self, state: T) -> T:
+        """Fetches all parts of what is in a state dict."""
+        return cast(T, _mapped(lambda one: one.full_tensor().cpu(), state))
+
+    def parted(self, state: T, like: object) -> T:
+        """Takes this process's part of what is in a state dict, as the other one has it."""
+        if isinstance(like, Optimizer):
+            return cast(T, _parted_steps(cast(dict[str, Any], state), like))
+        return cast(T, _parted(state, like.state_dict() if isinstance(like, nn.Module) else like))
+
+
+def parallel(run: Run, strategy: str, device: torch.device) -> Alone:
+    """How the processes of a run train together, or its only one alone."""
+    if run.ranks.size == 1:
+        return Alone()
+    return (FullySharded if strategy == "fsdp" else DataParallel)(run, device)
+
+
+class _Stepping(nn.Module):
+    """A training step as a module."""
+
+    def __init__(self, step: Step, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._step = step
+
+    def forward(self, batch: Any) -> Any:
+        return self._step(self.model, batch)
+
+
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    for child in model.children():
+        if isinstance(child, (nn.Sequential, nn.ModuleList)):
+            yield from (block for block in child if any(True for _ in block.parameters()))
+        else:
+            yield from _blocks(child)
+
+
+def _mapped(change: Callable[[DTensor], Tensor], state: Any) -> Any:
+    """The same with each tensor changed of which a process holds a part."""
+    if isinstance(state, DTensor):
+        return change(state)
+    if isinstance(state, Mapping):
+        return {name: _mapped(change, value) for name, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_mapped(change, value) for value in state)
+    return state
+
+
+def _parted(state: Any, like: Any) -> Any:
+    if isinstance(like, DTensor):
+        here = state.to(like.device)
+        return distribute_tensor(here, like.device_mesh, like.placements, src_data_rank=None)
+    if isinstance(state, Mapping):
+        return {name: _parted(value, like.get(name)) for name, value in state.items()}
+    return state
+
+
+def _parted_steps(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """What an optimizer remembers of each parameter, parted as the parameter is."""
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    steps = {
+        number: {
+            name: _parted(value, parameters[number])
+            if isinstance(value, Tensor) and value.shape == parameters[number].shape
+            else value
+            for name, value in known.items()
+        }
+        for number, known in state["state"].items()
+    }
+    return {**state, "state": steps}

@@ -1,0 +1,62 @@
+"""What each of several processes gets of the batches that they train on together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from dlsweep.errors import DataError
+from dlsweep.torch.batches import Batches, LoaderBatches, size_of
+from dlsweep.torch.loader import WHOLE, Part
+
+
+class Share(NamedTuple):
+    """A process's share of a batch.
+
+    Attributes:
+        batch: Its examples; where there are fewer than processes, one that does not count.
+        size: How many of them count.
+        whole: How many examples the whole batch has.
+    """
+
+    batch: Any
+    size: int
+    whole: int
+
+
+def shares(batches: Batches, epoch: int, part: Part = WHOLE) -> Iterator[Share]:
+    """Yields a process's shares of an epoch's batches, in their order.
+
+    A Dataset's examples are read by the process that they belong to alone; whatever else there is
+    yields whole batches, of which the process takes its own.
+
+    Raises:
+        DataError: If what yields them need not yield the same in each process.
+    """
+    if part.ranks > 1 and isinstance(batches, LoaderBatches):
+        if batches.is_stream:
+            raise DataError(
+                f"data: Received a stream, to be shared by {part.ranks} processes, each of which "
+                "would see all of it.\nExpected a Dataset with a length. Type  training.replicas=1"
+            )
+        if sizes := batches.sizes:
+            for batch, whole in zip(batches.epoch(epoch, part), sizes, strict=True):
+                yield Share(batch, part.size(whole), whole)
+            return
+    for batch in batches.epoch(epoch):
+        whole = size_of(batch)
+        yield Share(_cut(batch, part, whole), part.size(whole), whole)
+
+
+def _cut(batch: Any, part: Part, whole: int) -> Any:
+    if part.ranks == 1:
+        return batch
+    if isinstance(batch, Tensor):
+        return part.of(batch) if batch.ndim and len(batch) == whole else batch
+    if isinstance(batch, Mapping):
+        return {name: _cut(value, part, whole) for name, value in batch.items()}
+    if isinstance(batch, (tuple, list)):
+        return tuple(_cut(value, part, whole) for value in batch)
+    return batch

@@ -1,0 +1,247 @@
+"""All that changes while PyTorch trains: what a checkpoint holds, and how it is put back."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import (
+    AveragedModel,
+    get_ema_avg_fn,
+    get_ema_multi_avg_fn,
+    get_swa_avg_fn,
+)
+from torch.utils.serialization import config as serialization
+
+from dlsweep.errors import CheckpointError
+from dlsweep.run.checkpoint import Checkpoint
+from dlsweep.torch.parallel import ALONE, Alone
+from dlsweep.trainers.callbacks import Callbacks
+from dlsweep.trainers.epochs import State
+from dlsweep.trainers.starting_points import kinds
+
+STATE = "state.pt"
+_UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, UnpicklingError)
+
+
+@dataclass
+class TorchState(State):
+    """All that changes in training but its progress, and nothing else is needed to go on.
+
+    Attributes:
+        device: Where the model is.
+        model: What the optimizer changes.
+        optimizer: Changes it.
+        scheduler: Changes the learning rate, if it is to change.
+        scaler: Scales the loss; does nothing unless the precision is fp16.
+        autocast: The precision of the forward pass.
+        average: Of the model's weights, if one is kept.
+        swa_start: From which epoch on it is over the ends of epochs; None if over steps.
+        callbacks: A user's own, with what they remember.
+        parallel: With whom it is trained.
+        random: The state of every global generator at the checkpoint that training goes on from.
+    """
+
+    device: torch.device
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    scaler: torch.amp.GradScaler
+    autocast: AbstractContextManager[Any]
+    average: AveragedModel | None
+    swa_start: int | None
+    callbacks: Callbacks
+    parallel: Alone
+    random: Mapping[str, Any] | None = None
+    _gathered: Mapping[str, Any] = field(default_factory=dict)
+    unreadable = _UNREADABLE
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the optimizer's first group of parameters."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model that is evaluated and saved as the result: the average, where there is one."""
+        if self.average and (self.swa_start is None or self.average.n_averaged):
+            averaged: nn.Module = self.average.module
+            return averaged
+        return self.model
+
+    def step(self, clip_norm: float | None) -> None:
+        """Takes the optimizer's step, and has the average follow.
+
+        Args:
+            clip_norm: The largest norm of all gradients together.
+        """
+        if clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average and self.swa_start is None:
+            self.average.update_parameters(self.model)
+
+    def end_batches(self, epoch: int) -> None:
+        """Has an average over epochs follow, before the epoch is measured."""
+        if self.average and self.swa_start is not None and epoch >= self.swa_start:
+            self.average.update_parameters(self.model)
+
+    def begin_epoch(self, epoch: int, done: int) -> None:
+        """Does nothing: the global random numbers go on as the checkpoint has them."""
+
+    def step_scheduler(self, monitored: float) -> None:
+        """Takes the scheduler's step at an epoch's end."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(monitored)
+        elif self.scheduler:
+            self.scheduler.step()
+
+    def skip_done(self, steps: Iterator[Any], done: int) -> None:
+        """Passes over the steps of the epoch that were done before, and what they have drawn."""
+        if not done:
+            return
+        collections.deque(itertools.islice(steps, done), maxlen=0)
+        if self.random:
+            _restore_random_state(self.random, self.device)
+
+    def _kinds(self) -> dict[str, str]:
+        swa = {} if self.swa_start is None else {"average over": "epochs"}
+        return {
+            **kinds(optimizer=self.optimizer, scheduler=self.scheduler, average=self.average),
+            **swa,
+            "loss scaling": str(self.scaler.is_enabled()),
+        }
+
+    def gather(self) -> None:
+        """Gets the other processes' parts and random numbers."""
+        states = {
+            name: self.parallel.whole(part.state_dict()) for name, part in self._parts().items()
+        }
+        first, *others = self.parallel.gathered(_random_state(self.device))
+        self._gathered = {**states, "random": first, "random_of_others": others}
+
+    def take_kept(self, checkpoint: Checkpoint) -> None:
+        """Gives the model the weights that a checkpoint kept."""
+        load_weights(self.model, checkpoint, self.parallel)
+
+    def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
+        state = {**shared, **self._gathered}
+        if self.average:
+            state["averaged"] = {"n_averaged": self.average.n_averaged}
+        with (
+            (folder / STATE).open("wb") as file,  # so that a full disk is an OSError
+            # The checkpoint has a digest of its own; without zip's, saving takes half the time.
+            serialization.patch("save.compute_crc32", False),  # type: ignore[attr-defined]
+        ):
+            torch.save(state, file)
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        return _load(folder)
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        if self.average:  # which tells what the model's weights are
+            self.average.load_state_dict(saved["averaged"], strict=False)
+        for name, part in self._parts().items():
+            part.load_state_dict(self.parallel.parted(saved[name], part))
+        known = [saved["random"], *saved.get("random_of_others", ())]
+        self.random = dict(enumerate(known)).get(self.parallel.part.rank)
+        if self.random:  # else the process is one more than there were, with numbers of its own
+            _restore_random_state(self.random, self.device)
+
+    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+        weights: Mapping[str, Any] = saved["model"]
+        return weights
+
+    def _weights(self) -> Mapping[str, Any]:
+        return self.model.state_dict()
+
+    def _set_weights(self, weights: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(self.parallel.parted(weights, self.model), strict=False)
+        if self.average:
+            self.average.module.load_state_dict(self.model.state_dict())
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self.kept, "optimizer": self.optimizer, "scaler": self.scaler}
+        if self.average:
+            parts["trained"] = self.model
+        if self.scheduler:
+            parts["scheduler"] = self.scheduler
+        return parts
+
+
+def weight_average(
+    model: nn.Module, ema_decay: float | None, swa_start: int | None, is_sharded: bool
+) -> AveragedModel | None:
+    """A copy of the model that follows it, batch norm's statistics included.
+
+    Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992; Izmailov et
+    al., Averaging weights leads to wider optima and better generalization, 2018.
+
+    Args:
+        model: Whose weights.
+        ema_decay: Of an average that follows each step exponentially.
+        swa_start: The first epoch of a mean over the ends of epochs.
+        is_sharded: Whether its parameters will be, so that they cannot follow all in one operation.
+    """
+    if ema_decay is None:
+        follow = get_swa_avg_fn()  # type: ignore[no-untyped-call]
+        return None if swa_start is None else AveragedModel(model, avg_fn=follow, use_buffers=True)
+    if is_sharded:
+        follow = get_ema_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
+        return AveragedModel(model, avg_fn=follow, use_buffers=True)
+    follow = get_ema_multi_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=follow, use_buffers=True)
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint, parallel: Alone = ALONE) -> None:
+    """Gives a model the weights that a checkpoint kept.
+
+    Raises:
+        CheckpointError: If they are those of another model.
+    """
+    try:
+        model.load_state_dict(parallel.parted(_load(checkpoint.path)["model"], model))
+    except _UNREADABLE as error:
+        raise CheckpointError(f"{checkpoint.path} does not fit this model: {error}") from None
+
+
+def _load(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    return state
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global generator, in types that are safe and quick to load."""
+    version, words, gauss = random.getstate()
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": (version, torch.tensor(words), gauss),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy(), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

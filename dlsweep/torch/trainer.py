@@ -1,0 +1,347 @@
+"""Training with PyTorch: a textbook loop that can be stopped and goes on to the bit.
+
+To change what is learned, subclass :class:`TorchTrainer` and override ``training_step`` (and, if
+validation differs, ``validation_step``), ``build_model`` or ``build_data``; then name the class in
+the config as ``training._target_``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from dlsweep.data.base import Array, each
+from dlsweep.errors import ConfigError, DataError
+from dlsweep.run.run import Run
+from dlsweep.torch.batches import Batches, TorchData, one_batch, prepare
+from dlsweep.torch.files import FORMATS
+from dlsweep.torch.means import Means, Measures
+from dlsweep.torch.parallel import Alone, parallel
+from dlsweep.torch.profiler import Profiler
+from dlsweep.torch.shares import Share, shares
+from dlsweep.torch.state import STATE, TorchState, load_weights, weight_average
+from dlsweep.trainers.callbacks import Callback, Callbacks
+from dlsweep.trainers.config import built
+from dlsweep.trainers.early_stopping import Progress
+from dlsweep.trainers.epoch_trainer import EpochTrainer
+from dlsweep.trainers.epochs import Epochs
+from dlsweep.trainers.model_files import write_model
+from dlsweep.trainers.predictions import Outcome
+from dlsweep.trainers.saving import MidEpoch
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def setup(
+    seed: int, deterministic: bool = False, threads: int | None = None, debug: bool = False
+) -> None:
+    """Prepares a trial's process, before anything is built in it.
+
+    Args:
+        seed: Of Python's, NumPy's and PyTorch's random numbers.
+        deterministic: Whether to use only kernels that give the same bits twice; an operation
+            that has none raises an error.
+        threads: How many CPU threads an operation may use; None leaves that to PyTorch.
+        debug: Whether a gradient that is NaN is an error, which names the operation it came from.
+
+    Raises:
+        ConfigError: If the seed is not one that all three take.
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when CUDA starts
+        torch.use_deterministic_algorithms(True)
+    torch.autograd.set_detect_anomaly(debug)
+
+
+class TorchTrainer(EpochTrainer):
+    """Trains the config's model on the config's data.
+
+    The arguments are those of :class:`EpochTrainer`; ``loss`` may be any callable of outputs and
+    targets that averages over the batch.
+    """
+
+    strategies = ("data_parallel", "fsdp")
+    forks = True
+    state_file = STATE
+    model_kind = nn.Module
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        if (self.strategy, self.precision) == ("fsdp", "fp16"):
+            raise ConfigError(
+                "training.precision: Received 'fp16' with training.strategy=fsdp, which scales no "
+                "losses.\nExpected 'bf16' or 'fp32'. Type  training.precision=bf16"
+            )
+
+    @cached_property
+    def criterion(self) -> Loss:
+        """The loss as a callable."""
+        return _LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model's outputs are one logit a class; other steps may differ."""
+        steps = type(self).training_step, type(self).validation_step
+        is_ours = steps == (TorchTrainer.training_step, TorchTrainer.validation_step)
+        return is_ours and super().is_classifier
+
+    def build_model(self, run: Run) -> nn.Module:
+        """The model to train; by default what ``model`` in the config names."""
+        return built(run, "model", nn.Module)
+
+    def load_model(self, run: Run) -> nn.Module:
+        """The trained model of a run on the CPU, in evaluation mode, with its best weights."""
+        model = self.build_model(run)
+        load_weights(model, run.checkpoints.need_best())
+        return model.eval()
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, inputs: Any) -> Any:
+        """The outputs of a model, as arrays, for inputs that are arrays."""
+        return each(model(each(inputs, torch.from_numpy)), _array)
+
+    def save_model(self, run: Run, path: Path) -> None:
+        """Writes the trained model's weights: as a state dict (``.pt``) or as ``.safetensors``."""
+        write_model(lambda: self.load_model(run), path, FORMATS)
+
+    def training_step(self, model: nn.Module, batch: Any) -> Measures:
+        """Measures the model on a batch.
+
+        Args:
+            model: In training mode.
+            batch: What the data yields, on the device; by default a pair (inputs, targets).
+
+        Returns:
+            Scalars by name, each a mean over the batch: ``loss``, which is minimised, and what
+            else is worth knowing. Their means over an epoch are logged as ``train/<name>``.
+        """
+        inputs, targets = batch
+        outputs = model(inputs)
+        try:
+            measures = {"loss": self.criterion(outputs, targets)}
+        except IndexError as error:  # by cross entropy
+            raise DataError(f"targets: {error} The model has {outputs.shape[1]} classes.") from None
+        if self.criterion is functional.cross_entropy:
+            measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
+        return measures
+
+    def validation_step(self, model: nn.Module, batch: Any) -> Measures:
+        """Measures the model, in evaluation mode, on a batch.
+
+        Logged as ``val/<name>``, and at the very end on the test data as ``test/<name>``.
+        """
+        return self.training_step(model, batch)
+
+    def fit(self, run: Run) -> dict[str, float]:
+        """Trains in a loop that reads top to bottom; see :meth:`EpochTrainer.fit`."""
+        device = self._device(run.ranks.rank)
+        self._check_processes(run.ranks.size)
+        if isinstance(self.criterion, nn.Module):
+            self.criterion.to(device)
+        together = parallel(run, self.strategy, device)
+        data = self._read_data(
+            run,
+            lambda found: prepare(found, self.batch_size, self.seed, device, self.loader),
+            one_batch,
+        )
+        state = self._start(self.build_model(run).to(device), device, together)
+        epochs = Epochs(run, self, state)
+        state.callbacks.begin(run, state.model)
+        training_step = together.training_step(self.training_step, state.model)
+        mid_epoch = MidEpoch(run, self.checkpoint_steps, self.checkpoint_seconds)
+        for epoch in epochs:
+            means = Means("train", together, epochs.progress)
+            shared = shares(data.train, epoch, together.part)
+            for step in self._train(training_step, state, epochs.progress, means, shared):
+                if mid_epoch.is_due(step):
+                    means.keep(epochs.progress)
+                    epochs.save_part()
+                    if run.should_stop:
+                        return self._finish(run, epochs, data)
+            state.end_batches(epoch)
+            metrics = means.read()
+            metrics |= self._measure(state.kept, state, epochs.progress, data.validation, "val")
+            epochs.end(metrics)
+        return self._finish(run, epochs, data)
+
+    def _train(
+        self,
+        training_step: Callable[[Any], object],
+        state: TorchState,
+        progress: Progress,
+        means: Means,
+        batches: Iterator[Share],
+    ) -> Iterator[int]:
+        """Trains on what is left of an epoch; yields how many steps of it are done after each."""
+        state.model.train()
+        groups = _groups(batches, self.accumulate)
+        state.skip_done(groups, progress.steps)
+        for group in groups:
+            examples = sum(share.whole for share in group)
+            for share in group:
+                progress.batches += 1
+                state.callbacks.on_train_batch_begin(progress.batches)
+                with state.parallel.is_last(share is group[-1]):
+                    with state.autocast:
+                        measures = _checked(training_step(share.batch))
+                    loss = measures["loss"]
+                    if (part := state.parallel.part.ranks * share.size) != examples:
+                        loss = loss * (part / examples)
+                    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                means.add(measures, share.size, progress.batches)
+                if share is group[-1]:
+                    state.step(self.clip_norm)
+                state.callbacks.on_train_batch_end(progress.batches)
+            progress.steps += 1
+            yield progress.steps
+
+    def _measure(
+        self, model: nn.Module, state: TorchState, progress: Progress, batches: Batches, part: str
+    ) -> dict[str, float]:
+        means = Means(part, state.parallel)
+        model.eval()
+        with torch.no_grad():
+            for share in shares(batches, progress.epoch + 1, state.parallel.part):
+                with state.autocast:
+                    measures = _checked(self.validation_step(model, share.batch))
+                means.add(measures, share.size, progress.batches)
+        return means.read()
+
+    def _finish(self, run: Run, epochs: Epochs[TorchState], data: TorchData) -> dict[str, float]:
+        """Has the model end as asked, and tests it unless the run goes on another time."""
+        state, progress = epochs.state, epochs.progress
+        metrics = progress.best
+        if run.ranks.agree(lambda: run.stop_reason) is None:
+            best, last = run.checkpoints.best(), state.kept
+            is_in_memory = best and best.step == progress.epoch and not state.average
+            if best and self.early_stopping.restore_best_weights and not is_in_memory:
+                last = state.model
+                state.take_kept(best)
+            self._log_predictions(
+                run, data, progress.epoch, lambda batches: _predict(last, state, batches)
+            )
+            if data.test:
+                tested = self._measure(last, state, progress, data.test, "test")
+                run.log(tested, step=progress.epoch)
+                metrics = {**metrics, **tested}
+            epochs.settle()
+        state.callbacks.on_train_end(metrics)
+        return metrics
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether there is a GPU to use; see :class:`EpochTrainer`."""
+        return self._check_gpu(use_gpu(self.device != "cpu"), "PyTorch")
+
+    def _check_processes(self, count: int) -> None:
+        """Raises ConfigError if the trial was started for another number of replicas."""
+        if self.replica_count != count:
+            raise ConfigError(
+                f"training.replicas: Received {self.replica_count}, and the trial has {count} "
+                f"process{'es' * (count != 1)}.\nSay so in the config, not in the class:  "
+                f"training.replicas={self.replica_count}"
+            )
+
+    def _device(self, rank: int) -> torch.device:
+        if not self.has_gpu:
+            return torch.device("cpu")
+        torch.cuda.set_device(rank)
+        return torch.device("cuda", rank)
+
+    def _start(self, model: nn.Module, device: torch.device, together: Alone) -> TorchState:
+        average = weight_average(model, self.ema_decay, self.swa_start, together.shards)
+        model = together.place(model)
+        together.shard(*([model, average.module] if average else [model]))
+        together.seed(self.seed)
+        optimizer = self.optimizer(model.parameters())
+        scheduler = self.scheduler(optimizer) if self.scheduler else None
+        if isinstance(scheduler, ReduceLROnPlateau):
+            self._check_scheduler_mode(scheduler.mode)
+        dtype = _DTYPES[self.precision]
+        traced = [Profiler(*self.profiler)] if self.profiler else []
+        return TorchState(
+            device=device,
+            model=model,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            scaler=torch.amp.GradScaler(device.type, enabled=self.precision == "fp16"),
+            autocast=torch.autocast(device.type, dtype) if dtype else nullcontext(),
+            average=average,
+            swa_start=self.swa_start,
+            callbacks=Callbacks([*self.callbacks, *traced]),
+            parallel=together,
+        )
+
+
+@torch.no_grad()
+def _predict(model: nn.Module, state: TorchState, batches: Batches) -> Iterator[Outcome]:
+    """What the model makes of each batch."""
+    model.eval()
+    for inputs, targets in batches.epoch(1):
+        with state.autocast:
+            outputs = model(inputs)
+        yield each(inputs, _array), _array(targets), _array(outputs)
+
+
+def _array(tensor: Tensor) -> Array:
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+
+
+def _groups(batches: Iterator[Share], size: int) -> Iterator[list[Share]]:
+    while group := list(itertools.islice(batches, size)):
+        yield group
+
+
+def _checked(measures: object) -> Measures:
+    if isinstance(measures, Mapping) and "loss" in measures:
+        return measures
+    raise ConfigError(
+        f"training_step: Received {type(measures).__qualname__} from it. "
+        "Expected a dict of scalar tensors with 'loss' among them."
+    )
+
+
+def _mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    if outputs.shape != targets.shape:
+        raise DataError(
+            f"training.loss: Received outputs of shape {list(outputs.shape)} and targets of shape "
+            f"{list(targets.shape)}. Expected equal shapes for 'mse'."
+        )
+    return functional.mse_loss(outputs, targets)
+
+
+_LOSSES: dict[str, Loss] = {
+    "cross_entropy": functional.cross_entropy,
+    "mse": _mean_squared_error,
+}
+
+
+def use_gpu(wanted: bool) -> bool:
+    """Whether there is a GPU to use."""
+    return wanted and torch.cuda.is_available()
+
+
+def profiler(folder: Path, first: int, last: int) -> Callback:  # noqa: ARG001 - Keras's TensorFlow needs it
+    """Traces batches; see :class:`Profiler`."""
+    return Profiler(first, last)

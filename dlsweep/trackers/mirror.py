@@ -1,0 +1,216 @@
+"""Run folders to trackers: tells each tracker every record once, however often it is killed.
+
+How far a tracker has been told lies in the run folder, in ``mirror/<tracker>.json``, together
+with whatever the tracker itself needs to go on. So a tracker that was down, or was added later,
+is brought up to date at any time, and a view that was deleted is rebuilt.
+
+Beside a sweep the mirror is a process of its own (:func:`keep_up`): a slow tracker costs the
+training nothing. Its standard input is a pipe from the driver; when that closes, the driver is
+done or dead, and the mirror brings everything up to date and exits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+from dlsweep.errors import TrackerError
+from dlsweep.folders import origin
+from dlsweep.machine.imports import no_garbage
+from dlsweep.trackers.link import Options
+from dlsweep.trackers.places import Place, connect, find_places, links_of
+
+#: Seconds between two looks at the folders: at least, and at most.
+_LOOK_EVERY, _LONGEST_LOOK = 2.0, 10.0
+#: The same before the first run is there.
+_FIRST_LOOK_EVERY = 0.2
+#: How much of a core the mirror takes while runs train, as far as the longest look allows it.
+_SHARE = 0.01
+#: Seconds to wait for another mirror of the same folder.
+_LOCK_PATIENCE = 15.0
+#: Seconds before each of the last tries, once the driver is done.
+_LAST_WAITS = (0.0, 1.0, 2.0)
+_NICENESS = 10
+
+
+def sync(
+    folder: str | os.PathLike[str],
+    trackers: list[str] | None = None,
+    added: Mapping[str, Options] | None = None,
+) -> dict[str, int]:
+    """Brings the trackers of a folder up to date, and rebuilds views that were deleted.
+
+    Args:
+        folder: A study, a run, or a folder that holds ``runs/``.
+        trackers: Their names in the config; None stands for all that the runs have.
+        added: The options of trackers that the runs were not made with, or not with these.
+
+    Returns:
+        How many records each tracker was told.
+
+    Raises:
+        StudyError: If the folder is none of these.
+        StudyLockedError: If another process keeps on mirroring it.
+        ConfigError: If a name is no tracker of the runs.
+        TrackerError: If a tracker does not work; the others are up to date then.
+    """
+    places = connect(Path(folder), trackers, added, verify=True)
+    with ExitStack() as holds:
+        for place in places:
+            place.hold(holds, _LOCK_PATIENCE)
+            place.turn()
+        _close(places)
+    links = links_of(places)
+    if failures := [f"{link.name}: {link.failure}" for link in links if link.failure]:
+        raise TrackerError("\n".join(failures))
+    told: Counter[str] = Counter()
+    for link in links:
+        told[link.name] += link.told
+    return dict(told)
+
+
+def differences(
+    folder: str | os.PathLike[str],
+    trackers: list[str] | None = None,
+    added: Mapping[str, Options] | None = None,
+    repair: bool = False,
+) -> Iterator[str]:
+    """Compares run folders with their trackers, record by record.
+
+    Args:
+        folder: As for :func:`sync`.
+        trackers: Likewise.
+        added: Likewise.
+        repair: Whether to tell a run that differs again, from its start.
+
+    Yields:
+        A sentence for each difference, whether it was repaired or not.
+
+    Raises:
+        StudyError, StudyLockedError, ConfigError: As :func:`sync`.
+        TrackerError: If a tracker does not work.
+    """
+    places = connect(Path(folder), trackers, added)
+    with ExitStack() as holds:
+        for place in places:
+            place.hold(holds, _LOCK_PATIENCE)
+            yield from place.differences(repair)
+        _close(places)
+
+
+def keep_up(
+    folder: str | os.PathLike[str],
+    trackers: list[str] | None = None,
+    added: Mapping[str, Options] | None = None,
+) -> bool:
+    """Mirrors a study or a run until standard input closes, and then once more to the end.
+
+    Says on standard output, as one line of JSON a tracker, that it works and how to view it
+    (``{"tracker", "ready", "view"}``) or why it does not (``{"tracker", "error"}``). A tracker
+    that fails later is said on standard error and tried again, after 1 to 30 seconds. Another
+    mirror of the folder, which a killed driver left behind, is let end first. The arguments are
+    those of :func:`sync`.
+
+    Returns:
+        Whether every tracker was up to date at the end.
+
+    Raises:
+        StudyError, ConfigError: As :func:`sync`.
+    """
+    places = connect(Path(folder), trackers, added, announce=_print_line)
+    with ExitStack() as holds:
+        for place in places:
+            place.hold(holds, patience=math.inf)
+        holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
+        if not any(place.has_run() for place in places):
+            with no_garbage():
+                for link in links_of(places):
+                    link.prepare()
+        while not any(place.has_run() for place in places):
+            if not _input_stays_open(_FIRST_LOOK_EVERY):
+                return True  # no run was started, so there is nothing to tell
+        for place in places:
+            origin.record(place.path)
+        following = True
+        while following:
+            began = time.process_time()
+            for place in places:
+                place.turn()
+            pause = (time.process_time() - began) / _SHARE
+            following = _input_stays_open(min(max(_LOOK_EVERY, pause), _LONGEST_LOOK))
+        _tell_the_rest(places)
+        _close(places)
+    behind = [link for link in links_of(places) if link.failure]
+    for link in behind:
+        print(f"{link.name} is not up to date. {link.failure}", file=sys.stderr)
+        print(f"Bring it up to date:  python -m dlsweep sync {folder}", file=sys.stderr)
+    return not behind
+
+
+def trackers_of(folder: str | os.PathLike[str]) -> set[str]:
+    """The names of the trackers that a folder's runs were made with.
+
+    Raises:
+        StudyError: If the folder is no study, no run, and holds no ``runs/``.
+    """
+    return {name for place in find_places(Path(folder).absolute()) for name in place.tracking()}
+
+
+def main(
+    folder: str, trackers: list[str], follow: bool, added: Mapping[str, Options] | None = None
+) -> int:
+    """The verb ``sync``: mirrors a folder once, or until standard input closes.
+
+    Args:
+        folder: A study, a run, or a folder that holds ``runs/``.
+        trackers: Names of trackers; none stands for all.
+        added: As for :func:`sync`.
+        follow: Whether to go on until standard input closes, unmoved by Ctrl-C.
+
+    Returns:
+        The exit code: 0 if every tracker is up to date, 1 if one is behind.
+    """
+    if follow:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.nice(_NICENESS)
+        return 0 if keep_up(folder, trackers or None, added) else 1
+    for name, told in sync(folder, trackers or None, added).items():
+        print(f"{name}: {told} new records")
+    return 0
+
+
+def _close(places: list[Place]) -> None:
+    for link in links_of(places):
+        link.close()
+
+
+def _tell_the_rest(places: list[Place]) -> None:
+    """Looks at everything once more, and again if a tracker fails."""
+    for wait in _LAST_WAITS:
+        time.sleep(wait)
+        for place in places:
+            place.look_again()
+            place.turn()
+        if not any(link.failure for link in links_of(places)):
+            return
+
+
+def _input_stays_open(seconds: float) -> bool:
+    """Waits a while for standard input to close."""
+    readable, _, _ = select.select([0], [], [], seconds)
+    return not readable or os.read(0, 4096) != b""
+
+
+def _print_line(event: dict[str, Any]) -> None:
+    with suppress(BrokenPipeError):  # whoever has started it is dead; the trackers are told all
+        print(json.dumps(event), file=sys.__stdout__, flush=True)

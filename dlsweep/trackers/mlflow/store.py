@@ -1,0 +1,84 @@
+"""MLflow's SQLite file of one's own, made and checked. Imports no MLflow."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+
+from dlsweep.data.cache import cache_folder
+from dlsweep.errors import TrackerError
+from dlsweep.folders.lock import Lock
+
+_CREATE_SECONDS = 60.0
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[None]:
+    """Makes the database, and keeps other processes away while MLflow fills it.
+
+    Several that create its tables at once crash each other. What MLflow makes of an empty file
+    takes it a second or two and is always the same, so it is kept and copied for the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(path.with_name(f"{path.name}.lock"))
+    if not lock.wait(_CREATE_SECONDS):
+        raise TrackerError(f"{path} is being created by {lock.holder()}, without an end.")
+    try:
+        is_new = not path.exists()
+        if is_new:
+            _begin(path)
+        yield
+        if is_new:
+            _keep_tables(path)
+    finally:
+        lock.release()
+
+
+def _kept_tables() -> Path:
+    """Where the tables that this version of MLflow makes are kept."""
+    return cache_folder() / f"mlflow-{version('mlflow-skinny')}.db"
+
+
+def _begin(path: Path) -> None:
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    if _kept_tables().exists():
+        shutil.copyfile(_kept_tables(), aside)
+    with closing(sqlite3.connect(aside)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    aside.replace(path)
+
+
+def _keep_tables(path: Path) -> None:
+    """Copies a new database without what names its place; only a cache, which may not be there."""
+    kept = _kept_tables()
+    if kept.exists():
+        return
+    with suppress(OSError, sqlite3.Error):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        aside = kept.with_name(f"{kept.name}.{os.getpid()}.tmp")
+        with closing(sqlite3.connect(path)) as made, closing(sqlite3.connect(aside)) as copy:
+            made.backup(copy)
+            copy.execute("DELETE FROM experiments")
+            copy.commit()
+        aside.replace(kept)
+
+
+def gather(path: Path) -> None:
+    """Moves what the write-ahead log holds into the database, as far as nobody reads it now."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def check_writable(path: Path) -> None:
+    """Raises TrackerError if an SQLite file cannot be made or written."""
+    nearest = path if path.exists() else next(one for one in path.parents if one.exists())
+    if not os.access(nearest, os.W_OK) or (nearest != path and not nearest.is_dir()):
+        raise TrackerError(
+            f"MLflow's file {path} cannot be written: no right to write {nearest}.\n"
+            "Give another with  tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
+        )

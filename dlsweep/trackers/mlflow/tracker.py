@@ -1,0 +1,389 @@
+"""Runs in MLflow: in an SQLite file of one's own, or on a server."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
+from dlsweep.folders import origin
+from dlsweep.folders.rundir import COMPLETED, Record, Result, RunDir, Status
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.checkpoints import Keep, check_keep
+from dlsweep.trackers.files import home
+from dlsweep.trackers.mlflow.artifacts import missing_files, send_files
+from dlsweep.trackers.mlflow.charts import missing_charts, send_charts
+from dlsweep.trackers.mlflow.media import send_media
+from dlsweep.trackers.mlflow.models import LogModel, Models
+from dlsweep.trackers.mlflow.store import check_writable, creating, gather
+from dlsweep.trackers.params import params_of
+from dlsweep.trackers.server import check_answers
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.tracking import MlflowClient
+
+_STATUS: dict[Status, str] = {
+    "completed": "FINISHED",
+    "stopped_early": "FINISHED",
+    "pruned": "FINISHED",
+    "killed": "KILLED",
+}
+#: MLflow's own patience is minutes; the mirror's is endless and blocks nothing.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+#: The tag that MLflow shows, as Markdown, as a run's description.
+_NOTE = "mlflow.note.content"
+_SQLITE = "sqlite:///"
+_METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
+_LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 5000
+
+
+class MLflowTracker(Readable):
+    """One MLflow experiment a project, a parent run for each study, a child run for each trial.
+
+    A run that is no trial stands alone in the experiment. A metric point that is sent again is
+    the same row to MLflow, and a run is looked for by its tag ``dlsweep.run_id`` before it is
+    created, so what comes again after a crash is there once. ``nan`` is kept; MLflow stores
+    ``inf`` as 1.79e308. What training returned becomes ``result/<metric>``. A character that
+    MLflow does not take in a name becomes ``_``.
+
+    Args:
+        tracking_uri: ``sqlite:///mlflow.db`` (relative to the current folder) or ``http://host:port``.
+        experiment: MLflow's experiment, which holds the project's studies; None stands for one
+            experiment a study, of its name.
+        checkpoint: Which checkpoint of a completed run to keep as an artifact: ``best``, ``last``
+            or ``none``.
+        log_model: Whose trained model to keep in MLflow's format, ready for ``mlflow models
+            serve``: of a study's ``best`` trial, of ``all`` that completed, or ``none``. A run
+            that is no trial counts as the best. What was trained by a function has none.
+        registered_model_name: A model of MLflow's registry, of which each study's best becomes a
+            version; its alias ``best`` names the best of those that share the objective.
+
+    Raises:
+        ConfigError: If the URI is of another kind, or an option none of its words.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        experiment: str | None = None,
+        checkpoint: Keep = "best",
+        log_model: LogModel = "best",
+        registered_model_name: str | None = None,
+    ) -> None:
+        self.database: Path | None = None
+        if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
+            self.database = Path(tracking_uri.removeprefix(_SQLITE)).absolute()
+            tracking_uri = f"{_SQLITE}{self.database}"
+        elif not re.match(r"https?://[^/]", tracking_uri):
+            raise ConfigError(
+                f"tracking.mlflow.tracking_uri: Received {tracking_uri!r}.\n"
+                "Expected a file, sqlite:///outputs/mlflow.db, or a server, http://host:5000"
+            )
+        self.uri = tracking_uri
+        self._place = re.sub("//[^/]*@", "//", tracking_uri)  # without a password
+        self.view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
+        if self.database is None:
+            self.view = self._place
+        check_keep("mlflow", checkpoint)
+        self._checkpoint = checkpoint
+        self._models = Models(log_model, registered_model_name)
+        self._project = experiment
+        self._experiments: dict[str, str] = {}
+
+    def check(self) -> None:
+        """Looks for the package, and for the server or a file that can be written.
+
+        Raises:
+            MissingExtraError: If MLflow is not installed.
+            TrackerError: If the server does not answer or the file cannot be written.
+        """
+        if find_spec("mlflow") is None:
+            raise MissingExtraError("mlflow", "tracking=mlflow")
+        if self.database:
+            check_writable(self.database)
+        else:
+            way_out = "Start it, or give another with  tracking.mlflow.tracking_uri=…"
+            check_answers("MLflow", self.uri, way_out)
+
+    def preload(self) -> None:
+        """Imports MLflow, and what it needs for a file."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        importlib.import_module("mlflow.tracking")
+        if self.database:
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+
+    def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
+        """Creates the study's parent run; closes it with best trial and charts when it is over."""
+        experiment = self._experiment(info["name"])
+        tags = {
+            "dlsweep.run_id": info["id"],
+            "dlsweep.folder": str(study.path),
+            "dlsweep.objective": ", ".join(info["objective"]),
+            "dlsweep.directions": ", ".join(info["directions"]),
+            "dlsweep.n_trials": str(info["n_trials"]),
+            "dlsweep.status": "completed" if "finished" in info else "running",
+        }
+        self._open(experiment, info["name"], info["created"], tags, state)
+        if "finished" in info:
+            tags |= self._conclude(study, info, experiment, state)
+        self._client.log_batch(state["run_id"], tags=_tags(tags))
+        self._send_origin(study.path, state)
+        if "finished" in info:
+            self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
+        else:
+            self._client.update_run(state["run_id"], "RUNNING")
+
+    def start(self, run: RunDir, parent: State, state: State) -> None:
+        """Creates the run with its tags, params and config, unless it is there already.
+
+        Raises:
+            ViewLostError: If the run was deleted.
+        """
+        if state:
+            self._require(state["run_id"])
+            return
+        info = run.info()
+        tags = {
+            "dlsweep.run_id": info.id,
+            "dlsweep.folder": str(run.path),
+            "dlsweep.overrides": " ".join(info.overrides),
+            "dlsweep.status": "running",
+        }
+        if parent:
+            tags["mlflow.parentRunId"] = parent["run_id"]
+        if commit := origin.read(home(run)).get("commit"):
+            tags["mlflow.source.git.commit"] = commit
+        self._open(self._experiment(info.study), info.name, info.created, tags, state)
+        if not parent:
+            self._send_origin(run.path, state)
+        params = iter(params_of(run).items())
+        while batch := list(islice(params, _PARAMS_A_CALL)):
+            self._client.log_batch(state["run_id"], params=_params(batch))
+        self._client.log_artifact(state["run_id"], str(run.config_file))
+
+    def log(self, run: RunDir, records: list[Record], state: State) -> None:
+        """Adds every metric of the records as a point with step and wall time, and the media."""
+        if state.pop("closed", False):
+            self._client.update_run(state["run_id"], "RUNNING")
+        points = (
+            (name, value, record.time, record.step)
+            for record in records
+            for name, value in record.metrics.items()
+        )
+        while batch := list(islice(points, _METRICS_A_CALL)):
+            self._client.log_batch(state["run_id"], metrics=_metrics(batch))
+        for record in records:
+            send_media(self._client, state["run_id"], run, record)
+
+    def finish(self, run: RunDir, result: Result, state: State) -> None:
+        """Adds what training returned, log, trace, best checkpoint and model; closes the run."""
+        run_id = state["run_id"]
+        returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
+        tags = {"dlsweep.status": result.status, "dlsweep.reason": result.reason}
+        self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
+        send_files(self._client, run, result, self._checkpoint, state)
+        if result.status in COMPLETED:
+            self._models.send(self._client, run_id, run, result)
+        status = _STATUS.get(result.status, "FAILED")
+        self._client.set_terminated(run_id, status, _ms(result.ended))
+        state["closed"] = True
+
+    def close(self) -> None:
+        """Has MLflow's file hold all there is by itself."""
+        if self.database:
+            gather(self.database)
+
+    def read(self, run: RunDir, state: State) -> Iterator[Point]:
+        """Yields the history of every metric that the run has logged."""
+        records = chain(run.records(), run.samples())
+        names = {name for record, _ in records for name in record.metrics}
+        for name in names:
+            for point in self._client.get_metric_history(state["run_id"], _key(name)):
+                yield point.step, name, point.value
+
+    def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:
+        """Compares log, trace, checkpoint and model with what is there."""
+        yield from missing_files(self._client, run, result, self._checkpoint, state)
+        if result.status in COMPLETED:
+            yield from self._models.missing(self._client, state["run_id"], run, is_best=False)
+
+    def missing_of_study(
+        self, study: StudyDir, info: dict[str, Any], state: State
+    ) -> Iterator[str]:
+        """Compares the charts, and the best trial's model and version, with what is there."""
+        if "finished" in info:
+            yield from missing_charts(self._client, study, state)
+        if best := info.get("best"):
+            trial = study.trial(best["number"])
+            run_id = self._child(trial, self._experiment(info["name"]))
+            if run_id is None:
+                yield f"its best trial, {trial.path.name}, is missing"
+            else:
+                yield from self._models.missing(self._client, run_id, trial, is_best=True)
+
+    def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
+        """Deletes the run, as MLflow does it: it can be restored there."""
+        self._client.delete_run(state["run_id"])
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        self.preload()
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def _experiment(self, study: str) -> str:
+        """The id of a study's experiment, which is created if need be."""
+        name = self._project or study
+        if name not in self._experiments:
+            with creating(self.database) if self.database else nullcontext():
+                self._experiments[name] = self._find_experiment(name)
+        return self._experiments[name]
+
+    def _find_experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            root = (
+                f"{self.database.parent.as_uri()}/mlartifacts/{quote(name)}"
+                if self.database
+                else None
+            )
+            return self._client.create_experiment(name, root)
+        if found.lifecycle_stage != "active":
+            raise TrackerError(
+                f"The MLflow experiment {name!r} was deleted in {self._place}.\n"
+                "Restore it there, or give another:  tracking.mlflow.experiment=…"
+            )
+        return str(found.experiment_id)
+
+    def _open(
+        self, experiment: str, name: str, created: float, tags: dict[str, str], state: State
+    ) -> None:
+        """Puts the run of these tags into the state: the one known, the one found, or a new one."""
+        if state:
+            self._require(state["run_id"])
+            return
+        run_id = self._find(experiment, tags["dlsweep.run_id"])
+        if run_id is None:
+            fitting = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
+            run = self._client.create_run(experiment, _ms(created), fitting, name)
+            run_id = run.info.run_id
+        state["run_id"] = run_id
+
+    def _find(self, experiment: str, run_id: str) -> str | None:
+        wanted = f"tags.`dlsweep.run_id` = '{run_id}'"
+        found = self._client.search_runs([experiment], wanted, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _require(self, run_id: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            stage = self._client.get_run(run_id).info.lifecycle_stage
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            stage = "deleted"
+        if stage != "active":
+            raise ViewLostError(f"The MLflow run {run_id} is no longer in {self._place}.")
+
+    def _conclude(
+        self, study: StudyDir, info: dict[str, Any], experiment: str, state: State
+    ) -> dict[str, str]:
+        """Adds what belongs to a study that is over, its tags excepted, which are returned."""
+        best = info.get("best")
+        tags = self._best_trial(study, experiment, best) if best else {}
+        if best:
+            name = f"best/{info['objective'][0]}"
+            point = (name, best["value"], info["finished"], best["number"])
+            self._client.log_batch(state["run_id"], metrics=_metrics([point]))
+        end = [info["n_trials"], best]
+        if state.get("end") != end:
+            if best and (run_id := tags.get("dlsweep.best_run_id")):
+                trial = study.trial(best["number"])
+                self._models.send_best(self._client, run_id, trial, best["value"])
+            state["end"] = end
+        if "left_out" in info and state.get("charts") != end:  # known once they are drawn
+            send_charts(self._client, study, state)
+            state["charts"] = end
+        notes = [tags.get(_NOTE, ""), *info.get("left_out", ())]
+        return {**tags, _NOTE: "\n\n".join(filter(None, notes))}
+
+    def _best_trial(self, study: StudyDir, experiment: str, best: dict[str, Any]) -> dict[str, str]:
+        trial = study.trial(best["number"])
+        tags = {
+            "dlsweep.best_trial": str(best["number"]),
+            "dlsweep.best_params": json.dumps(best["params"]),
+        }
+        if run_id := self._child(trial, experiment):
+            link = f"[{trial.path.name}](#/experiments/{experiment}/runs/{run_id})"
+            tags[_NOTE] = f"The best trial is {link}, at {best['value']:.6g}."
+            tags["dlsweep.best_run_id"] = run_id
+        return tags
+
+    def _child(self, trial: RunDir, experiment: str) -> str | None:
+        """A trial's run, if there is one."""
+        return self._find(experiment, trial.info().id) if trial.info_file.exists() else None
+
+    def _send_origin(self, folder: Path, state: State) -> None:
+        """Uploads where the runs come from, once."""
+        if state.get("origin") or not (folder / origin.ORIGIN).exists():
+            return
+        for name in (origin.ORIGIN, origin.DIFF):
+            if (folder / name).exists():
+                self._client.log_artifact(state["run_id"], str(folder / name))
+        state["origin"] = True
+
+
+def _metrics(points: Iterable[tuple[str, float, float, int]]) -> list[Metric]:
+    """Points of name, value, wall time in seconds and step, as MLflow's."""
+    from mlflow.entities import Metric
+
+    return [Metric(_key(name), value, _ms(time), step) for name, value, time, step in points]
+
+
+def _params(params: Iterable[tuple[str, Any]]) -> list[Param]:
+    from mlflow.entities import Param
+
+    return [Param(_key(name), _text(value)[:_LONGEST_PARAM]) for name, value in params]
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
+
+
+def _key(name: str) -> str:
+    """The name, or the nearest one that MLflow takes."""
+    allowed = posixpath.normpath(re.sub(r"[^\w.\-/ ]", "_", name)).lstrip("./")
+    return allowed[:_LONGEST_KEY] or "_"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

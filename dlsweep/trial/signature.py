@@ -1,0 +1,236 @@
+"""Checks what a config hands to a target against the target's own signature, before it is called.
+
+Unknown keys name the nearest argument, wrong types say what was expected. The check runs where
+the trial would run, so that what cannot be imported there is found before anything starts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+import hydra.utils
+from hydra._internal.utils import _locate  # get_object would log what we say better
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
+from dlsweep.trainers.base import Trainer
+from dlsweep.trainers.config import FACTS, fit_model_to_data
+from dlsweep.trial.system_metrics import check_seconds
+
+_RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+
+
+def locate(key: str, target: str) -> Any:
+    """Imports what a ``_target_`` names.
+
+    Raises:
+        ConfigError: If it cannot be imported; quotes why.
+    """
+    try:
+        return _locate(target)
+    except Exception as error:  # noqa: BLE001 - an import may raise anything
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ConfigError(
+            f"{key}._target_: {target!r} cannot be imported: {type(cause).__name__}: {cause}\n"
+            "Expected the dotted path of a class or function; modules in the current folder count."
+        ) from None
+
+
+def build(key: str, node: Any) -> Any:
+    """Builds what a config node's ``_target_`` names.
+
+    Raises:
+        ConfigError: If its arguments do not fit; another DlsweepError if the target raised that.
+    """
+    try:
+        return hydra.utils.instantiate(node)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, DlsweepError):
+            raise cause from None
+        raise ConfigError(f"{key}: {cause or error}") from cause
+
+
+def problems(config: DictConfig) -> list[str]:
+    """What is wrong with a composed config, a sentence each; empty if nothing is."""
+    found: list[str] = []
+    try:
+        OmegaConf.resolve(config)
+    except Exception as error:  # noqa: BLE001 - whatever a resolver raises is the user's to see
+        key = _unresolved(config)
+        return [f"{key}: it cannot be resolved: {error}.\nType  {key}=<value>"]
+    if missing := OmegaConf.missing_keys(config):
+        return [f"{key}: a value is needed.  Type  {key}=<value>" for key in sorted(missing)]
+    for key, node in _targets(config):
+        try:
+            target = locate(key, node["_target_"])
+        except ConfigError as error:
+            found.append(str(error))
+            continue
+        if key != "training" or is_trainer(target):
+            found += _mismatches(key, target, node)
+        elif not callable(target):
+            found.append(f"training._target_: {node['_target_']} is not callable.")
+    return found or _refusals(config)
+
+
+def is_trainer(target: Any) -> bool:
+    """Whether a target is a Trainer class, and not a plain function."""
+    return inspect.isclass(target) and issubclass(target, Trainer)
+
+
+def _refusals(config: DictConfig) -> list[str]:
+    """What trainer and data refuse when they are built; both are cheap next to a trial."""
+    found = _refusal(lambda: check_seconds(config.get("system_metrics")))
+    training = config.get("training")
+    trainer: Any = locate("training", training["_target_"]) if training else None
+    if is_trainer(trainer):
+        found += _refusal(lambda: build("training", training).preflight())
+        found += _refusal(lambda: _check_model_kind(config, trainer))
+    if "_target_" in (config.get("data") or {}):
+        found += _refusal(lambda: fit_model_to_data(config, build("data", config.data)))
+    return found
+
+
+def _refusal(attempt: Callable[[], object]) -> list[str]:
+    try:
+        attempt()
+    except DlsweepError as error:
+        return [str(error)]
+    return []
+
+
+def _check_model_kind(config: DictConfig, trainer: type[Trainer]) -> None:
+    """Raises ConfigError if the model says that it is of another framework than its trainer."""
+    target = (config.get("model") or {}).get("_target_")
+    kind, builder = trainer.model_kind, _definer(trainer, "build_model")
+    if not target or kind is None or builder is not _definer(trainer, "model_kind"):
+        return
+    model = locate("model", target)
+    made = model if inspect.isclass(model) else _hints(model).get("return")
+    if made is Any or not inspect.isclass(made) or issubclass(made, kind) or issubclass(kind, made):
+        return
+    raise ConfigError(
+        f"model._target_: {target!r} makes a {made.__module__}.{made.__qualname__}. "
+        f"Expected a {kind.__module__}.{kind.__qualname__}, which {trainer.__name__} trains.\n"
+        "Name a model of that kind, or the framework of this one:  framework=keras, framework=torch"
+    )
+
+
+def _definer(kind: type, name: str) -> type | None:
+    """The class in which an attribute is defined."""
+    return next((one for one in kind.__mro__ if name in vars(one)), None)
+
+
+def _unresolved(config: DictConfig) -> str:
+    """The key of the first value that cannot be resolved."""
+    try:
+        OmegaConf.to_container(config, resolve=True)
+    except Exception as error:  # noqa: BLE001 - as above
+        return str(getattr(error, "full_key", ""))
+    return ""
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, DictConfig]]:
+    if isinstance(node, ListConfig):
+        for number, each in enumerate(node):
+            yield from _targets(each, f"{prefix[:-1]}[{number}].")
+    if not isinstance(node, DictConfig) or prefix in ("launcher.", "tracking."):
+        return
+    if "_target_" in node:
+        yield prefix[:-1], node
+    for name in map(str, node):
+        yield from _targets(node[name], f"{prefix}{name}.")
+
+
+def _mismatches(key: str, target: Callable[..., Any], node: DictConfig) -> Iterator[str]:
+    try:
+        signature = inspect.signature(target)
+        hints = _hints(target)
+    except (TypeError, ValueError):
+        return  # built-in without a signature: the call itself will tell
+    parameters = signature.parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in map(str, node):
+        value = node[name]
+        if name in _RESERVED or (key == "model" and name in FACTS and value is None):
+            continue
+        if name not in parameters:
+            if not open_ended:
+                hint = did_you_mean(name, parameters)
+                yield f"{key}.{name}: {node['_target_']} takes no {name!r}.{hint}"
+        else:
+            plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            hint_type = hints.get(name, Any)
+            if not conforms(plain, hint_type):
+                yield (
+                    f"{key}.{name}: Received {plain!r} ({type(plain).__name__}). "
+                    f"Expected {describe(hint_type)}."
+                )
+    if not node.get("_partial_"):
+        for name, parameter in parameters.items():
+            kinds = (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+            is_needed = parameter.default is parameter.empty and parameter.kind not in kinds
+            if is_needed and name not in node and "_args_" not in node:
+                yield f"{key}.{name}: {node['_target_']} needs it.  Type  +{key}.{name}=<value>"
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}  # annotations that exist for type checkers alone cannot be looked up
+
+
+def conforms(value: Any, hint: Any) -> bool:
+    """Whether a plain config value fits a type annotation; what is not plain always does."""
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    if isinstance(value, Mapping) and "_target_" in value:
+        return True  # what it makes is known once it is made
+    if origin in (Union, types.UnionType):
+        return any(conforms(value, one) for one in args)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in args)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if origin in (list, tuple, Sequence) or hint in (list, tuple):
+        inner = args[0] if args else Any
+        return isinstance(value, list | tuple) and all(conforms(one, inner) for one in value)
+    if origin in (dict, Mapping) or hint is dict:
+        inner = args[1] if args else Any
+        return isinstance(value, Mapping) and all(conforms(v, inner) for v in value.values())
+    if inspect.isclass(hint):
+        is_path = isinstance(value, str) and issubclass(hint, os.PathLike)
+        return is_path or isinstance(value, hint)
+    return True
+
+
+def describe(hint: Any) -> str:
+    """A type annotation in words."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(one) for one in args)
+    if origin is Literal:
+        return ", ".join(repr(one) for one in args)
+    if hint is type(None):
+        return "null"
+    if inspect.isclass(hint) and not args:
+        return str(hint.__name__)
+    return str(hint).replace("typing.", "").replace("collections.abc.", "")
