@@ -10,12 +10,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
 from dlsweep.cli.explain import explain
-from dlsweep.cli.main import conf_dir
+from dlsweep.cli.search_path import VERSION_BASE, conf_dir
 
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
         yield
     GlobalHydra.instance().clear()
 

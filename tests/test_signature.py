@@ -233,7 +233,7 @@ def test_an_annotation_is_described_in_words() -> None:
 def test_the_shipped_configs_have_no_problems(overrides: list[str]) -> None:
     from hydra import compose, initialize_config_dir
 
-    from dlsweep.cli.main import conf_dir
+    from dlsweep.cli.search_path import VERSION_BASE, conf_dir
 
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
         assert problems(compose("config", overrides)) == []

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
-from dlsweep.cli.search_path import conf_dir
+from dlsweep.cli.search_path import VERSION_BASE, conf_dir
 from dlsweep.errors import did_you_mean
 from dlsweep.sweep.compose import leaves
 
@@ -71,7 +71,7 @@ def _valid_keys(arguments: Sequence[str], wrong: str) -> list[str]:
         if parsed.key_or_group != wrong and not parsed.is_sweep_override():
             kept.append(argument)
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
         try:
             config = compose("config", kept, return_hydra_config=True)
         except HydraException:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlsweep.cli import help
-from dlsweep.cli.search_path import UserConf, conf_dir, conf_folders
+from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
 from dlsweep.errors import DlsweepError
 from dlsweep.run.channel import RUN_VARIABLE
 
@@ -57,13 +57,12 @@ def _run_hydra() -> None:
     Plugins.instance().register(UserConf)
     full = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us and not Hydra's printer
-    base = None if hydra.__version__.startswith("1.4") else "1.3"
     asked: list[tuple[DictConfig, HydraConf]] = []
 
     def single(config: DictConfig) -> None:
         asked.append((config, HydraConfig.get()))
 
-    app = hydra.main(config_path=str(conf_dir()), config_name="config", version_base=base)(single)
+    app = hydra.main(config_path=str(conf_dir()), config_name="config", **VERSION_BASE)(single)
     try:
         app()
     except (HydraException, OmegaConfBaseException) as error:

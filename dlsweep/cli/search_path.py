@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+#: Arguments of Hydra's entry points: 1.3 warns without a version base, later versions with one.
+VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 def conf_dir() -> Path:

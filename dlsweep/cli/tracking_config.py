@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from dlsweep.cli.explain import explain
-from dlsweep.cli.search_path import UserConf, conf_dir
+from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError
 from dlsweep.trackers import mirror
@@ -43,7 +43,7 @@ def _composed(folder: Path, names: Iterable[str], overrides: Sequence[str]) -> d
     asked = [f"tracking=[{','.join(sorted(names))}]", outputs, *overrides]
     Plugins.instance().register(UserConf)
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
             return recorded_tracking(compose("config", asked).tracking)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, asked)) from None

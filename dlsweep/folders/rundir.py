@@ -30,12 +30,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf._utils import get_omega_conf_dumper, get_yaml_loader
+from omegaconf import DictConfig
 
 from dlsweep.errors import StudyError
 from dlsweep.folders.renamed import with_todays_names
+from dlsweep.folders.yaml_text import config_yaml, parse_yaml
 
 Status = Literal[
     "completed",
@@ -144,7 +143,7 @@ class RunDir:
     def create(self, info: RunInfo, config: DictConfig) -> None:
         """Writes what the run is. ``run.json`` comes last: with it, the folder is a run."""
         self.config_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config_file, _yaml(config))
+        write_atomically(self.config_file, config_yaml(config))
         lines = "".join(f"- {json.dumps(override)}\n" for override in info.overrides)
         write_atomically(self.overrides_file, lines or "[]\n")
         write_atomically(self.info_file, json.dumps(asdict(info), indent=1))
@@ -168,7 +167,7 @@ class RunDir:
     def config(self) -> dict[str, Any]:
         """The composed config, interpolations unresolved, modules by today's names."""
         text = with_todays_names(self.config_file.read_text())
-        return yaml.load(text, _Loader) or {}  # noqa: S506 - a safe one
+        return parse_yaml(text)
 
     def result(self) -> Result | None:
         """How the run ended, or None while it has not."""
@@ -264,28 +263,6 @@ class RunDir:
         except FileNotFoundError:
             return ""
         return "\n".join(text.splitlines()[-lines:])
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads what OmegaConf reads, in a tenth of its time."""
-
-    yaml_implicit_resolvers = get_yaml_loader().yaml_implicit_resolvers
-
-
-class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
-    """Writes what OmegaConf writes, likewise."""
-
-
-_Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
-
-
-def _yaml(config: DictConfig) -> str:
-    """What ``OmegaConf.to_yaml`` makes of it."""
-    plain = OmegaConf.to_container(config, enum_to_str=True)
-    text: str = yaml.dump(
-        plain, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
-    )
-    return text
 
 
 def refuse_link(path: Path) -> None:
