@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_omega_conf_dumper
 
 try:
-    from omegaconf._yaml import get_yaml_loader  # OmegaConf 2.4
+    # OmegaConf 2.4
+    from omegaconf._yaml import get_yaml_loader  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
     from omegaconf._utils import get_yaml_loader  # OmegaConf 2.3
 
