@@ -31,10 +31,10 @@ def main() -> None:
         sys.path.insert(0, os.getcwd())  # a user's modules, also for the console script
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
+        if RUN_VARIABLE in os.environ:  # a run's process: what else its command line says is data
+            raise SystemExit(_check() if sys.argv[1:] == ["check"] else _train())
         if verb in _VERBS:
             raise SystemExit(_VERBS[verb](sys.argv[2:]))
-        if RUN_VARIABLE in os.environ:
-            raise SystemExit(_train())
         if {"--help", "-h"} & set(sys.argv):
             print(help.text(conf_folders()))
             return
@@ -194,10 +194,10 @@ def _devices(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check(arguments: Sequence[str]) -> int:
+def _check() -> int:
     from dlsweep.drive.preflight import check
 
-    check(Path(arguments[0]))
+    check(Path(os.environ[RUN_VARIABLE]))
     return 0
 
 
@@ -209,7 +209,6 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "devices": _devices,
     "verify": _verify,
     "ui": _ui,
-    "check": _check,  # the driver's own, see dlsweep.drive.preflight
 }
 
 

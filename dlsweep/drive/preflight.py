@@ -35,7 +35,7 @@ def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -
     desk.log_file = Path("/dev/stderr")  # a download shows its progress
     plain = [OmegaConf.to_container(config) for config in configs]
     write_atomically(folder / _CONFIGS, json.dumps(plain))
-    job = launcher.submit(["-m", "dlsweep", "check", str(folder)], desk)
+    job = launcher.submit(["-m", "dlsweep", "check"], desk)
     while job.poll() is None:
         launcher.wait(1.0)
     try:

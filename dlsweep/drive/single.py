@@ -105,7 +105,7 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
     check_trackers(info.tracking)
     launcher = build("launcher", config.launcher)
     view = make_view(info.objective, Counts(total=1, slots=1))
-    argv = [*_COMMAND, *info.overrides, f"hydra.run.dir={folder.path}"]
+    argv = [*_COMMAND, f"hydra.run.dir={folder.path}"]  # no override: a run folder gave them
     limits = Limits.read(info.limits)
     with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
         preflight(launcher, [config], folder.path / "check")

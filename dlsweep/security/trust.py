@@ -20,6 +20,11 @@ from dlsweep.errors import ConfigError
 _CLASSES = re.compile(
     r"(torch\.(nn|optim|optim\.lr_scheduler)|keras\.(layers|optimizers|losses|metrics))\.[A-Z]\w*"
 )
+#: A reference to a key, and what else has the same kind of value in every environment.
+_REFERENCE = re.compile(r"\$\{([\w./-]+)\}")
+_WITHOUT_FIXED = re.compile(r"\$\{(\.*[\w./-]+|oc\.env:\w+(,[^${}]*)?)\}")
+#: References that lead to references are followed so often.
+_MOST_REFERENCES = 10
 
 
 def check_trusted(config: DictConfig, folder: Path, conf: Sequence[Path]) -> None:
@@ -34,8 +39,16 @@ def check_trusted(config: DictConfig, folder: Path, conf: Sequence[Path]) -> Non
         ConfigError: If it does; names the key.
     """
     known = set(_known(conf))
-    plain = OmegaConf.to_container(config, resolve=True)
-    for key, name in _names(plain):
+    raw = OmegaConf.to_container(config)
+    for key, text in _texts(raw):
+        if text not in known and "${" in _WITHOUT_FIXED.sub("", text):
+            raise ConfigError(
+                f"{key}: Received {text!r} from {folder / '.hydra' / 'config.yaml'}, whose value "
+                "may differ where the run trains.\nExpected a plain value, ${some.key} or "
+                "${oc.env:NAME}. If it is yours, name it in a YAML file under ./conf."
+            )
+    literal = ((key, _literal(config, name)) for key, name in _names(raw))
+    for key, name in [*literal, *_names(OmegaConf.to_container(config, resolve=True))]:
         if not (name in known or _CLASSES.fullmatch(name) or _is_of_project(name)):
             raise ConfigError(
                 f"{key}: Received {name!r} from {folder / '.hydra' / 'config.yaml'}, which neither "
@@ -45,6 +58,39 @@ def check_trusted(config: DictConfig, folder: Path, conf: Sequence[Path]) -> Non
             )
 
 
+def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every string value in a config, by its dotted key."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _texts(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from _texts(value, f"{key}.{position}")
+    elif isinstance(node, str):
+        yield key, node
+
+
+def _literal(config: DictConfig, name: str) -> str:
+    """Replaces ``${some.key}`` by the text that the config has there; all else stays as it is.
+
+    A name that still holds ``${`` is none that anybody knows, and so it is refused.
+    """
+    for _ in range(_MOST_REFERENCES):
+        filled = _REFERENCE.sub(lambda found: str(_raw(config, found[1])), name)
+        if filled == name:
+            break
+        name = filled
+    return name
+
+
+def _raw(config: DictConfig, key: str) -> Any:
+    """The value of a dotted key, unresolved; an interpolation on the way leads nowhere."""
+    node: Any = OmegaConf.to_container(config)
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
 def _names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Everything in a config that is called, imported or set in the environment."""
     if isinstance(node, dict):
@@ -52,6 +98,8 @@ def _names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
             path = f"{key}.{name}".lstrip(".")
             if name == "_target_" or (path == "framework.setup" and value is not None):
                 yield path, str(value)
+            elif isinstance(value, str) and "${" in value:
+                continue  # a reference to a whole node, whose own parts are checked where they are
             elif name == "preload":
                 yield from ((path, str(module)) for module in value)
             elif name == "env":
@@ -91,5 +139,13 @@ def _strings(node: Any) -> Iterator[str]:
 
 def _is_of_project(name: str) -> bool:
     """Whether a dotted name begins with a module or package of the current folder."""
-    top = name.partition(".")[0]
+    path = Path(name.replace(".", "/"))
+    top = path.parts[0] if path.parts else ""
+    if any(_is_received(folder) for folder in (path, *path.parents)):
+        return False
     return Path(f"{top}.py").is_file() or any(Path(top).glob("*.py"))
+
+
+def _is_received(folder: Path) -> bool:
+    """Whether a folder is a run's or a study's, which may be anybody's, and so is no project."""
+    return any((folder / name).exists() for name in ("study.json", "run.json", "runs", "trials"))

@@ -49,6 +49,89 @@ def alone(sweeps) -> Path:
     return run
 
 
+def _attack(run: Path, **tree: object) -> None:
+    """Puts these values at the top of a run's config."""
+    file = run / ".hydra" / "config.yaml"
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(file), tree), file)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "${t.${oc.env:DLSWEEP_THREADS,'no'}}",  # set in a trial, not in the driver
+        "${oc.env:DLSWEEP_RUN,walk.train}",
+        "${oc.decode:walk.train}",
+        "${indirect}",
+    ],
+)
+def test_a_target_that_another_environment_resolves_otherwise_is_refused(
+    sweeps, alone, target: str
+) -> None:
+    threads = {str(count): "evil.now" for count in range(1, 65)}
+    (sweeps.path / "evil.py").write_text("open('owned', 'w')\nnow = print\n")
+    _attack(
+        alone,
+        t={"no": "walk.train", **threads},
+        indirect="${t.${oc.env:DLSWEEP_THREADS,'no'}}",
+        training={"_target_": target},
+    )
+    done = dlsweep(sweeps, "resume", alone)
+    assert done.returncode == 1
+    assert "Received" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (sweeps.path / "owned").exists()
+
+
+def test_a_whole_node_that_another_environment_resolves_otherwise_is_refused(sweeps, alone) -> None:
+    _attack(alone, t={"no": None}, callbacks="${t.${oc.env:DLSWEEP_THREADS,'no'}}")
+    done = dlsweep(sweeps, "resume", alone)
+    assert done.returncode == 1
+    assert "callbacks: Received" in done.stderr
+    assert "name it in a YAML file under ./conf" in done.stderr
+
+
+def test_plain_references_and_variables_of_the_environment_go_on(sweeps, alone) -> None:
+    _attack(alone, note={"steps": "${training.steps}", "who": "${oc.env:HOME,nobody}/x"})
+    done = dlsweep(sweeps, "resume", alone)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("verb", ["check", "sync", "report"])
+def test_overrides_that_a_run_folder_gives_are_no_command_line(sweeps, alone, verb: str) -> None:
+    trap = sweeps.path / "trap"
+    trap.mkdir()
+    (sweeps.path / "evil.py").write_text("open('owned', 'w')\n")
+    (trap / "configs.json").write_text('[{"training": {"_target_": "evil.now"}}]')
+    info = json.loads((alone / "run.json").read_text())
+    (alone / "run.json").write_text(json.dumps({**info, "overrides": [verb, str(trap)]}))
+    done = dlsweep(sweeps, "resume", alone)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((alone / "result.json").read_text())["status"] == "completed"
+    assert not (sweeps.path / "owned").exists()
+    assert not (trap / "problems.json").exists()
+
+
+@pytest.mark.parametrize("what", ["study.json", "run.json", "runs", "trials"])
+def test_a_study_folder_is_no_project(sweeps, alone, what: str) -> None:
+    _attack(alone, training={"_target_": "evil.now"})
+    received = sweeps.path / "received"
+    received.mkdir()
+    (received / "evil.py").write_text("open('owned', 'w')\nnow = print\n")
+    (received / what).mkdir() if "." not in what else (received / what).write_text("{}")
+    for folder, target in ((received, "evil.now"), (sweeps.path, "received.evil.now")):
+        _attack(alone, training={"_target_": target})
+        done = subprocess.run(
+            [sys.executable, "-m", "dlsweep", "resume", alone],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 1
+        assert f"training._target_: Received '{target}'" in done.stderr
+        assert not list(sweeps.path.rglob("owned"))
+
+
 def test_a_config_may_call_only_what_is_known(sweeps, alone) -> None:
     file = alone / ".hydra" / "config.yaml"
     honest = OmegaConf.load(file)
