@@ -83,7 +83,7 @@ def test_an_argument_out_of_its_range_is_refused(make, message: str):
 def test_the_config_makes_the_model(name: str):
     config = OmegaConf.create(
         {
-            "framework": {"models": "dlsweep.torch.models"},
+            "framework": {"models": "dlsweep.torch"},
             "data": {"input_shape": SHAPE, "classes": 10},
             "model": OmegaConf.load(CONF / f"{name}.yaml"),
         }

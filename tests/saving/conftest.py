@@ -27,13 +27,13 @@ def points(classes):
 _NAMES = {
     "torch": {
         "trainer": "dlsweep.torch.TorchTrainer",
-        "models": "dlsweep.torch.models",
+        "models": "dlsweep.torch",
         "optimizers": "torch.optim",
         "schedulers": "torch.optim.lr_scheduler",
     },
     "keras": {
         "trainer": "dlsweep.keras.KerasTrainer",
-        "models": "dlsweep.keras.models",
+        "models": "dlsweep.keras",
         "optimizers": "dlsweep.keras.optimizers",
         "schedulers": "dlsweep.keras.schedulers",
     },

@@ -280,7 +280,7 @@ def test_code_that_is_not_there_is_named_with_the_way_out(
     from dlsweep.results.serving import ServedModel
 
     run = make_lab("torch").trained(epochs=1)
-    text = run.config_file.read_text().replace("dlsweep.torch.models.MLP", "their_project.Net")
+    text = run.config_file.read_text().replace("dlsweep.torch.MLP", "their_project.Net")
     run.config_file.write_text(text)
     with pytest.raises(ConfigError, match=r"'their_project.Net' cannot be .*[\s\S]*PYTHONPATH="):
         ServedModel(run.path)

@@ -90,8 +90,8 @@ def test_two_deterministic_runs_are_the_same_to_the_last_bit(project) -> None:
     ("arguments", "says"),
     [
         (
-            ("model._target_=dlsweep.torch.models.MLP",),
-            r"model\._target_: 'dlsweep\.models\.torch\.MLP' makes a .*Expected a keras.*Model",
+            ("model._target_=dlsweep.torch.MLP",),
+            r"model\._target_: 'dlsweep\.torch\.MLP' makes a .*Expected a keras.*Model",
         ),
         (("training.precision=fp16",), r"training.precision: Received 'fp16' on a CPU"),
         (("model.input_shape=[3,5,5]",), r"model.input_shape: Received \[3, 5, 5\]. Expected \[1"),

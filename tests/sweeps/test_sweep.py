@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -96,9 +97,10 @@ def test_a_driver_killed_at_any_moment_loses_and_doubles_nothing(project, read_s
     for delay in (3.0, 3.5, 4.0, 2.7):
         driver = project.start(*arguments)
         time.sleep(delay)
-        kills += driver.poll() is None
-        os.killpg(driver.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a fast machine's sweep may be over
+            os.killpg(driver.pid, signal.SIGKILL)
         driver.communicate()
+        kills += driver.returncode == -signal.SIGKILL
     assert kills >= 2
     project.run(*arguments)
     table = project.table("quadratic")
