@@ -139,13 +139,19 @@ def _strings(node: Any) -> Iterator[str]:
 
 def _is_of_project(name: str) -> bool:
     """Whether a dotted name begins with a module or package of the current folder."""
+    top = name.partition(".")[0]
+    is_here = Path(f"{top}.py").is_file() or any(Path(top).glob("*.py"))
+    return is_here and not comes_with_a_run(name)
+
+
+def comes_with_a_run(name: str) -> bool:
+    """Whether Python would import a dotted name from a run's or a study's folder."""
     path = Path(name.replace(".", "/"))
     top = path.parts[0] if path.parts else ""
-    if any(_is_received(folder) for folder in (path, *path.parents)):
-        return False
-    return Path(f"{top}.py").is_file() or any(Path(top).glob("*.py"))
+    is_here = Path(f"{top}.py").exists() or Path(top).is_dir()
+    return is_here and any(_is_run_or_study(folder) for folder in (path, *path.parents))
 
 
-def _is_received(folder: Path) -> bool:
-    """Whether a folder is a run's or a study's, which may be anybody's, and so is no project."""
+def _is_run_or_study(folder: Path) -> bool:
+    """Whether a folder is a run's or a study's: it may be anybody's, so it is no project."""
     return any((folder / name).exists() for name in ("study.json", "run.json", "runs", "trials"))

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError
 from dlsweep.security.secrets import scrub
+from dlsweep.security.trust import comes_with_a_run
 from dlsweep.trackers.base import Tracker
 
 #: Seconds until a tracker that failed is tried again: the first time, and at most.
@@ -126,9 +127,15 @@ def make_tracker(name: str, options: Options) -> Tracker:
     """
     arguments = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
     assert isinstance(arguments, dict)
-    target = arguments.pop("_target_", None)
+    target = str(arguments.pop("_target_", None))
+    if comes_with_a_run(target):
+        raise ConfigError(
+            f"tracking.{name}: Received {target!r}, a module in a run's or a study's folder, which "
+            f"may be anybody's, so it is not imported.\nExpected a Tracker of dlsweep or of yours. "
+            "If it is yours, put its module outside of that folder."
+        )
     try:
-        kind = get_class(str(target))
+        kind = get_class(target)
         if not issubclass(kind, Tracker):
             raise TypeError(f"{target} is no dlsweep.trackers.Tracker")
         return kind(**{str(key): value for key, value in arguments.items()})

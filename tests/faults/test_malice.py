@@ -132,6 +132,25 @@ def test_a_study_folder_is_no_project(sweeps, alone, what: str) -> None:
         assert not list(sweeps.path.rglob("owned"))
 
 
+@pytest.mark.parametrize("verb", ["sync", "verify"])
+def test_a_tracker_that_comes_with_a_study_is_not_imported(sweeps, alone, verb: str) -> None:
+    info = json.loads((alone / "run.json").read_text())
+    tracking = {"evil": {"_target_": "evil.Tracker"}}
+    (alone / "run.json").write_text(json.dumps({**info, "tracking": tracking}))
+    study = alone.parents[1]
+    (study / "evil.py").write_text("open('owned', 'w')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "dlsweep", verb, alone.relative_to(study)],
+        cwd=study,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert "tracking.evil: Received 'evil.Tracker', a module in a run's or" in done.stderr
+    assert not list(sweeps.path.rglob("owned"))
+
+
 def test_a_config_may_call_only_what_is_known(sweeps, alone) -> None:
     file = alone / ".hydra" / "config.yaml"
     honest = OmegaConf.load(file)
