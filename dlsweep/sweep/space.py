@@ -278,6 +278,10 @@ def _range_points(key: str, sweep: RangeSweep, text: str) -> list[float]:
     if sweep.step == 0:
         raise SpaceError(f"{key}: Received {text}. Expected a step other than 0.")
     points = _stepped(sweep)
+    for convert in getattr(sweep, "transformers", ()):  # Hydra 1.4 casts values, 1.3 the bounds
+        points = [convert(point) for point in points]
+    if any(isinstance(point, str | bool) for point in points):
+        raise SpaceError(f"{key}: Received {text}. Expected numbers; for others, list the choices.")
     if not points:
         raise SpaceError(
             f"{key}: {text} is empty. Expected range(start, stop, step) with start before stop; "

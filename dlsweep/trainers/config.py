@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, cast
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.data.base import as_data, check_batch
 from dlsweep.errors import ConfigError, DataError, DlsweepError
 from dlsweep.run.run import Run
+from dlsweep.security.instantiate import instantiate
 
 T = TypeVar("T")
 

@@ -13,12 +13,12 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-import hydra.utils
 from hydra._internal.utils import _locate  # get_object would log what we say better
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
+from dlsweep.security.instantiate import instantiate
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.config import FACTS, fit_model_to_data
 from dlsweep.trial.system_metrics import check_seconds
@@ -51,9 +51,11 @@ def build(key: str, node: Any) -> Any:
         ConfigError: If its arguments do not fit; another DlsweepError if the target raised that.
     """
     try:
-        return hydra.utils.instantiate(node)
-    except InstantiationException as error:
-        cause = error.__cause__
+        return instantiate(node)
+    except DlsweepError:
+        raise
+    except Exception as error:  # noqa: BLE001 - Hydra 1.4 raises whatever the target raises
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, DlsweepError):
             raise cause from None
         raise ConfigError(f"{key}: {cause or error}") from cause
@@ -66,7 +68,8 @@ def problems(config: DictConfig) -> list[str]:
         OmegaConf.resolve(config)
     except Exception as error:  # noqa: BLE001 - whatever a resolver raises is the user's to see
         key = _unresolved(config)
-        return [f"{key}: it cannot be resolved: {error}.\nType  {key}=<value>"]
+        reason = str(error).partition("\n")[0]  # OmegaConf 2.4 adds the key and its type
+        return [f"{key}: it cannot be resolved: {reason}.\nType  {key}=<value>"]
     if missing := OmegaConf.missing_keys(config):
         return [f"{key}: a value is needed.  Type  {key}=<value>" for key in sorted(missing)]
     for key, node in _targets(config):

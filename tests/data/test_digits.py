@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from dlsweep.data import fashion_mnist, mnist
 from dlsweep.data.digits import MNIST, Publication, _published
 from dlsweep.errors import ConfigError, DataError
+from dlsweep.security.instantiate import instantiate
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
 from dlsweep.errors import ConfigError
+from dlsweep.security.instantiate import instantiate
 from dlsweep.torch.models import CNN, MLP
 
 pytestmark = pytest.mark.slow

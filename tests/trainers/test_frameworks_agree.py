@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from dlsweep.run.run import Run
+from dlsweep.security.instantiate import instantiate
 
 pytestmark = pytest.mark.slow
 CONF = Path(__file__).parents[2] / "conf"

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -22,6 +21,7 @@ from dlsweep.errors import ConfigError, DataError, Diverged
 from dlsweep.folders.rundir import RunDir
 from dlsweep.machine.devices import THREADS_VARIABLE
 from dlsweep.run.run import Run
+from dlsweep.security.instantiate import instantiate
 from dlsweep.torch.models import MLP
 from dlsweep.torch.trainer import TorchTrainer, setup
 
