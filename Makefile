@@ -1,5 +1,5 @@
 # One word for each thing a developer does; `make check` is what CI runs.
-.PHONY: check format quick bench faults
+.PHONY: check format quick next bench faults
 
 check:
 	ruff format --check .
@@ -13,6 +13,18 @@ format:
 
 quick:
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+
+# The quick tests and the main job with the newest pre-releases of Hydra and OmegaConf, which lie in
+# an environment of their own in front of the current one.
+next:
+	python -m venv --clear .venv-next
+	python -c "import site; print(site.getsitepackages()[0])" \
+		> $$(.venv-next/bin/python -c "import site; print(site.getsitepackages()[0])")/current.pth
+	.venv-next/bin/pip install --upgrade --pre hydra-core omegaconf
+	.venv-next/bin/pip install --no-deps -e .
+	.venv-next/bin/python -c "import hydra, omegaconf; print(hydra.__version__, omegaconf.__version__)"
+	.venv-next/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+	.venv-next/bin/python -m dlsweep +experiment=mnist outputs=$$(mktemp -d) hydra.sweeper.n_trials=4 -m
 
 faults:
 	pytest tests/faults --long-faults --durations=10

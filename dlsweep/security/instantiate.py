@@ -1,20 +1,18 @@
 """Calls Hydra's ``instantiate``; the only module that does.
 
 A config is trusted here: it comes from the user's command line and YAML, or
-:func:`dlsweep.security.trust.check_trusted` has checked it. Hydra 1.4 asks its caller to list the
-targets that may run, and still refuses those that it never runs.
+:func:`dlsweep.security.trust.check_trusted` has checked it. Hydra 1.4 warns unless its caller lists
+the targets that may run. Such a list would have to hold every name behind a re-exported one, so
+dlsweep leaves it out and silences that one warning. Hydra still refuses the targets that it never
+runs, such as ``os.system``. Hydra 1.5 will raise instead of warning; pyproject.toml excludes it.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator
+import warnings
 from typing import Any
 
-from hydra.utils import instantiate as _instantiate
-from omegaconf import OmegaConf
-
-_TAKES_WHITELIST = "_execution_whitelist_" in inspect.signature(_instantiate).parameters
+import hydra.utils
 
 
 def instantiate(node: Any, **options: Any) -> Any:
@@ -24,15 +22,6 @@ def instantiate(node: Any, **options: Any) -> Any:
         node: The config node.
         options: As for ``hydra.utils.instantiate``, such as ``_convert_``.
     """
-    if _TAKES_WHITELIST:
-        plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        options["_execution_whitelist_"] = sorted(set(_targets(plain)))
-    return _instantiate(node, **options)
-
-
-def _targets(node: Any) -> Iterator[str]:
-    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    if isinstance(node, dict) and "_target_" in node:
-        yield str(node["_target_"])
-    for value in values:
-        yield from _targets(value)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"hydra\.utils\.instantiate\(\) resolved _target_=")
+        return hydra.utils.instantiate(node, **options)
