@@ -179,8 +179,8 @@ class KerasTrainer(EpochTrainer):
 
     def _fit(self, run: Run, model: keras.Model, data: KerasData) -> dict[str, float]:
         callbacks = list(self.callbacks)
-        if self.profiler is not None:
-            callbacks.append(_backend().profiler(run.dir.path / "profile", *self.profiler))
+        if self.traced is not None:
+            callbacks.append(_backend().profiler(run.dir.path / "profile", *self.traced))
         ours = Callbacks([one for one in callbacks if isinstance(one, Callback)])
         others = [one for one in callbacks if not isinstance(one, Callback)]
         schedule = self._schedule(model)
@@ -264,7 +264,7 @@ class KerasTrainer(EpochTrainer):
         for name, given in {
             "ema_decay": self.ema_decay,
             "swa_start": self.swa_start,
-            "profiler": self.profiler,
+            "profiler": self.traced,
             "callbacks": of_keras or None,
         }.items():
             if given is not None:

@@ -279,7 +279,7 @@ class TorchTrainer(EpochTrainer):
         if isinstance(scheduler, ReduceLROnPlateau):
             self._check_scheduler_mode(scheduler.mode)
         dtype = _DTYPES[self.precision]
-        traced = [Profiler(*self.profiler)] if self.profiler else []
+        traced = [Profiler(*self.traced)] if self.traced else []
         return TorchState(
             device=device,
             model=model,

@@ -7,6 +7,7 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
 from dlsweep.data.loader import Loader
@@ -36,6 +37,7 @@ _LOADER = Loader()
 _NO_EARLY_STOPPING = EarlyStopping()
 
 
+@dataclass(eq=False, repr=False)
 class EpochTrainer(Trainer):
     """A trainer that passes over the data in epochs.
 
@@ -95,61 +97,35 @@ class EpochTrainer(Trainer):
     strategies: ClassVar[tuple[str, ...]] = ("data_parallel",)
     forks: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        optimizer: Callable[..., Any],
-        scheduler: Callable[..., Any] | None = None,
-        epochs: int = 5,
-        batch_size: int = 128,
-        loader: Loader = _LOADER,
-        loss: Literal["cross_entropy", "mse"] | Callable[..., Any] = "cross_entropy",
-        device: Literal["auto", "cpu", "gpu"] = "auto",
-        replicas: Replicas = "auto",
-        strategy: Literal["data_parallel", "fsdp"] = "data_parallel",
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
-        accumulate: int = 1,
-        clip_norm: float | None = None,
-        ema_decay: float | None = None,
-        swa_start: int | None = None,
-        monitor: str = "val/accuracy",
-        mode: Mode = "max",
-        early_stopping: EarlyStopping = _NO_EARLY_STOPPING,
-        callbacks: Sequence[Any] = (),
-        profiler: Traced = None,
-        overfit_batch: bool = False,
-        checkpoint_every: int = 1,
-        checkpoint_steps: int | None = None,
-        checkpoint_seconds: float | None = None,
-        seed: int = 0,
-        initial_weights: str | os.PathLike[str] | None = None,
-        resume_from: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.loader = loader
-        self.loss = loss
-        self.device = device
-        self.replicas = replicas
-        self.strategy = strategy
-        self.precision = precision
-        self.accumulate = accumulate
-        self.clip_norm = clip_norm
-        self.ema_decay = ema_decay
-        self.swa_start = swa_start
-        self.monitor = monitor
-        self.mode: Mode = mode
-        self.early_stopping = early_stopping
-        self.callbacks: list[Any] = checked_callbacks(callbacks, *self.callback_kinds)
-        self.profiler = traced_batches(profiler)
-        self.overfit_batch = overfit_batch
-        self.checkpoint_every = checkpoint_every
-        self.checkpoint_steps = checkpoint_steps
-        self.checkpoint_seconds = checkpoint_seconds
-        self.seed = seed
-        self.initial_weights = initial_weights
-        self.resume_from = resume_from
+    optimizer: Callable[..., Any]
+    scheduler: Callable[..., Any] | None = None
+    epochs: int = 5
+    batch_size: int = 128
+    loader: Loader = _LOADER
+    loss: Literal["cross_entropy", "mse"] | Callable[..., Any] = "cross_entropy"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    replicas: Replicas = "auto"
+    strategy: Literal["data_parallel", "fsdp"] = "data_parallel"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate: int = 1
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+    swa_start: int | None = None
+    monitor: str = "val/accuracy"
+    mode: Mode = "max"
+    early_stopping: EarlyStopping = _NO_EARLY_STOPPING
+    callbacks: Sequence[Any] = ()
+    profiler: Traced = None
+    overfit_batch: bool = False
+    checkpoint_every: int = 1
+    checkpoint_steps: int | None = None
+    checkpoint_seconds: float | None = None
+    seed: int = 0
+    initial_weights: str | os.PathLike[str] | None = None
+    resume_from: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.callbacks = checked_callbacks(self.callbacks, *self.callback_kinds)
         self._check_arguments()
 
     @abstractmethod
@@ -248,6 +224,11 @@ class EpochTrainer(Trainer):
         return one_batch(data) if self.overfit_batch else data
 
     @property
+    def traced(self) -> list[int] | None:
+        """The first and the last batch to trace, if any."""
+        return traced_batches(self.profiler)
+
+    @property
     def saves_mid_epoch(self) -> bool:
         """Whether it can save before an epoch's end."""
         return True
@@ -292,6 +273,7 @@ class EpochTrainer(Trainer):
             )
 
     def _check_arguments(self) -> None:
+        _ = self.traced
         check_one_of("device", self.device, ("auto", "cpu", "gpu"))
         check_one_of("precision", self.precision, ("fp32", "bf16", "fp16"))
         check_one_of("strategy", self.strategy, self.strategies)

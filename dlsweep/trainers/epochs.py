@@ -211,7 +211,7 @@ class Epochs(Generic[S]):
 
     def settle(self) -> None:
         """Says what its end leaves open: that patience was out, that no batch was traced."""
-        traced, done = self._trainer.profiler, self.progress.batches
+        traced, done = self._trainer.traced, self.progress.batches
         if traced and done < traced[0]:
             print(f"No trace: the training ended behind batch {done}, and {traced[0]} is the first")
         if self.progress.waited >= (self._trainer.early_stopping.patience or math.inf):
