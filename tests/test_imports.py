@@ -62,6 +62,32 @@ OWNERS = {
     },
     "matplotlib": {"results/charts.py"},
 }
+#: Private names of libraries that are used, and where: each in one module, which says why.
+PRIVATE = {
+    "folders/yaml_text.py": {
+        "omegaconf._utils.get_omega_conf_dumper",
+        "omegaconf._utils.get_yaml_loader",
+        "omegaconf._yaml.get_yaml_loader",
+    },
+    "keras/parallel.py": {
+        "_all_reduce_sum_gradients",
+        "_clip_gradients",
+        "_flatten_layers",
+        "_maybe_symbolic_build",
+        "_symbolic_build",
+    },
+    "launchers/warm.py": {"_clear", "_exit_function", "_run_exitfuncs", "_shutdown"},
+    "sweep/app.py": {"hydra._internal.utils.get_args_parser"},
+    "sweep/compose.py": {
+        "hydra._internal.config_loader_impl.ConfigLoaderImpl",
+        "_apply_overrides_to_config",
+    },
+    "sweep/space.py": {"_get_value_element_as_str"},
+    "sweep/storage.py": {"_trial_id"},
+    "sweep/study.py": {"_stop_flag", "_thread_local"},
+    "torch/batch_norm.py": {"torch.nn.modules.batchnorm._BatchNorm"},
+    "trial/signature.py": {"hydra._internal.utils._locate"},
+}
 #: The house, from the ground up: a room imports only from rooms on lower floors.
 FLOORS = [
     {"errors"},
@@ -164,6 +190,35 @@ def test_the_sweep_and_the_trial_never_meet() -> None:
     rooms = {module.partition(".")[0] for module in reached["trial.task"]}
     assert not rooms & {"sweep", "drive", "trackers", "results", "cli"}
     assert "trial.task" not in reached["sweep.sweep"]
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names(tree: ast.Module) -> set[str]:
+    """Names of others that begin with an underscore: imported, or reached by a dot."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and "dlsweep" not in node.module:
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= {one for one in found if any(map(is_private, one.split(".")))}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ("self", "cls"):
+                own.add(node.attr)
+            elif is_private(node.attr):
+                names.add(node.attr)
+        elif isinstance(node, ast.Attribute) and is_private(node.attr):
+            names.add(node.attr)
+    return names - own - {"_exit"}  # of os, which is documented
+
+
+def test_each_private_name_of_a_library_has_one_owner() -> None:
+    found = {name: private_names(tree) for name, tree in sources()}
+    assert {name: names for name, names in found.items() if names} == PRIVATE
+    every = [one for names in PRIVATE.values() for one in names]
+    assert len(every) == len(set(every))
 
 
 #: What `make quick` does before its first test.

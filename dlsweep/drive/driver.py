@@ -271,12 +271,14 @@ def recorded_tracking(node: Any) -> dict[str, Any]:
     if not OmegaConf.is_config(node):
         return dict(node or {})
     recorded: dict[str, Any] = {}
-    for name in node:
-        raw = node._get_node(name)
-        if OmegaConf.is_dict(raw):
-            recorded[name] = recorded_tracking(raw)
-        elif raw._is_interpolation() and "oc.env" in str(raw._value()):
-            recorded[name] = raw._value()
+    plain = OmegaConf.to_container(node)
+    assert isinstance(plain, dict)
+    for name in map(str, node):
+        raw = plain[name]
+        if isinstance(raw, dict):
+            recorded[name] = recorded_tracking(node[name])
+        elif OmegaConf.is_interpolation(node, name) and "oc.env" in raw:
+            recorded[name] = raw
         else:
             value = node[name]
             recorded[name] = _absolute(value) if isinstance(value, str) else value

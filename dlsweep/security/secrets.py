@@ -88,9 +88,8 @@ class Scrubbed:
 
 def recorded(node: DictConfig, key: str) -> Any:
     """A value as records hold it: a reference to the environment stays one."""
-    raw = node._get_node(key)
-    assert raw is None or not isinstance(raw, list)
-    text = raw._value() if raw is not None else None
+    plain = OmegaConf.to_container(node)
+    text = plain.get(key) if isinstance(plain, dict) else None
     return text if isinstance(text, str) and "oc.env" in text else node.get(key)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
 
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
@@ -225,11 +224,8 @@ def _identity(space: SearchSpace) -> dict[str, str]:
     swept = {one.key for one in space.dimensions}
     for key, value in leaves(space.composer.config([])):
         is_circumstance = key.startswith(_CIRCUMSTANCES)
-        if not is_circumstance and key not in swept:
-            if not OmegaConf.is_config(value):
-                identity[key] = identity_text(value._value())
-            elif OmegaConf.is_list(value):
-                identity[key] = identity_text(OmegaConf.to_container(value))
+        if not (is_circumstance or key in swept or isinstance(value, dict)):
+            identity[key] = identity_text(value)
     return identity
 
 

@@ -47,7 +47,7 @@ class OneWriterStorage(InMemoryStorage):
         stored = optuna.create_study(
             study_name=name, storage=disk, directions=list(directions), load_if_exists=True
         )
-        self._disk_study = stored._study_id
+        self._disk_study = disk.get_study_id_from_name(name)
         self._disk_trials: dict[int, int] = {}
         study = super().create_new_study(stored.directions, name)
         for key, value in disk.get_study_user_attrs(self._disk_study).items():

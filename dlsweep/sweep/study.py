@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
 from dlsweep.folders.renamed import with_todays_names
@@ -244,7 +244,10 @@ class Study:
         return Trial(trial.number, params, overrides, trial)
 
     def _reopen(self, frozen: FrozenTrial) -> Trial:
-        trial = optuna.Trial(self._study, frozen._trial_id)
+        storage = self._storage
+        study = storage.get_study_id_from_name(self.settings.name)
+        trial_id = storage.get_trial_id_from_study_id_trial_number(study, frozen.number)
+        trial = optuna.Trial(self._study, trial_id)
         point = frozen.user_attrs.get(POINT)
         if point is None:
             return self._complete(trial)  # killed between asking and storing: ask for the rest
@@ -281,14 +284,12 @@ class Study:
                 hint = did_you_mean(key, dimensions)
                 raise ConfigError(f"{where}: {key!r} is not swept.{hint}")
             distribution = dimensions[key].distribution
-            try:
-                contained = distribution._contains(distribution.to_internal_repr(value))
+            try:  # Optuna checks that a distribution contains the value
+                create_trial(value=0.0, params={key: value}, distributions={key: distribution})
             except ValueError:
-                contained = False
-            if not contained:
                 raise ConfigError(
                     f"{where}: {key}={value} lies outside of its space, {dimensions[key].text}."
-                )
+                ) from None
         return point
 
     def _check_identity(self) -> None:

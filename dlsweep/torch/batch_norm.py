@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm  # the base of all three BatchNormNd
 
 
 def synchronised(model: nn.Module, device: torch.device, group: dist.ProcessGroup) -> nn.Module:

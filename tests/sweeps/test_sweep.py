@@ -91,7 +91,7 @@ def test_one_slot_and_a_seed_give_the_same_sweep_twice(project) -> None:
 
 
 def test_a_driver_killed_at_any_moment_loses_and_doubles_nothing(project, read_steps) -> None:
-    options = ("training.steps=12", "training.seconds=0.03", "hydra/sweeper/pruner=none")
+    options = ("training.steps=12", "training.seconds=0.1", "hydra/sweeper/pruner=none")
     arguments = (*QUADRATIC, *options, "hydra.sweeper.n_trials=10", "-m")
     kills = 0
     for delay in (3.0, 3.5, 4.0, 2.7):
