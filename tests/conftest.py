@@ -8,11 +8,18 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.folders.rundir import RunDir, RunInfo
+
+if TYPE_CHECKING:  # only the tests of spaces pay for importing Optuna
+    from hydra.core.config_loader import ConfigLoader
+
+    from dlsweep.sweep.compose import Composer
+    from dlsweep.sweep.space import Scalar, SearchSpace
 
 # Each worker of the suite has a core of its own: threads of several would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -56,5 +63,47 @@ def make_run(tmp_path: Path) -> Callable[..., RunDir]:
         described = RunInfo(**{**fields, **info})
         folder.create(described, OmegaConf.create(config or {}))
         return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def loader() -> ConfigLoader:
+    """Hydra's loader of the shipped configs."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.utils import create_config_search_path
+
+    from dlsweep.cli.search_path import conf_dir
+
+    return ConfigLoaderImpl(create_config_search_path(str(conf_dir())))
+
+
+@pytest.fixture(scope="session")
+def master(loader: ConfigLoader) -> DictConfig:
+    """The shipped config of a sweep, composed once a worker."""
+    from hydra.types import RunMode
+
+    return loader.load_configuration("config", overrides=[], run_mode=RunMode.MULTIRUN)
+
+
+@pytest.fixture(scope="session")
+def composer(loader: ConfigLoader, master: DictConfig) -> Composer:
+    """Composes configs of the shipped groups, with two overrides fixed."""
+    from dlsweep.sweep.compose import Composer
+
+    return Composer(loader, master, ["training.epochs=2", "training/scheduler=step"])
+
+
+@pytest.fixture(scope="session")
+def make_space(composer: Composer) -> Callable[..., SearchSpace]:
+    """Makes a space from sweep overrides; keywords give the conditions of a key."""
+    from dlsweep.sweep.space import SearchSpace, dimension_of
+
+    def make(*texts: str, when: dict[str, Any] | None = None) -> SearchSpace:
+        conditions: dict[str, dict[str, list[Scalar]]] = when or {}
+        parsed = composer.parse(texts)
+        return SearchSpace(
+            [dimension_of(one, conditions.get(one.key_or_group)) for one in parsed], composer
+        )
 
     return make

@@ -30,7 +30,7 @@ pytestmark = [
 #: (step, metric, value), sorted, of each trial.
 Points = dict[str, list[tuple[int, str, float]]]
 
-OWN_TRACKERS = Path(__file__).parents[1] / "mirror"
+OWN_TRACKERS = Path(__file__).parents[1] / "trackers" / "mirror"
 
 
 class Lines:
