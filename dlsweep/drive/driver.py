@@ -1,7 +1,7 @@
-"""The driver of runs: starts them, watches their folders, passes on what it sees.
+"""The driver: starts runs, watches their folders, and reports new records and results.
 
-A sweep and a single run share it. Beside it, in a process of its own, the mirror tells the
-trackers, so that a slow tracker costs training nothing.
+Sweeps and single runs share it. The mirror syncs trackers in a process of its own, so a slow
+tracker does not slow down training.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from dlsweep.folders.rundir import Record, Result, RunDir
 from dlsweep.launchers.base import Job, Launcher
 from dlsweep.trackers.link import make_tracker
 
-#: How often, in seconds, the driver looks around while nothing rings.
+#: How often the driver polls, in seconds, while no trial sends anything.
 _TURN = 0.25
-#: How long, in seconds, a tracker may answer nothing once all runs are over.
+#: How long a tracker may stay silent once all runs have ended, in seconds.
 _TRACKER_PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a run may take, by the monotonic clock; the keys of ``hydra.sweeper``.
+    """Time limits of a run, by the monotonic clock; keys of ``hydra.sweeper``.
 
     Attributes:
-        trial_timeout: Seconds that one attempt may last.
-        step_timeout: Seconds that may pass without a new record, which is how a hung run is found.
-        grace: Seconds that a run has to save and end once it was asked to; then it is killed.
+        trial_timeout: Seconds that one attempt may take.
+        step_timeout: Seconds that may pass without a new record; this finds hung runs.
+        grace: Seconds for a run to save and end after a stop request; then it is killed.
     """
 
     trial_timeout: float = math.inf
@@ -51,10 +51,10 @@ class Limits:
 
     @classmethod
     def read(cls, options: Mapping[str, Any]) -> Limits:
-        """Reads them from ``hydra.sweeper``, or from a run's record; null is no limit.
+        """Reads the limits from ``hydra.sweeper`` or from ``run.json``; null means no limit.
 
         Raises:
-            ConfigError: If one is no time.
+            ConfigError: If a limit is not a number of seconds.
         """
         names = [limit.name for limit in fields(cls)]
         given = {name: options[name] for name in names if options.get(name) is not None}
@@ -67,15 +67,15 @@ class Limits:
 
     @property
     def bounds(self) -> bool:
-        """Whether there is any limit but the grace."""
+        """Whether there is any limit besides the grace period."""
         return min(self.trial_timeout, self.step_timeout) < math.inf
 
     def record(self) -> dict[str, float]:
-        """What of them a run's record holds."""
+        """Returns the limits as ``run.json`` stores them."""
         return {name: value for name, value in asdict(self).items() if math.isfinite(value)}
 
     def exceeded(self, lasted: float, silent: float) -> str:
-        """Which limit is exceeded, in a sentence; empty if none is."""
+        """Returns a sentence about the exceeded limit; empty if none is exceeded."""
         if lasted > self.trial_timeout:
             return f"it took more than hydra.sweeper.trial_timeout={self.trial_timeout:g} s"
         if silent > self.step_timeout:
@@ -88,7 +88,7 @@ _NO_LIMITS = Limits()
 
 @dataclass
 class Active:
-    """A run under way; times are those of the monotonic clock."""
+    """A running run; its times are monotonic."""
 
     folder: RunDir
     judge: Callable[[list[Record]], bool]
@@ -103,14 +103,14 @@ class Active:
 
 
 class Driver:
-    """Launches runs into free slots and sees them through.
+    """Launches runs into free slots and watches them until they end.
 
     Args:
-        launcher: Where they run.
-        folder: The study's folder, or that of the single run; what the mirror follows.
-        view: Who is told what happens.
-        mirrored: Whether any tracker was asked for.
-        limits: How long a run may take.
+        launcher: Starts the runs.
+        folder: The study folder, or the folder of the single run; the mirror follows it.
+        view: Shows progress.
+        mirrored: Whether there is any tracker.
+        limits: Time limits of a run.
     """
 
     def __init__(
@@ -151,16 +151,16 @@ class Driver:
 
     @property
     def free_slots(self) -> int:
-        """How many runs can be launched now."""
+        """The number of runs that can be launched now."""
         return 0 if self.stopping else self.launcher.free_slots
 
     @property
     def running(self) -> int:
-        """How many runs are under way."""
+        """The number of running runs."""
         return len(self._active)
 
     def start_mirror(self) -> None:
-        """Starts the mirror, unless it has been; it waits for the first run."""
+        """Starts the mirror, if it is not running; the mirror waits for the first run."""
         if self._mirror:
             self._mirror.start()
 
@@ -173,9 +173,9 @@ class Driver:
         """Starts a run.
 
         Args:
-            argv: What a shell would type after ``python``.
-            folder: Its run folder, made and cleared.
-            judge: Told of each new record once; returns whether to prune.
+            argv: The arguments after ``python``.
+            folder: The run folder, created and cleared.
+            judge: Called once with each new record; returns whether to prune.
         """
         active = Active(folder, judge)
         self._active[folder.path] = active
@@ -183,7 +183,7 @@ class Driver:
         self.start_mirror()
 
     def turn(self) -> Iterator[tuple[RunDir, Result]]:
-        """Waits a moment, then yields each run that has ended with its result."""
+        """Waits for a moment, then yields each run that has ended, with its result."""
         self.launcher.wait(_TURN)
         self.view.tick()
         if self._mirror:
@@ -200,17 +200,17 @@ class Driver:
                 yield active.folder, active.folder.settle(code, memory_ran_out, active.timed_out)
 
     def hurry_mirror(self) -> None:
-        """Has the trackers told at once what is new."""
+        """Asks the mirror process to sync now."""
         if self._mirror:
             self._mirror.wake()
 
     def drain(self) -> None:
-        """Says that all runs are over, so that the trackers are told the rest meanwhile."""
+        """Tells the mirror that all runs have ended, so that it syncs the rest meanwhile."""
         if self._mirror:
             self._mirror.hang_up()
 
     def stop(self, reason: str) -> None:
-        """Starts nothing more, and asks what runs to save and end."""
+        """Launches no more runs, and asks the running ones to save and end."""
         self.stopping = reason
         for active in list(self._active.values()):
             active.folder.request_stop("interrupted")
@@ -223,7 +223,7 @@ class Driver:
             self.view.logged(active.folder, record)
 
     def _watch(self, active: Active) -> None:
-        """Asks a run whose time is up to save and end, and kills it if it does not."""
+        """Asks a run that exceeded a limit to save and end, and kills it if it does not."""
         now = time.monotonic()
         if not active.timed_out:
             active.timed_out = self.limits.exceeded(now - active.began, now - active.heard)
@@ -238,7 +238,7 @@ class Driver:
         self._read(active)
         records, active.unjudged = active.unjudged, []
         if active.judge(records):
-            folder.request_stop("pruned")  # kept, as a pruner may judge otherwise when asked again
+            folder.request_stop("pruned")  # kept: asked again, a pruner may differ
             return "pruned"
         if active.timed_out:
             return "timed_out"
@@ -255,7 +255,7 @@ class Driver:
 
 
 def _oom_kills() -> int:
-    """How often the kernel has killed a process because memory ran out; 0 where it does not say."""
+    """Returns how many processes the kernel's OOM killer has killed; 0 if that is unknown."""
     try:
         text = Path("/proc/vmstat").read_text()
     except OSError:
@@ -264,9 +264,9 @@ def _oom_kills() -> int:
 
 
 def recorded_tracking(node: Any) -> dict[str, Any]:
-    """A tracking config as run folders record it: resolved, but for what the environment holds.
+    """Returns a tracking config as run folders record it: resolved, except for ``oc.env`` values.
 
-    A value from the environment may be a secret: it stays a reference, which the mirror resolves.
+    A value from the environment may be a secret, so it stays a reference. The mirror resolves it.
     """
     if not OmegaConf.is_config(node):
         return dict(node or {})
@@ -292,11 +292,11 @@ def _absolute(text: str) -> str:
 
 
 def check_trackers(tracking: Mapping[str, Any]) -> None:
-    """Sees that every tracker asked for can work, as far as a quick look tells.
+    """Checks that every configured tracker can work, as far as a quick check tells.
 
     Raises:
-        TrackerError: If one cannot, with the reason.
-        MissingExtraError: If its package is not installed.
+        TrackerError: If a tracker cannot work; contains the reason.
+        MissingExtraError: If a tracker's package is not installed.
     """
     for name, options in tracking.items():
         make_tracker(name, options).check()
@@ -313,7 +313,7 @@ class Mirror:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts it, unless it has been."""
+        """Starts the process, if it is not running."""
         if self._process:
             return
         self._process = subprocess.Popen(  # noqa: S603
@@ -327,23 +327,23 @@ class Mirror:
         self._listener.start()
 
     def check(self) -> None:
-        """Raises TrackerError if a tracker could not be started."""
+        """Raises TrackerError if a tracker could not start."""
         if self._failure:
             raise TrackerError(self._failure)
 
     def wake(self) -> None:
-        """Has it look at the folders at once."""
+        """Makes the mirror sync the folders now."""
         if self._process and self._process.stdin:
-            with contextlib.suppress(BrokenPipeError):  # it has died, which finish() waits for
+            with contextlib.suppress(BrokenPipeError):  # it has died; finish() handles that
                 os.write(self._process.stdin.fileno(), b"\n")
 
     def hang_up(self) -> None:
-        """Tells it that nothing more will happen; it brings the trackers up to date and ends."""
+        """Closes the mirror's input: it syncs the rest and ends."""
         if self._process and self._process.stdin:
             self._process.stdin.close()
 
     def finish(self, wait: bool) -> None:
-        """Lets it tell the trackers the rest, or kills it."""
+        """Waits until the mirror has synced the rest, or kills it."""
         if self._process is None:
             return
         self.hang_up()

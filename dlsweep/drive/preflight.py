@@ -1,7 +1,7 @@
-"""Checks configs where they would run, before anything starts.
+"""Checks configs before anything starts, in the process where they would run.
 
-The driver composes both ends of every range under every choice; the launcher's own process
-imports the targets and compares each config with their signatures.
+The driver composes both ends of every range under every choice. A process of the launcher imports
+the targets and compares each config with their signatures.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _PROBLEMS = "problems.json"
 
 
 def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -> None:
-    """Has configs checked by a started launcher.
+    """Checks configs in a process of a started launcher.
 
     Args:
-        launcher: Where they would run; at least one slot is free.
+        launcher: The launcher; at least one slot is free.
         configs: Composed configs.
-        folder: For the exchange; it is removed when all is well.
+        folder: A folder for configs and problems; it is removed in the end.
 
     Raises:
-        ConfigError: With every distinct problem found.
+        ConfigError: If there are problems; lists every distinct one.
     """
     desk = RunDir(folder)
     desk.log_file = Path("/dev/stderr")  # a download shows its progress
@@ -53,7 +53,7 @@ def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -
 
 
 def check(folder: Path) -> None:
-    """Checks the configs that lie in the folder and writes what is wrong with them beside."""
+    """Checks the configs in the folder and writes the problems to another file there."""
     from dlsweep.trial.signature import problems
 
     configs = json.loads((folder / _CONFIGS).read_text())

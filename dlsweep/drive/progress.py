@@ -1,4 +1,4 @@
-"""What a person sees while it runs: a live table on a terminal, plain lines elsewhere."""
+"""Progress output: a live table on a terminal, plain lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Record, Result, RunDir
 
-#: Seconds between two drawings of the live table.
+#: Seconds between two refreshes of the live table.
 _REDRAW = 0.25
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {
@@ -32,7 +32,7 @@ _STYLES = {
 
 @dataclass
 class Shown:
-    """What is known of a running run."""
+    """The state of a running run, as it is shown."""
 
     name: str
     overrides: list[str]
@@ -44,7 +44,7 @@ class Shown:
 
 @dataclass
 class Counts:
-    """How far the whole is."""
+    """Counts of trials: in all, and by status."""
 
     total: int | None = None
     completed: int = 0
@@ -56,11 +56,11 @@ class Counts:
 
     @property
     def done(self) -> int:
-        """How many are over."""
+        """The number of finished runs."""
         return self.completed + self.pruned + self.failed
 
     def time_left(self) -> float | None:
-        """Seconds until the end at the pace so far, or None while that is unknown."""
+        """Estimated seconds until the end, or None while there is no estimate."""
         paced = self.done - self.begun_with
         if not self.total or paced <= 0:
             return None
@@ -68,7 +68,7 @@ class Counts:
 
 
 class View:
-    """Shows runs as plain lines, one an event; a file or a pipe gets just these."""
+    """Prints one plain line for each event."""
 
     def __init__(self, objective: Sequence[str], counts: Counts, console: Console) -> None:
         self.objective = list(objective)
@@ -85,14 +85,14 @@ class View:
         return
 
     def started(self, folder: RunDir, overrides: Sequence[str], again: bool = False) -> None:
-        """A run was launched."""
+        """Prints that a run was launched."""
         shown = Shown(folder.path.name, list(overrides))
         self.running[folder.path.name] = shown
         verb = "goes on" if again else "started"
         self._event(f"{shown.name} {verb}  {' '.join(overrides)}")
 
     def logged(self, folder: RunDir, record: Record) -> None:
-        """A run logged something."""
+        """Stores a run's new record, for the live table."""
         shown = self.running.get(folder.path.name)
         if shown is None:
             return
@@ -104,7 +104,7 @@ class View:
                 shown.other[name] = value
 
     def ended(self, folder: RunDir, result: Result, best: str = "") -> None:
-        """A run is over; ``best`` says what is best so far."""
+        """Prints that a run has ended, and the best value so far."""
         shown = self.running.pop(folder.path.name)
         self.best = best or self.best
         counts = self.counts
@@ -129,15 +129,15 @@ class View:
             self.say("\n".join(f"  | {line}" for line in tail.splitlines()))
 
     def tick(self) -> None:
-        """Time has passed."""
+        """Refreshes the view; plain lines need no refresh."""
 
     def say_dashboards(self) -> None:
-        """Says how to open what the trackers show."""
+        """Prints the commands that open the trackers' dashboards."""
         for tracker, command in self.dashboards.items():
             self.say(f"{tracker + ':':<13}{command}")
 
     def say(self, text: str) -> None:
-        """A sentence for the person."""
+        """Prints a line."""
         if text:
             self.console.print(text, soft_wrap=True)
 
@@ -148,7 +148,7 @@ class View:
 
 
 class LiveView(View):
-    """Shows the running runs as a table that is drawn anew a few times a second."""
+    """Shows the running runs as a table that refreshes a few times a second."""
 
     def __enter__(self) -> View:
         self._live = Live(
@@ -162,13 +162,13 @@ class LiveView(View):
         self._live.stop()
 
     def tick(self) -> None:
-        """Draws it anew, a few times a second; a thread of its own would garble the lines."""
+        """Refreshes the table a few times a second. A thread would garble the printed lines."""
         if time.monotonic() - self._drawn > _REDRAW:
             self._drawn = time.monotonic()
             self._live.refresh()
 
     def _event(self, text: str, style: str = "") -> None:
-        if style:  # starts are seen in the table
+        if style:  # the table shows starts already
             super()._event(text, style)
 
     def _draw(self) -> RenderableType:
@@ -208,19 +208,19 @@ class LiveView(View):
 
 
 def make_view(objective: Sequence[str], counts: Counts) -> View:
-    """The view that fits where standard output goes."""
+    """Returns a live view for a terminal, and plain lines for a file or a pipe."""
     console = make_console()
     return (LiveView if console.is_terminal else View)(objective, counts, console)
 
 
 def make_console() -> Console:
-    """Standard output; a file or a pipe gets long lines instead of broken ones."""
+    """Returns a console on standard output that does not wrap lines in a file or a pipe."""
     width = None if sys.stdout.isatty() else 200
     return Console(file=sys.stdout, width=width, markup=False, highlight=False)
 
 
 def sparkline(values: Sequence[float], width: int = 12) -> str:
-    """The last values as a row of bars."""
+    """Draws the last values as a row of bars."""
     last = [value for value in values[-width:] if math.isfinite(value)]
     if not last:
         return ""
@@ -230,7 +230,7 @@ def sparkline(values: Sequence[float], width: int = 12) -> str:
 
 
 def brief(override: str) -> str:
-    """An override with the last part of its key and few digits."""
+    """Shortens an override: the last part of its key, few digits."""
     key, _, value = override.partition("=")
     with contextlib.suppress(ValueError):
         value = f"{float(value):.4g}"

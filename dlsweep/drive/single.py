@@ -1,4 +1,4 @@
-"""A single run: the same process, folder and mirror as a trial of a sweep."""
+"""A single run. It uses the same process, folder and mirror as a trial of a sweep."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def run_once(
     path: Path,
     conf: Sequence[Path],
 ) -> None:
-    """Trains what the command line asks for, or goes on with it where it stopped.
+    """Trains a single run, or resumes it if its folder exists.
 
     Args:
         config: The composed config, without the node ``hydra``.
-        sweeper: The node ``hydra.sweeper``, which names what is sought and the trackers.
+        sweeper: The node ``hydra.sweeper``, with the objective and the trackers.
         overrides: The overrides of the command line.
         path: The run folder.
-        conf: The folders of YAML whose names a config that lies there already may call.
+        conf: The trusted YAML folders; an existing folder's config may only call what they name.
 
     Raises:
         DlsweepError: If the run cannot start, or fails.
@@ -68,20 +68,20 @@ def run_once(
         _drive(folder, info, config)
     except DlsweepError:
         if not folder.info_file.exists():
-            shutil.rmtree(path, ignore_errors=True)  # Hydra has made it, and nothing was started
+            shutil.rmtree(path, ignore_errors=True)  # Hydra has created it, and no run has started
         raise
 
 
 def resume(path: Path, conf: Sequence[Path]) -> None:
-    """Goes on with a run from its last checkpoint; one that has completed is left alone.
+    """Resumes a run from its last checkpoint. A completed run is left as it is.
 
     Args:
-        path: The run folder, which may have come from anybody.
-        conf: The folders of YAML whose names may be called.
+        path: The run folder, which is not trusted.
+        conf: The trusted YAML folders.
 
     Raises:
-        StudyError: If the folder is not a run's.
-        ConfigError: If its config, or its record, names what is not known.
+        StudyError: If the folder is not a run folder.
+        ConfigError: If its config or its ``run.json`` names something that is not trusted.
     """
     folder = RunDir(path.resolve())
     folder.refuse_links()
@@ -93,7 +93,7 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
     config = OmegaConf.create(folder.config())
     check_trusted(config, path, conf)
     addresses.refuse_unknown({"tracking": info.tracking}, folder.path)
-    if any(folder.checkpoints.glob("step-*")):  # what it started from need not be there any more
+    if any(folder.checkpoints.glob("step-*")):  # its starting point may be gone by now
         for key in ("initial_weights", "resume_from"):
             if config.training.get(key):
                 config.training[key] = None
@@ -105,7 +105,10 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
     check_trackers(info.tracking)
     launcher = build("launcher", config.launcher)
     view = make_view(info.objective, Counts(total=1, slots=1))
-    argv = [*_COMMAND, f"hydra.run.dir={folder.path}"]  # no override: a run folder gave them
+    argv = [
+        *_COMMAND,
+        f"hydra.run.dir={folder.path}",
+    ]  # no overrides: a run folder has them
     limits = Limits.read(info.limits)
     with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
         preflight(launcher, [config], folder.path / "check")

@@ -1,4 +1,4 @@
-"""A Hydra app as a sweep sees it: how it composes, and what a shell types to run it once."""
+"""A Hydra app: how its configs are composed, and the command that runs it once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from omegaconf import DictConfig
 
 from dlsweep.sweep.compose import Composer
 
-#: Writes what another app's function returns into the run folder.
+#: Writes the return value of a user's app into the run folder.
 _CALLBACK = "dlsweep.trial.reporting.ResultCallback"
 
 
 @dataclass(frozen=True)
 class App:
-    """An app whose runs can be launched.
+    """A Hydra app that a sweep can launch.
 
     Attributes:
-        command: What a shell types after ``python`` to run it, without overrides.
-        is_own: Whether it is dlsweep's own app; others are users' ``@hydra.main`` scripts.
+        command: The arguments after ``python`` that run it, without overrides.
+        is_own: Whether it is dlsweep's own app, not a user's ``@hydra.main`` script.
         loader: Hydra's config loader.
         config: The config of this call, with the node ``hydra``.
     """
@@ -37,17 +37,17 @@ class App:
 
     @classmethod
     def of(cls, function: TaskFunction, loader: ConfigLoader, config: DictConfig) -> App:
-        """The app that this process runs."""
+        """Returns the app that this process runs."""
         is_own = function.__module__ == "dlsweep.cli.main"
         command = ("-m", "dlsweep") if is_own else _main_command()
         return cls((*command, *_config_flags()), is_own, loader, config)
 
     def composer(self, fixed: Sequence[str]) -> Composer:
-        """Composes this app's configs with some overrides fixed."""
+        """Returns a composer of this app's configs, with some overrides fixed."""
         return Composer(self.loader, self.config, fixed)
 
     def argv(self, overrides: Sequence[str], folder: Path) -> list[str]:
-        """What a shell types after ``python`` to do one run in a folder."""
+        """Returns the arguments after ``python`` that do one run in a folder."""
         argv = [*self.command, *overrides, f"hydra.run.dir={quoted(str(folder))}"]
         if not self.is_own:
             argv += ["hydra.mode=RUN", f"++hydra.callbacks.dlsweep._target_={_CALLBACK}"]
@@ -55,7 +55,7 @@ class App:
 
 
 def quoted(text: str) -> str:
-    """A text as a value in Hydra's override grammar."""
+    """Quotes a text as a value in Hydra's override grammar."""
     return text if text.replace("/", "").replace("-", "").replace("_", "").isalnum() else repr(text)
 
 
@@ -67,7 +67,7 @@ def _main_command() -> tuple[str, ...]:
 
 
 def _config_flags() -> tuple[str, ...]:
-    """The flags of this call that say where configs are, for the calls of its trials."""
+    """Returns this call's flags for config folders and names; trials need the same ones."""
     args, _ = get_args_parser().parse_known_args()
     flags: tuple[str, ...] = ()
     if args.config_name:

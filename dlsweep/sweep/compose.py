@@ -1,8 +1,8 @@
 """Composes trials' configs, with a cache per choice of config groups.
 
-Composing anew costs tens of milliseconds; only a change of group needs it. Value overrides are
+Composing takes tens of milliseconds, and only another group choice needs it. Value overrides are
 applied to a copy of the cached config by Hydra's own private code, so the result is the same; the
-tests compare both. Without that code, each trial would pay for composing anew.
+tests compare both. Without that code, every trial would compose anew.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 
 class Composer:
-    """Composes what a list of overrides means, for one app and its fixed overrides.
+    """Composes configs from override strings, for one app and its fixed overrides.
 
     Args:
         loader: Hydra's config loader of the app.
         master: The sweep's own config, with the node ``hydra``.
-        fixed: Overrides that hold for every trial.
+        fixed: Overrides that every trial has.
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, fixed: Sequence[str]) -> None:
@@ -36,22 +36,22 @@ class Composer:
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
-        """Hydra's parse of override strings."""
+        """Parses override strings with Hydra's parser."""
         return self._parser.parse_overrides(list(overrides))
 
     @functools.cache  # noqa: B019 - one composer lives as long as its process
     def is_group(self, key: str) -> bool:
-        """Whether a key names a config group."""
+        """Whether a key is a config group."""
         return bool(self._loader.get_group_options(key.partition("@")[0]))
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
-        """The config of a run, without the node ``hydra``; interpolations unresolved.
+        """Composes the config of a run, without the node ``hydra``; interpolations stay unresolved.
 
         Args:
-            overrides: What the run sets beyond the fixed overrides; group choices first.
+            overrides: The run's own overrides; group choices first.
 
         Raises:
-            hydra.errors.ConfigCompositionException: If they do not compose.
+            hydra.errors.ConfigCompositionException: If Hydra cannot compose them.
         """
         parsed = self.parse(overrides)
         groups = [o for o in parsed if self.is_group(o.key_or_group)]
@@ -65,14 +65,14 @@ class Composer:
         return _has(self._base(tuple(choices)), key)
 
     def keys(self, choices: Sequence[str]) -> list[str]:
-        """Every key of that config, dotted."""
+        """Returns every dotted key of that config."""
         return [key for key, _ in leaves(self._base(tuple(choices)))]
 
     def _base(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._bases:
             base = self._loader.load_sweep_config(self._master, [*self.fixed, *choices])
             with read_write(base), open_dict(base):
-                base.pop("hydra")  # three quarters of the keys, and no part of a run's config
+                base.pop("hydra")  # three quarters of all keys, and not part of a run's config
             self._bases[choices] = base
         return self._bases[choices]
 

@@ -1,4 +1,4 @@
-"""What a sweep does about a trial that did not end well: a policy for each name."""
+"""Failure policies: whether a trial is retried, and whether its failure counts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dlsweep.folders.rundir import FAILURES, Result, Status
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done about one kind of end.
+    """The policy for one status, such as ``crashed``.
 
     Attributes:
-        retries: How often such a trial is tried again, from its last checkpoint and under its own
-            number; None for as often as it happens.
-        pause: Seconds before that.
+        retries: How often the trial is retried, from its last checkpoint and under its own number;
+            None for no limit.
+        pause: Seconds to wait before a retry.
         counts: Whether it counts against ``max_failure_rate``.
-        infeasible: Whether the sampler is told that the point violates a constraint, so that it
-            keeps away from there; otherwise the sampler forgets the point.
+        infeasible: Whether the point is reported to the sampler as violating a constraint, so that
+            the sampler avoids that region. Otherwise the sampler ignores the point.
     """
 
     retries: int | None = 0
@@ -30,7 +30,7 @@ class Policy:
     infeasible: bool = False
 
     def allows(self, attempts: Sequence[Result]) -> bool:
-        """Whether a trial is tried again after these attempts, the last of which is this end."""
+        """Whether to retry after these attempts; the last one ended with this policy's status."""
         times = sum(attempt.status == attempts[-1].status for attempt in attempts)
         return self.retries is None or times <= self.retries
 
@@ -39,7 +39,7 @@ def read_policies(config: Mapping[str, Any]) -> dict[Status, Policy]:
     """Reads ``hydra.sweeper.failures``.
 
     Raises:
-        ConfigError: If it names an end or a key that there is not, or a value out of its range.
+        ConfigError: If a status or a key does not exist, or a value is out of range.
     """
     ends: list[Status] = [*sorted(FAILURES), "preempted"]
     keys = [field.name for field in fields(Policy)]

@@ -1,4 +1,4 @@
-"""What ``-m`` asks for: the parent of all trials starts first, and imports beside the rest."""
+"""Runs ``-m``: starts the warm parent first, so that it imports while the rest is prepared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dlsweep.trial.signature import build
 
 
 def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Shows the plan of a sweep, or runs it.
+    """Runs a sweep, or prints its plan.
 
     Args:
         app: The app whose runs are launched.
@@ -30,7 +30,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         arguments: The overrides of the command line.
 
     Raises:
-        DlsweepError: For whatever the user must mend; nothing has been started then.
+        DlsweepError: If the user must fix something. No trial has started then.
     """
     options = {name: _plain(value) for name, value in options.items()}
     folder = StudyDir(app.config.hydra.sweep.dir)
@@ -38,7 +38,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         _plan(app, options, arguments, folder)
         return
     if app.is_own:
-        os.environ.update(app.config.hydra.job.env_set)  # others' trials do so themselves
+        os.environ.update(app.config.hydra.job.env_set)  # trials of other apps do this themselves
     tracking = options["tracking"] or {}
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
@@ -73,7 +73,7 @@ def _launcher(config: Mapping[str, Any] | None) -> Launcher:
 
 
 def _imported() -> list[str]:
-    """The frameworks that another app has imported, which its trials will import too."""
+    """Returns the frameworks that a user's app has imported: its trials will import them too."""
     return [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
 
 

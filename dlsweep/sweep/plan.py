@@ -1,4 +1,4 @@
-"""Shows what a sweep would do: ``hydra.sweeper.plan=true``."""
+"""Prints the plan of a sweep without running it: ``hydra.sweeper.plan=true``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _FIRST = 5
 def show_plan(
     settings: StudySettings, space: SearchSpace, n_trials: int | None, grid: bool
 ) -> None:
-    """Prints the space, what is active under which choice, and the first trials; runs nothing.
+    """Prints the search space, conditional keys and the first trials; runs nothing.
 
     Args:
-        settings: What the study would be asked to do; its storage is not touched.
-        space: What it would search.
-        n_trials: How many trials it would make.
-        grid: Whether it would take every point once.
+        settings: The study's settings; its storage is not opened.
+        space: The search space.
+        n_trials: The number of trials.
+        grid: Whether every point is run once.
     """
     console = make_console()
     how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]

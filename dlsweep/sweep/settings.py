@@ -1,4 +1,4 @@
-"""Reads what a sweep is asked to do: its space, its limits, its study."""
+"""Reads the settings of a sweep from ``hydra.sweeper`` and the command line."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.sweep.storage import Direction
 from dlsweep.sweep.study import StudySettings, identity_text
 
-#: What may differ between two calls of the same study: it changes no result.
+#: Keys that may differ between two calls of the same study, because they change no result.
 _CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload", "system_metrics")
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """How far a sweep goes.
+    """The limits of a sweep, and how it runs.
 
     Attributes:
-        n_trials: How many trials in all; None for no such limit.
-        n_jobs: How many at a time; None for as many as there are slots.
-        timeout: Seconds after which it stops; None for no such limit.
-        max_failure_rate: Share of the finished trials that may have failed.
-        failures: What is done about each kind of end that is not a good one.
-        grid: Whether it takes every point once, in order, instead of asking a sampler.
+        n_trials: The number of trials in all; None for no limit.
+        n_jobs: The number of trials at a time; None for as many as there are slots.
+        timeout: Seconds after which the sweep stops; None for no limit.
+        max_failure_rate: The share of finished trials that may fail.
+        failures: The policy for each status other than a good one.
+        grid: Whether to run every point once, in order, instead of asking a sampler.
         tracking: Trackers by name.
     """
 
@@ -50,19 +50,19 @@ class SweepSettings:
 def ask(
     app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir
 ) -> tuple[StudySettings, SearchSpace, SweepSettings]:
-    """All that a sweep is asked to do.
+    """Reads all settings of a sweep.
 
     Args:
         app: The app whose runs are launched.
         options: The keys of ``hydra.sweeper``.
         arguments: The overrides of the command line.
-        folder: The study's.
+        folder: The study folder.
 
     Raises:
-        ConfigError, SpaceError: If it cannot be done.
+        ConfigError, SpaceError: If the settings are not valid.
     """
     space, from_command_line = read_space(app, options["params"], arguments)
-    # Hydra has resolved what its sweeper refers to; the composer's config is as it was written.
+    # Hydra has resolved the sweeper's interpolations; the composer's config is still unresolved.
     written, sweeper = space.composer.config([]), app.config.hydra.sweeper
     for config in (written, sweeper, app.config.hydra.job):
         secrets.check(config, arguments)
@@ -75,7 +75,7 @@ def ask(
 def read_space(
     app: App, params: Mapping[str, Any], arguments: Sequence[str]
 ) -> tuple[SearchSpace, bool]:
-    """The space, and whether it was given on the command line (which then is the whole of it)."""
+    """Returns the search space, and whether the command line gave it. If so, it is all of it."""
     parser = app.composer([])
     given = parser.parse(arguments)
     swept = [override for override in given if override.is_sweep_override()]
@@ -130,14 +130,13 @@ def _parse_param(
 def sweep_settings(
     app: App, options: Mapping[str, Any], space: SearchSpace, from_command_line: bool
 ) -> SweepSettings:
-    """Reads how far the sweep goes.
+    """Reads the limits of a sweep.
 
-    A space that can be counted is a grid, every point once and none pruned, if it stands on the
-    command line or has no ``n_trials``; asking for a sampler or a count on the command line says
-    otherwise.
+    A finite space is run as a grid, every point once and none pruned, if the command line gives the
+    space or there is no ``n_trials``. A sampler or ``n_trials`` on the command line turns that off.
 
     Raises:
-        ConfigError: If a limit makes no sense, or is missing where the space has no end.
+        ConfigError: If a limit is out of range, or missing for an infinite space.
     """
     typed = list(app.config.hydra.overrides.hydra)
     asks_sampler = any(
@@ -179,10 +178,10 @@ def study_settings(
     folder: StudyDir,
     settings: SweepSettings,
 ) -> StudySettings:
-    """Reads what the study is asked to do.
+    """Reads the settings of a study.
 
     Raises:
-        ConfigError: If objectives and directions do not fit each other.
+        ConfigError: If the numbers of objectives and directions differ.
     """
     objective = options["metric"] or ["objective"]
     objective = objective if isinstance(objective, list) else [objective]
@@ -194,7 +193,7 @@ def study_settings(
             "Expected as many of one as of the other."
         )
     pruner = options["pruner"] or {}
-    is_pruned = not settings.grid and "_target_" in pruner  # else it is an experiment's options
+    is_pruned = not settings.grid and "_target_" in pruner  # else options of an experiment
     return StudySettings(
         name=options["study_name"] or "default",
         storage=options["storage"] or f"sqlite:///{folder.database}",
@@ -219,7 +218,7 @@ def _direction(text: str) -> Direction:
 
 
 def _identity(space: SearchSpace) -> dict[str, str]:
-    """What makes a study the study it is: its space, and every value that is fixed."""
+    """Returns the identity of a study: its search space and every fixed value."""
     identity = {f"space of {one.key}": _space_text(one) for one in space.dimensions}
     swept = {one.key for one in space.dimensions}
     for key, value in leaves(space.composer.config([])):

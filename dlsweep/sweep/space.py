@@ -1,8 +1,8 @@
-"""Search spaces: Hydra's sweep overrides on one side, Optuna's distributions on the other.
+"""The search space: Hydra's sweep overrides as Optuna's distributions, and back.
 
-``lr=tag(log,interval(1e-4,1e-1))`` becomes a FloatDistribution, and a value suggested for it
-becomes ``lr=0.003`` again. Group choices are suggested first; a value is active where its key
-exists in the config that they compose.
+``lr=tag(log,interval(1e-4,1e-1))`` becomes a FloatDistribution, and a suggested value becomes
+``lr=0.003`` again. Group choices are suggested first. A key is active if it exists in the config
+that these choices compose.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Dimension:
-    """One swept key.
+    """A swept key.
 
     Attributes:
         key: The config key or group, as in an override.
-        distribution: What Optuna samples from.
-        text: The space as the user wrote it.
+        distribution: Optuna's distribution.
+        text: The sweep override as the user wrote it.
         prefix: ``+`` or ``++`` where the override adds the key.
         options: For choices, the override text of each value, in Hydra's order.
-        grid: For a range, its values in Hydra's order; a sample is rounded to the nearest.
+        grid: For a range, its values in Hydra's order. A sample is rounded to the nearest value.
         when: Values of other dimensions under which this one exists.
     """
 
@@ -60,7 +60,7 @@ class Dimension:
     when: dict[str, list[Scalar]] = field(default_factory=dict)
 
     def suggest(self, trial: optuna.Trial) -> Scalar:
-        """Asks the sampler for a value."""
+        """Suggests a value."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return trial.suggest_categorical(self.key, d.choices)
@@ -72,23 +72,23 @@ class Dimension:
         return self.snap(sample)
 
     def snap(self, sample: float) -> float:
-        """The value a numeric sample stands for."""
+        """Rounds a numeric sample to the nearest value of the range."""
         return min(self.grid, key=lambda point: abs(point - sample)) if self.grid else sample
 
     def override(self, value: Scalar) -> str:
-        """The override that sets the value."""
+        """Returns the override that sets the value."""
         text = self.options.get(value)
         return f"{self.prefix}{self.key}={repr(value) if text is None else text}"
 
     def ends(self) -> list[Scalar]:
-        """The values that show whether the config takes what the dimension can give."""
+        """The values to check the config with: both ends, or every choice."""
         if isinstance(self.distribution, CategoricalDistribution):
             return list(self.distribution.choices)
         numeric = cast(FloatDistribution | IntDistribution, self.distribution)
         return [self.snap(numeric.low), self.snap(numeric.high)]
 
     def values(self) -> list[Scalar] | None:
-        """All values in Hydra's order, or None where there is no end of them."""
+        """All values in Hydra's order, or None if there are infinitely many."""
         if self.options:
             return list(self.options)
         if self.grid:
@@ -103,11 +103,11 @@ class SearchSpace:
     """The swept keys of a study.
 
     Attributes:
-        dimensions: Groups first, then values, those with a ``when`` last.
+        dimensions: Groups first, then values; those with a ``when`` last.
         composer: Composes the app's configs with the study's fixed overrides.
 
     Raises:
-        SpaceError: If a swept key exists in no config that the choices compose.
+        SpaceError: If a swept key exists under no combination of choices.
     """
 
     def __init__(self, dimensions: list[Dimension], composer: Composer) -> None:
@@ -119,13 +119,13 @@ class SearchSpace:
         self._check_keys()
 
     def record(self) -> dict[str, Any]:
-        """The distribution of each key, as Optuna writes it in JSON."""
+        """Returns the distribution of each key as Optuna's JSON."""
         return {
             one.key: json.loads(distribution_to_json(one.distribution)) for one in self.dimensions
         }
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
-        """Asks for a value of every dimension that is active in the trial."""
+        """Suggests a value for every dimension that is active in the trial."""
         params: dict[str, Scalar] = {}
         for dimension in self.dimensions:
             if self._is_active(dimension, params):
@@ -133,11 +133,11 @@ class SearchSpace:
         return params
 
     def overrides(self, params: Mapping[str, Scalar]) -> list[str]:
-        """The override strings that set these values; groups first."""
+        """Returns the overrides that set these values; groups first."""
         return [one.override(params[one.key]) for one in self.dimensions if one.key in params]
 
     def points(self) -> Iterator[dict[str, Scalar]]:
-        """Every point of a finite space once, in Hydra's order (the last key runs fastest)."""
+        """Yields every point of a finite space once, in Hydra's order: the last key is fastest."""
         seen: set[tuple[tuple[str, Scalar], ...]] = set()
         keys = [one.key for one in self._given]
         for values in itertools.product(*(one.values() or [] for one in self._given)):
@@ -152,11 +152,11 @@ class SearchSpace:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the points can be counted."""
+        """Whether the number of points is finite."""
         return all(one.values() is not None for one in self.dimensions)
 
     def probes(self) -> Iterator[dict[str, Scalar]]:
-        """Points that together try both ends of every dimension under every group choice."""
+        """Yields points that cover both ends of every dimension under every group choice."""
         for choice in self._choices():
             active: dict[str, Scalar] = dict(choice)
             ends: dict[str, list[Scalar]] = {}
@@ -167,7 +167,7 @@ class SearchSpace:
                 yield active | {key: values[turn % len(values)] for key, values in ends.items()}
 
     def active_under(self) -> dict[str, list[str]]:
-        """For each conditional dimension, the group choices under which it exists."""
+        """Returns the group choices under which each conditional dimension exists."""
         choices = list(self._choices())
         table = {}
         for one in self.dimensions[len(self._groups) :]:
@@ -215,14 +215,14 @@ class SearchSpace:
 
 
 def dimension_of(override: Override, when: dict[str, list[Scalar]] | None = None) -> Dimension:
-    """Reads one sweep override.
+    """Makes a dimension from one sweep override.
 
     Args:
-        override: As parsed by Hydra; a choice, a range or an interval.
+        override: Parsed by Hydra: a choice, a range or an interval.
         when: Values of other dimensions under which this one exists.
 
     Raises:
-        SpaceError: If it is empty or inverted, or has a tag that means nothing here.
+        SpaceError: If it is empty or inverted, or has an unknown tag.
     """
     key = override.key_or_group
     prefix = "+" if override.is_add() else "++" if override.is_force_add() else ""
@@ -291,7 +291,7 @@ def _range_points(key: str, sweep: RangeSweep, text: str) -> list[float]:
 
 
 def _stepped(sweep: RangeSweep) -> list[float]:
-    """The range's values, exact as decimals: sums of floats drift and may reach the stop."""
+    """Returns a range's values, computed as decimals: sums of floats drift past the stop."""
     bounds = (sweep.start, sweep.stop, sweep.step)
     if all(isinstance(bound, int) for bound in bounds):
         return list(sweep.range())

@@ -1,4 +1,4 @@
-"""The study's record for its one writer: read from memory, written through to disk."""
+"""The Optuna storage of a study with one writer: reads from memory, writes through to disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from dlsweep.errors import StudyError
 
 Direction: TypeAlias = Literal["minimize", "maximize"]
-#: Where CMA-ES keeps itself in a trial, pickled, and all that an honest pickle of it names.
+#: The trial attributes in which CMA-ES stores its pickled state, and the only names that such a
+#: pickle may contain.
 _OPTIMIZERS = ("cma:optimizer", "sepcma:optimizer", "cmawm:optimizer")
 _OPTIMIZERS_PARTS = {
     *(("cmaes._cma", "CMA"), ("cmaes._sepcma", "SepCMA"), ("cmaes._cmawm", "CMAwM")),
@@ -26,19 +27,19 @@ _OPTIMIZERS_PARTS = {
 
 
 class OneWriterStorage(InMemoryStorage):
-    """One study of another storage, held in memory by the only process that changes it.
+    """Keeps one study of another storage in memory. Only one process may write to the study.
 
-    Samplers and pruners read every trial again and again, which costs a database tens of
-    milliseconds each time; here it costs nothing. A change is on disk before it is in memory; only
-    a new trial waits for :meth:`flush`, which writes it whole, so that none is ever there in part.
+    Samplers and pruners read every trial again and again. A database takes tens of milliseconds for
+    that; memory takes none. A change is written to disk first, then to memory. Only a new trial
+    waits for :meth:`flush`, which writes it in one transaction, so it is never stored in part.
 
     Args:
-        disk: Where the study lies.
-        name: Its name; it is created if it is not there.
+        disk: The storage on disk.
+        name: The study's name; the study is created if it does not exist.
         directions: ``minimize`` or ``maximize`` for each objective.
 
     Raises:
-        StudyError: If a sampler that read the study would execute something.
+        StudyError: If a stored pickle names anything but a sampler's own parts.
     """
 
     def __init__(self, disk: BaseStorage, name: str, directions: Sequence[Direction]) -> None:
@@ -59,24 +60,24 @@ class OneWriterStorage(InMemoryStorage):
             self._disk_trials[super().create_new_trial(study, trial)] = trial._trial_id
 
     def flush(self) -> None:
-        """Writes the trials that are not on disk yet, each in one transaction."""
+        """Writes new trials to disk, each in one transaction."""
         for trial_id in range(len(self._disk_trials), self._max_trial_id + 1):
             template = self.get_trial(trial_id)
             self._disk_trials[trial_id] = self._disk.create_new_trial(self._disk_study, template)
 
     def close(self) -> None:
-        """Lets go of the database, whose file is whole then: its write-ahead log is gone."""
+        """Closes the database. Its file is complete then, without a write-ahead log."""
         self._disk.remove_session()
         if isinstance(self._disk, RDBStorage):
             self._disk.engine.dispose()
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Writes it to both."""
+        """Writes to disk, then to memory."""
         self._disk.set_study_user_attr(self._disk_study, key, value)
         super().set_study_user_attr(study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Writes it to both."""
+        """Writes to disk, then to memory."""
         self._disk.set_study_system_attr(self._disk_study, key, value)
         super().set_study_system_attr(study_id, key, value)
 
@@ -87,7 +88,7 @@ class OneWriterStorage(InMemoryStorage):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
-        """Writes it to both."""
+        """Writes to disk, then to memory."""
         if (stored := self._disk_trials.get(trial_id)) is not None:
             self._disk.set_trial_param(stored, param_name, param_value_internal, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
@@ -95,7 +96,7 @@ class OneWriterStorage(InMemoryStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        """Writes it to both."""
+        """Writes to disk, then to memory."""
         if (stored := self._disk_trials.get(trial_id)) is not None:
             self._disk.set_trial_state_values(stored, state, values)
         return super().set_trial_state_values(trial_id, state, values)
@@ -103,29 +104,29 @@ class OneWriterStorage(InMemoryStorage):
     def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
-        """Writes it to both."""
+        """Writes to disk, then to memory."""
         if (stored := self._disk_trials.get(trial_id)) is not None:
             self._disk.set_trial_intermediate_value(stored, step, intermediate_value)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Writes it to both."""
+        """Writes to disk, then to memory."""
         if (stored := self._disk_trials.get(trial_id)) is not None:
             self._disk.set_trial_user_attr(stored, key, value)
         super().set_trial_user_attr(trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Writes it to both."""
+        """Writes to disk, then to memory."""
         if (stored := self._disk_trials.get(trial_id)) is not None:
             self._disk.set_trial_system_attr(stored, key, value)
         super().set_trial_system_attr(trial_id, key, value)
 
 
 def _check_trusted(number: int, attributes: Mapping[str, Any]) -> None:
-    """Reads a trial's pickles, which Optuna will load, for what they name; builds nothing.
+    """Checks which names a trial's pickles contain, without loading them. Optuna will load them.
 
     Raises:
-        StudyError: If one names something else than the optimizer's parts.
+        StudyError: If a pickle names anything but the optimizer's own parts.
     """
     for key in _OPTIMIZERS:
         parts = [name for name in attributes if name.startswith(key)]
@@ -135,7 +136,7 @@ def _check_trusted(number: int, attributes: Mapping[str, Any]) -> None:
 
 
 class _Nothing:
-    """Stands for whatever a pickle would build."""
+    """A stand-in for every object that a pickle would build."""
 
     def __init__(self, *_: Any) -> None: ...
 

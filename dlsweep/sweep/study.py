@@ -1,7 +1,7 @@
-"""The study: Optuna's record of what was tried, opened by the driver alone.
+"""The Optuna study. Only the driver opens it.
 
-A trial's parameters and override strings are stored before it is launched, so that a kill at any
-moment loses no point: a trial that is still open in the record goes on under its own number.
+A trial's parameters and overrides are stored before the trial is launched, so a kill at any moment
+loses no point: an unfinished trial resumes under its own number.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
 STATUS = "status"
-#: Samplers that draw from one sequence: a new seed each time would break it.
+#: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
 _SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
 
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What a study is asked to do.
+    """The settings of a study.
 
     Attributes:
         name: The study's name in its storage.
         storage: An Optuna storage URL; None keeps the study in memory.
-        objective: The metrics sought.
+        objective: The metrics to optimize.
         directions: ``minimize`` or ``maximize`` for each.
         sampler: The sampler's config, with ``_target_``.
         pruner: The pruner's config; empty for none.
-        seed: Of the sampler; None draws another each time.
+        seed: The sampler's seed; None draws a new one each time.
         enqueue: Points to try first.
         identity: What must not change between calls: dotted key to text.
     """
@@ -63,7 +63,7 @@ class StudySettings:
 
 @dataclass
 class Trial:
-    """One trial that is to be run, or goes on."""
+    """A trial to run or to resume."""
 
     number: int
     params: dict[str, Scalar]
@@ -73,16 +73,16 @@ class Trial:
 
 
 class Study:
-    """An open study.
+    """An open Optuna study.
 
     Args:
-        settings: What it is asked to do.
-        space: What it searches.
+        settings: The study's settings.
+        space: The search space.
 
     Raises:
-        StudyChangedError: If the study on disk has another identity.
+        StudyChangedError: If the study on disk has another space or other fixed values.
         StudyError: If the storage cannot be opened.
-        ConfigError: If sampler or pruner cannot be built.
+        ConfigError: If the sampler or the pruner cannot be built.
     """
 
     def __init__(self, settings: StudySettings, space: SearchSpace) -> None:
@@ -111,13 +111,13 @@ class Study:
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        # Before the first trial has begun, a killed driver may have stored some of them.
+        # A driver that was killed before the first trial may have stored some of the points.
         where = "hydra.sweeper.enqueue"
         points = [] if self._begun else [self._checked_point(p, where) for p in settings.enqueue]
         self._enqueue = points[len(trials) :]
 
     def begin(self) -> None:
-        """Stores what the study is and its first points, once all has been checked."""
+        """Stores the study's identity and its enqueued points, after all checks have passed."""
         self._study.set_user_attr(IDENTITY, self.settings.identity)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -128,29 +128,29 @@ class Study:
         self._enqueue = []
 
     def close(self) -> None:
-        """Lets go of the storage; what is known of the study stays."""
+        """Closes the storage. Cached study data stays available."""
         self._storage.close()
 
     @property
     def as_optuna(self) -> optuna.Study:
-        """The study for what of Optuna's reads one; never to be changed there."""
+        """The Optuna study, for reading only."""
         return self._study
 
     @property
     def finished(self) -> int:
-        """How many trials are over, however they ended."""
+        """The number of finished trials, whatever their state."""
         return self._finished
 
     def open_trials(self) -> list[Trial]:
-        """Trials that an earlier driver began and that are not over, by number."""
+        """Returns the unfinished trials of earlier drivers, by number."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [self._reopen(frozen) for frozen in running]
 
     def ask(self, point: dict[str, Scalar] | None = None) -> Trial:
-        """Begins a trial: asks the sampler for its parameters and stores them.
+        """Starts a trial: asks the sampler for its parameters and stores them.
 
         Args:
-            point: The parameters, where the sweep itself knows them (a grid).
+            point: The parameters, where the sweep chooses them itself (a grid).
         """
         if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
             self._study.sampler = _heir(self._build_sampler(self._begun), self._study.sampler)
@@ -160,7 +160,7 @@ class Study:
         return self._complete(self._study.ask())
 
     def judge(self, trial: Trial, records: Sequence[Record]) -> bool:
-        """Reports new records of a trial; returns whether it should be pruned."""
+        """Reports new records of a trial to Optuna; returns whether to prune it."""
         if not self._prunes:
             return False
         for record in records:
@@ -171,12 +171,12 @@ class Study:
         return bool(trial.optuna.should_prune())
 
     def tell(self, trial: Trial, result: Result, infeasible: bool = False) -> None:
-        """Ends a trial with its result; one that is to go on stays open.
+        """Stores a trial's result. A trial that will be resumed stays unfinished.
 
         Args:
             trial: The trial.
             result: How it ended.
-            infeasible: Whether a failure says that its point violates a constraint.
+            infeasible: Whether this failure means that the point violates a constraint.
         """
         if result.status in UNFINISHED:
             return
@@ -192,10 +192,11 @@ class Study:
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
-            if infeasible:  # samplers look at failed trials no more, but at pruned ones they do
+            if infeasible:  # samplers ignore failed trials, but they read pruned ones
                 trial.optuna.set_constraint(result.status, 1.0)
                 state = TrialState.PRUNED
-        # A sampler that has tried every point asks Optuna's own loop, which is not ours, to end.
+        # A sampler that has tried every point calls study.stop(), which only works within
+        # Optuna's own loop. Without these two private names, exhaustion would raise here.
         self._study._thread_local.in_optimize_loop = True
         try:
             self._study.tell(trial.optuna, values, state=state)
@@ -205,16 +206,16 @@ class Study:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the sampler has said that there is nothing left to try."""
+        """Whether the sampler has tried every point of the space."""
         return bool(self._study._stop_flag)
 
     def finished_trials(self) -> list[FrozenTrial]:
-        """Every trial that is over, by number."""
+        """Returns every finished trial, by number."""
         return [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
 
     @property
     def best(self) -> dict[int, list[float]]:
-        """The values of the best trial, or of the Pareto front, by number; empty at first."""
+        """The values of the best trial or of the Pareto front, by trial number; empty at first."""
         return self._best
 
     def _best_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -224,7 +225,7 @@ class Study:
         return [self._study.best_trial] if done else []
 
     def _note_best(self, number: int, values: list[float]) -> None:
-        """Keeps what no other trial beats in every objective; the earlier of equals stays."""
+        """Updates the Pareto front. Of equal trials, the earlier one stays."""
         signs = [1 if way == "minimize" else -1 for way in self.settings.directions]
 
         def beats(ours: list[float], theirs: list[float]) -> bool:
@@ -250,8 +251,8 @@ class Study:
         trial = optuna.Trial(self._study, trial_id)
         point = frozen.user_attrs.get(POINT)
         if point is None:
-            return self._complete(trial)  # killed between asking and storing: ask for the rest
-        # What is executed comes of the space: the record may be anybody's.
+            return self._complete(trial)  # its driver was killed while asking: ask for the rest
+        # The overrides are made from the search space: the stored ones may be anybody's.
         params = self._checked_point(point["params"], f"trial {frozen.number} of the study")
         reported = max(frozen.intermediate_values, default=-1)
         return Trial(frozen.number, params, self.space.overrides(params), trial, reported)
@@ -260,7 +261,7 @@ class Study:
         config = dict(self.settings.sampler)
         seed = self.settings.seed if config.get("seed") is None else config["seed"]
         if "seed" in config and seed is not None:
-            # One seed for all would have each trial's sampler begin with the same suggestion.
+            # With one seed for all trials, each trial's sampler would suggest the same first point.
             config["seed"] = zlib.crc32(f"{seed}:{number}".encode())
         if config["_target_"] == "optuna.samplers.GridSampler":
             config["search_space"] = self._grid()
@@ -317,7 +318,7 @@ def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> st
 def _heir(
     sampler: optuna.samplers.BaseSampler, earlier: optuna.samplers.BaseSampler
 ) -> optuna.samplers.BaseSampler:
-    """Hands on what an earlier sampler knows of all trials, which is slow to find out anew."""
+    """Copies an earlier sampler's intersection search space, which is slow to compute anew."""
     for name, known in vars(earlier).items():
         if isinstance(known, optuna.search_space.IntersectionSearchSpace):
             setattr(sampler, name, known)
@@ -352,7 +353,7 @@ def _open(settings: StudySettings) -> OneWriterStorage:
     try:
         if (settings.storage or "").startswith("sqlite:///"):
             _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
-        # Not by Optuna's get_storage, which would hold every trial in memory a second time.
+        # Optuna's get_storage would keep every trial in memory a second time.
         stored = settings.storage
         disk = optuna.storages.RDBStorage(stored) if stored else optuna.storages.InMemoryStorage()
         return OneWriterStorage(disk, settings.name, settings.directions)
@@ -364,12 +365,12 @@ def _open(settings: StudySettings) -> OneWriterStorage:
 
 @functools.cache
 def _prepare_sqlite(path: Path) -> None:
-    """Sets the write-ahead log, with which a kill or a full disk leaves the file readable."""
+    """Turns on SQLite's write-ahead log: the file stays readable after a kill or a full disk."""
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
 
 
 def identity_text(value: Any) -> str:
-    """A value as it stands in a study's identity."""
+    """Returns a value's text in a study's identity."""
     return json.dumps(value, sort_keys=True, default=str)

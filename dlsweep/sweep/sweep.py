@@ -1,7 +1,7 @@
-"""The sweep: ask, launch into a free slot, watch, tell; never a batch.
+"""The sweep loop: ask Optuna, launch into a free slot, watch, tell Optuna. It has no batches.
 
-Stops at any moment and goes on with the same command: finished trials stay, open ones continue
-from their last checkpoint under their own number, and the total is exactly ``n_trials``.
+A sweep can stop at any moment. The same command resumes it: finished trials stay, unfinished ones
+resume from their last checkpoint under their own number, and the total is exactly ``n_trials``.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
 from dlsweep.sweep.study import Study, Trial
 
-#: Failures count against at least this many trials, so that one early failure ends nothing.
+#: The failure rate is computed over at least this many trials, so one early failure ends nothing.
 _FEWEST = 4
-#: How long, in seconds, to wait while all that is left to do is to be tried again later.
+#: How long to wait, in seconds, while every remaining trial waits for its retry.
 _PAUSE = 0.05
-#: What ``study.json`` says of a study that is over: when, its best trial, charts that were not
-#: drawn. The last of them comes when its results are written.
+#: Keys that ``study.json`` gains at a study's end: the time, the best trial, charts that could not
+#: be drawn. The last one is written after the results.
 _END = ("finished", "best", "left_out")
-#: How long, in seconds, a killed process may take to be gone.
+#: How long a killed process may take to disappear, in seconds.
 _DEATH_PATIENCE = 10.0
 
 
 class Sweep:
-    """One driver's work on a study."""
+    """Runs a study's trials until it is complete; the work of one driver."""
 
     def __init__(
         self, app: App, folder: StudyDir, study: Study, settings: SweepSettings, driver: Driver
@@ -74,12 +74,12 @@ class Sweep:
         self._failed = 0
 
     def run(self) -> None:
-        """Goes on until the study is complete, the time is up, or the user stops it."""
+        """Runs trials until the study is complete, the timeout passes, or the user stops it."""
         over = not self._open and not self._wants_more()
         self._record_study(**(self._earlier_end() if over else {}))
         self._count_earlier()
-        # It imports its trackers while the trials' parent imports, and tells them what an earlier
-        # driver was killed before telling.
+        # The mirror imports its trackers while the warm parent imports the framework. It also syncs
+        # what an earlier driver was killed before syncing.
         self.driver.start_mirror()
         if not over:
             threading.Thread(target=_import_for_the_end, daemon=True).start()
@@ -90,7 +90,7 @@ class Sweep:
         self._conclude()
 
     def say_result(self) -> None:
-        """Prints the leaderboard, the dashboards, and what is missing.
+        """Prints the leaderboard, the dashboards, and how many trials are missing.
 
         Raises:
             StudyError: If the sweep stopped because too many trials failed.
@@ -165,7 +165,7 @@ class Sweep:
         )
 
     def _untold(self, folder: RunDir, trial: Trial) -> Result | None:
-        """How a trial ended, if it did and its driver was killed before the study knew."""
+        """Returns the result of a trial that ended after its driver was killed, if there is one."""
         result = folder.result()
         records = [record for record, _ in folder.records()]
         pruned = self.study.judge(trial, records) or folder.stop_reason() == "pruned"
@@ -178,7 +178,7 @@ class Sweep:
         return result
 
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
-        """Tells the study and the person how a trial ended, unless it is to go on."""
+        """Records and prints how a trial ended, unless it will be retried or resumed."""
         result = self._checked(folder, result)
         if result.reason == DISK_FULL:
             raise DiskFullError(self.folder.path)
@@ -190,7 +190,7 @@ class Sweep:
         self._count_failure(result)
 
     def _postpone(self, trial: Trial, folder: RunDir, result: Result, policy: Policy) -> Result:
-        """Has a trial tried again; until then it is an interrupted one, whoever drives it."""
+        """Schedules a retry. Until then the trial counts as interrupted, for any driver."""
         self._later.append((time.monotonic() + policy.pause, trial))
         reason = f"{result.status}: {result.reason}".rstrip(": ")
         again = f" in {policy.pause:g} s" if policy.pause else ""
@@ -200,7 +200,7 @@ class Sweep:
         return postponed
 
     def _create(self, folder: RunDir, trial: Trial, overrides: list[str]) -> None:
-        """Writes what the trial is; of one that goes on, only the id is taken from its folder."""
+        """Writes ``run.json`` of a trial. A resumed trial keeps only the id that its folder has."""
         earlier = folder.info() if folder.info_file.exists() else None
         config = self.composer.config(trial.overrides)
         info = RunInfo(
@@ -219,7 +219,7 @@ class Sweep:
         folder.create(info, config)
 
     def _wait_for_orphan(self, folder: RunDir) -> None:
-        """Lets a trial that an earlier driver left behind save and end, or kills it in the end."""
+        """Lets a trial that an earlier driver left running save and end, or kills it in the end."""
         lock = Lock(folder.lock_file)
         if lock.acquire():
             lock.release()
@@ -232,7 +232,7 @@ class Sweep:
         lock.release()
 
     def _checked(self, folder: RunDir, result: Result) -> Result:
-        """Sees that a completed trial holds every objective as a finite number."""
+        """Checks that a completed trial reported every objective as a finite number."""
         if result.status not in COMPLETED:
             return result
         absent = [name for name in self.study.settings.objective if name not in result.metrics]
@@ -282,7 +282,7 @@ class Sweep:
         self.view.best = self._best_so_far()
 
     def _record_study(self, **more: Any) -> None:
-        """Writes what the study is, for the mirror and for ``report``."""
+        """Writes ``study.json``, which the mirror and ``report`` read."""
         earlier = self._recorded()
         settings = self.study.settings
         record = {
@@ -303,17 +303,17 @@ class Sweep:
         write_atomically(self.folder.info_file, json.dumps(record, indent=1))
 
     def _recorded(self) -> dict[str, Any]:
-        """What ``study.json`` says so far."""
+        """Reads ``study.json``; empty if there is none."""
         return self.folder.info() if self.folder.info_file.exists() else {}
 
     def _earlier_end(self) -> dict[str, Any]:
-        """What an earlier driver has recorded of the study's end, if it came so far."""
+        """Returns what an earlier driver recorded at the study's end, if it came that far."""
         earlier = self._recorded()
         end = {key: earlier[key] for key in _END if key in earlier}
         return end if end.keys() == set(_END) else {}
 
     def _conclude(self) -> None:
-        """Writes tables and charts while the mirror tells of the last trials; then it may end."""
+        """Writes tables and charts while the mirror syncs the last trials."""
         is_new = not self._earlier_end()
         end = self._present_end() if is_new else {}
         if end:
@@ -328,7 +328,7 @@ class Sweep:
         self.driver.drain()
 
     def _present_end(self) -> dict[str, Any]:
-        """The same, less charts, if all trials are done."""
+        """Returns the study's end as of now, without charts, if all trials are finished."""
         total = self.settings.n_trials
         if total is None or self.study.finished < total:
             return {}
@@ -342,9 +342,9 @@ class Sweep:
 
 
 def _import_for_the_end() -> None:
-    """Imports what the results need, while the trials' parent imports what they need.
+    """Imports what the results need, while the warm parent imports the framework.
 
-    Nothing of it is looked at for garbage any more, which would keep the driver at its end.
+    The garbage collector skips what is imported here; searching it would delay the driver's exit.
     """
     with no_garbage():
         importlib.import_module("pandas")

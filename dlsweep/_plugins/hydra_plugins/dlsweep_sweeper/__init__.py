@@ -1,7 +1,7 @@
 """The Hydra Sweeper ``hydra/sweeper=dlsweep``.
 
-Hydra loads this module at the start of every app of the environment, so it is thin: the sweep
-itself is imported when one begins.
+Hydra imports this module at the start of every app in the environment, so it imports nothing heavy.
+The sweep itself is imported when one starts.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from omegaconf import MISSING, DictConfig
 
 @dataclass
 class DlsweepSweeperConf:
-    """The keys of ``hydra.sweeper``; the first block is that of Hydra's own Optuna sweeper."""
+    """The keys of ``hydra.sweeper``; Hydra's own Optuna sweeper has the first block, too."""
 
     defaults: list[Any] = field(
         default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "none"}, "_self_"]
@@ -26,19 +26,19 @@ class DlsweepSweeperConf:
     study_name: str | None = "default"
     storage: str | None = None  # an Optuna storage URL; default: study.db in the study's folder
     direction: Any = "minimize"  # or maximize; a list for several objectives
-    n_trials: int | None = None  # default: every point, where they can be counted
+    n_trials: int | None = None  # default: every point of a finite space
     n_jobs: int | None = None  # trials at a time; default: as many as the launcher has slots
     sampler: Any = MISSING
     params: dict[str, Any] = field(default_factory=dict)  # the space: key -> sweep override
     max_failure_rate: float = 0.5  # share of trials that may fail before the sweep stops
 
-    metric: Any = None  # what is sought; default: the number that the app returns
+    metric: Any = None  # the objective; default: the number that the app returns
     pruner: Any = MISSING
-    seed: int | None = None  # of the sampler
-    timeout: float | None = None  # seconds after which no more is trained
-    trial_timeout: float | None = None  # seconds that one attempt at a trial may last
-    step_timeout: float | None = None  # seconds without a new record after which a trial is hung
-    grace: float = 30.0  # seconds that a trial has to save and end before it is killed
+    seed: int | None = None  # the sampler's seed
+    timeout: float | None = None  # seconds after which the sweep stops
+    trial_timeout: float | None = None  # seconds that one attempt of a trial may take
+    step_timeout: float | None = None  # seconds without a new record: the trial hangs
+    grace: float = 30.0  # seconds for a trial to save and end before it is killed
     failures: dict[str, Any] = field(default_factory=lambda: _failures())
     enqueue: list[Any] = field(default_factory=list)  # points to try first
     plan: bool = False  # show the space and the first trials, and run nothing
@@ -47,7 +47,7 @@ class DlsweepSweeperConf:
 
 
 def _failures() -> dict[str, Any]:
-    """What is done about a trial that did not end well; see :mod:`dlsweep.sweep.failures`."""
+    """The default failure policies; see :mod:`dlsweep.sweep.failures`."""
     again = {"pause": 0.0, "counts": False, "infeasible": False}
     never = {"retries": 0, "pause": 0.0, "counts": True}
     return {
@@ -62,7 +62,7 @@ def _failures() -> dict[str, Any]:
 
 
 class DlsweepSweeper(Sweeper):
-    """Hands a multirun over to :mod:`dlsweep.sweep.multirun`."""
+    """Runs a multirun with :mod:`dlsweep.sweep.multirun`."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -70,7 +70,7 @@ class DlsweepSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keeps what Hydra gives."""
+        """Stores Hydra's arguments for :meth:`sweep`."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
