@@ -1,7 +1,7 @@
 """dlsweep: hyperparameter sweeps for deep learning that do not wait, lose or miscount.
 
-Hydra composes an experiment, Optuna searches it, PyTorch trains it, and every metric and
-checkpoint is kept in the run's own folder, from which it is mirrored to the trackers.
+Hydra composes an experiment, Optuna searches it, PyTorch or Keras trains it. Every metric and
+checkpoint is written to the run's own folder and synced to the trackers from there.
 """
 
 from dlsweep.results.loading import load_model, save_model

@@ -1,19 +1,19 @@
-"""Every error a user can meet; each message says what was wrong and what to type next.
+"""All errors for users. Each message says what was wrong and what to type next.
 
 ::
 
-    DlsweepError                  anything below; shown without a traceback
+    DlsweepError                  the base class; printed without a traceback
     ├── ConfigError               a key, a value or a target that cannot work
     │   ├── SpaceError            a search space that cannot be searched
     │   └── MissingExtraError     a package that is not installed
     ├── DataError                 data that is missing, damaged or of the wrong shape
-    ├── DeviceError               more devices asked for than there are
+    ├── DeviceError               more devices requested than there are
     ├── StudyError                a study that cannot be opened or continued
-    │   ├── StudyChangedError     its space or fixed values are others than before
-    │   └── StudyLockedError      another driver is at work on it
-    ├── TrackerError              a tracker that was asked for and does not work
+    │   ├── StudyChangedError     its space or fixed values have changed
+    │   └── StudyLockedError      another driver has locked it
+    ├── TrackerError              a configured tracker that does not work
     ├── CheckpointError           a checkpoint that cannot be read
-    ├── DiskFullError             no room is left to write
+    ├── DiskFullError             the disk is full
     └── Diverged                  a loss that is NaN or infinite; ends the trial
 """
 
@@ -25,7 +25,7 @@ import errno
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-#: Packages that an extra of dlsweep brings, by its name.
+#: The packages of each extra of dlsweep, by the extra's name.
 EXTRAS = {
     "torch": "torch",
     "tensorflow": "tensorflow",
@@ -38,7 +38,7 @@ EXTRAS = {
 
 
 class DlsweepError(Exception):
-    """An error that is the user's to mend; its text is the whole message."""
+    """An error that the user can fix. Its text is the whole message."""
 
 
 class ConfigError(DlsweepError):
@@ -50,7 +50,7 @@ class SpaceError(ConfigError):
 
 
 class MissingExtraError(ConfigError):
-    """A package that the config asks for is not installed."""
+    """A package that the config needs is not installed."""
 
     def __init__(self, package: str, wanted_by: str) -> None:
         wanted = f"'dlsweep[{EXTRAS[package]}]'" if package in EXTRAS else package
@@ -65,7 +65,7 @@ class DataError(DlsweepError):
 
 
 class DeviceError(DlsweepError):
-    """More devices are asked for than the machine has."""
+    """More devices are requested than the machine has."""
 
 
 class StudyError(DlsweepError):
@@ -73,15 +73,15 @@ class StudyError(DlsweepError):
 
 
 class StudyChangedError(StudyError):
-    """The study on disk searches another space, or holds other values fixed."""
+    """The study on disk has another search space or other fixed values."""
 
 
 class StudyLockedError(StudyError):
-    """Another driver is at work on the study."""
+    """Another driver has locked the study."""
 
 
 class TrackerError(DlsweepError):
-    """A tracker that was asked for does not work."""
+    """A configured tracker does not work."""
 
 
 class CheckpointError(DlsweepError):
@@ -89,7 +89,7 @@ class CheckpointError(DlsweepError):
 
 
 class DiskFullError(DlsweepError):
-    """No room is left to write; all that was written before is kept."""
+    """The disk is full. Everything written before is kept."""
 
     def __init__(self, folder: object) -> None:
         super().__init__(
@@ -99,14 +99,14 @@ class DiskFullError(DlsweepError):
 
 
 class Diverged(DlsweepError):  # noqa: N818 - the name of the status it leads to
-    """A watched value became NaN or infinite."""
+    """A loss or the monitored metric became NaN or infinite."""
 
     def __init__(self, metric: str, value: float, step: int) -> None:
         super().__init__(f"{metric} became {value} at step {step}")
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error comes of a disk, or a quota, that is full."""
+    """Whether an error means that a disk or a quota is full."""
     if error is None:
         return False
     no_room = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
@@ -115,10 +115,10 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 @contextlib.contextmanager
 def room_to_write(folder: Path) -> Iterator[None]:
-    """Says in a sentence that the disk is full, wherever within that shows.
+    """Converts errors of a full disk to a DiskFullError.
 
     Raises:
-        DiskFullError: If it is.
+        DiskFullError: If the disk is full.
     """
     try:
         yield
@@ -129,6 +129,6 @@ def room_to_write(folder: Path) -> Iterator[None]:
 
 
 def did_you_mean(received: str, valid: Iterable[str]) -> str:
-    """A sentence that names the valid words nearest to the one received, or an empty string."""
+    """Returns a sentence with the nearest valid words, or an empty string."""
     nearest = difflib.get_close_matches(received, sorted(set(valid)), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(word) for word in nearest)}?" if nearest else ""

@@ -1,8 +1,8 @@
-"""A sign of life in a shared folder, for hosts that do not see each other's locks.
+"""A lease on a shared folder, for hosts that do not see each other's file locks.
 
-The holder counts up in a file. Whoever finds the file watches it: if the count stands still for a
-while of the watcher's own monotonic clock, the holder is dead. No two clocks are compared, so that
-none may be wrong.
+The owner increments a counter in a file. Another host that finds the file watches the counter: if
+it does not change for a while of the watcher's own monotonic clock, the owner is dead. Clocks of
+two hosts are never compared.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from dlsweep.folders.lock import Lock
 from dlsweep.folders.rundir import write_atomically
 from dlsweep.folders.studydir import StudyDir
 
-#: Seconds between two counts, and after how many without one a holder is dead.
+#: Seconds between two heartbeats, and seconds without one after which an owner counts as dead.
 _BEAT, _PATIENCE = 2.0, 10.0
 
 
 @contextlib.contextmanager
 def held(folder: StudyDir) -> Iterator[None]:
-    """Holds a study for this driver alone.
+    """Locks a study for this driver.
 
     Raises:
-        StudyLockedError: If another drives it.
+        StudyLockedError: If another driver has locked it.
     """
     lock, lease = Lock(folder.lock_file), Lease(folder.lease_file)
     holder = "" if lock.acquire() else lock.holder()
@@ -53,10 +53,10 @@ def held(folder: StudyDir) -> Iterator[None]:
 
 
 class Lease:
-    """A hold on a folder that another kernel can see; beside a :class:`dlsweep.folders.lock.Lock`.
+    """A lock on a folder that other hosts can see; used with :class:`dlsweep.folders.lock.Lock`.
 
     Args:
-        path: The file that tells of it.
+        path: The lease file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,9 +70,9 @@ class Lease:
         self._over = threading.Event()
 
     def take(self) -> bool:
-        """Takes the hold, unless a holder under another kernel is alive."""
+        """Acquires the lease, unless an owner on another host is alive."""
         found = self._read()
-        # Under this kernel, the lock has told already that the holder is dead.
+        # On this host, the file lock has shown already that the owner is dead.
         if found and found.get("kernel") != self._mine["kernel"] and self._is_alive(found):
             return False
         self._beat()
@@ -80,11 +80,11 @@ class Lease:
         return True
 
     def holder(self) -> str:
-        """Who has the hold: process, host and since when."""
+        """Returns the owner: process, host and start time."""
         return str((self._read() or {}).get("holder", "an unknown process"))
 
     def release(self) -> None:
-        """Gives the hold back."""
+        """Releases the lease."""
         self._over.set()
         self._path.unlink(missing_ok=True)
 
@@ -97,7 +97,7 @@ class Lease:
         return False
 
     def _keep_beating(self) -> None:
-        """Counts; a driver that was taken for dead, and was not, stops."""
+        """Sends heartbeats. If another host has taken the lease, this driver stops."""
         while not self._over.wait(_BEAT):
             if self.holder() != self._mine["holder"]:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -116,7 +116,7 @@ class Lease:
 
 
 def _kernel() -> str:
-    """What tells this running kernel from every other, and from itself before a reboot."""
+    """Returns an id of this running kernel, which differs after a reboot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

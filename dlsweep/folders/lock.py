@@ -1,4 +1,4 @@
-"""An exclusive hold on a folder, among processes whose kernel is the same."""
+"""An exclusive file lock on a folder, among processes of one host."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import TextIO
 
 
 class Lock:
-    """An exclusive hold on a folder, which the kernel releases when its holder dies."""
+    """An exclusive file lock on a folder. The kernel releases it when its owner dies."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: TextIO | None = None
 
     def acquire(self) -> bool:
-        """Takes the hold if it is free; the file then says who has it and since when."""
+        """Acquires the lock if it is free, and writes the owner to the file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+")
         try:
@@ -37,7 +37,7 @@ class Lock:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Tries to take the hold for a while."""
+        """Waits that many seconds for the lock; returns whether it was acquired."""
         deadline = time.monotonic() + seconds
         while not self.acquire():
             if time.monotonic() > deadline:
@@ -46,11 +46,11 @@ class Lock:
         return True
 
     def holder(self) -> str:
-        """Who has the hold: process, host and since when."""
+        """Returns the owner: process, host and start time."""
         return self.path.read_text() or "an unknown process"
 
     def kill_holder(self) -> bool:
-        """Kills the process that has the hold, with all of its group, if it is on this host."""
+        """Kills the lock's owner and its process group, if it is on this host."""
         found = re.match(r"process (\d+) on (\S+) since", self.holder())
         if not found or found[2] != socket.gethostname():
             return False
@@ -59,7 +59,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Gives the hold back."""
+        """Releases the lock."""
         if self._file:
             self._file.close()
             self._file = None

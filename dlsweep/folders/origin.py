@@ -1,4 +1,4 @@
-"""Where runs come from: the commit, what is not committed, the machine and its packages."""
+"""The origin of runs: the commit, uncommitted changes, the machine and its packages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 from dlsweep.folders.rundir import write_atomically
 from dlsweep.security.secrets import scrub
 
-#: The files in the folder of a study, or of a run that is no trial.
+#: The files in a study folder, or in the folder of a single run.
 ORIGIN, DIFF = "origin.json", "diff.patch"
 
 
 def record(folder: Path) -> None:
-    """Writes, once, where the runs in a folder come from; the code is that of the current folder.
+    """Writes the origin of a folder's runs, once. The code is that of the current folder.
 
-    Passwords in addresses and the secrets of the environment are left out.
+    Passwords in URLs and secrets of the environment are left out.
     """
     if (folder / ORIGIN).exists():
         return
@@ -43,13 +43,13 @@ def record(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What :func:`record` has written; empty if it has not."""
+    """Reads what :func:`record` has written; empty if there is nothing."""
     file = folder / ORIGIN
     return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
 def _git(*arguments: str) -> str:
-    """What git says, or nothing where there is no git or no repository."""
+    """Returns git's output, or an empty string without git or a repository."""
     git = shutil.which("git")
     if git is None:
         return ""

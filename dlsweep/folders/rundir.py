@@ -1,20 +1,20 @@
 """The run folder: the one owner of every path and record of a run.
 
-A run folder is the truth about a run, and everything else is a view of it::
+A run folder is the truth about a run. Everything else is a view of it::
 
-    run.json          what the run is: identity, objective, overrides, trackers
+    run.json          describes the run: id, objective, overrides, trackers
     .hydra/           config.yaml (composed, unresolved) and overrides.yaml
     records.jsonl     one line a record: {"step": 3, "time": 1.5e9, "metrics": {...}}
-    system.jsonl      the same of what its process used; see dlsweep.trial.system_metrics
+    system.jsonl      system metrics, in the same form; see dlsweep.trial.system_metrics
     checkpoints/      see dlsweep.run.checkpoint
-    media/            images, as PNG files that records name
+    media/            images, as PNG files that records refer to
     log.txt           what the run printed
     result.json       how it ended; absent while it runs
-    attempts.jsonl    one line an earlier attempt that did not end well: its result
-    stop              asks the run to stop; holds the reason
-    lock              held by the process that trains
-    ranks/            where several processes that train together meet, while they do
-    mirror/           one file a tracker: how far it has been told
+    attempts.jsonl    one line for each earlier attempt that failed: its result
+    stop              asks the run to stop; contains the reason
+    lock              locked by the process that trains
+    ranks/            shared by the processes of a run, while they train
+    mirror/           one file for each tracker: how far it is synced
 """
 
 from __future__ import annotations
@@ -38,37 +38,37 @@ from dlsweep.folders.yaml_text import config_yaml, parse_yaml
 
 Status = Literal[
     "completed",
-    "stopped_early",  # by early stopping; as good as completed
+    "stopped_early",  # by early stopping; counts as completed
     "pruned",
-    "interrupted",  # by whoever drives it
-    "preempted",  # by a signal to it alone
+    "interrupted",  # by its driver
+    "preempted",  # by a signal to this run only
     "crashed",  # by an exception
-    "killed",  # by a signal it cannot answer
+    "killed",  # by a signal that it cannot handle
     "out_of_memory",
     "diverged",
     "timed_out",
-    "node_lost",  # what it ran on is gone
+    "node_lost",  # its node or its parent is gone
 ]
-#: What is logged beside numbers: its ``kind``, and what belongs to it. An ``image`` names its
-#: ``file`` in the run folder; a ``histogram`` has ``counts``, ``edges``, ``sum`` and
-#: ``sum_squares``; a ``text`` its ``text``; a ``table`` its ``columns`` and ``rows``.
+#: Media: a ``kind`` and its fields. An ``image`` has its ``file`` in the run folder; a
+#: ``histogram`` has ``counts``, ``edges``, ``sum`` and ``sum_squares``; a ``text`` has ``text``; a
+#: ``table`` has ``columns`` and ``rows``.
 Media = dict[str, Any]
-#: Runs that have a value.
+#: Statuses of runs that have a value.
 COMPLETED: frozenset[Status] = frozenset({"completed", "stopped_early"})
-#: Runs that go on where they stopped; all others are over.
+#: Statuses of runs that will be resumed; runs with any other status have ended.
 UNFINISHED: frozenset[Status] = frozenset({"interrupted", "preempted"})
 FAILURES: frozenset[Status] = frozenset(
     {"crashed", "killed", "out_of_memory", "diverged", "timed_out", "node_lost"}
 )
-#: The exit code of a run whose process is gone and has left none.
+#: The exit code of a run whose process disappeared without one.
 LOST = 1000
-#: The exit code, and the reason, of a run that had no room to write.
+#: The exit code and the reason of a run that found the disk full.
 DISK_FULL_CODE, DISK_FULL = os.EX_IOERR, "the disk is full"
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run is, written once by the driver before it starts."""
+    """The description of a run, written once by the driver before the run starts."""
 
     id: str
     name: str
@@ -85,7 +85,7 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Record:
-    """One logged moment: metrics and media by name at a step, with the wall time in seconds."""
+    """One record: metrics and media by name at a step, with the wall time in seconds."""
 
     step: int
     time: float
@@ -95,14 +95,14 @@ class Record:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        status: The named end.
-        reason: One sentence for a person; empty for a run that completed.
-        metrics: What the training returned, by name.
-        started: Wall time in seconds at which this attempt began.
-        ended: Wall time in seconds at which it ended.
+        status: How the run ended.
+        reason: One sentence for the user; empty if the run completed.
+        metrics: The metrics that the training returned, by name.
+        started: The start of this attempt, wall time in seconds.
+        ended: The end of this attempt, wall time in seconds.
         train_seconds: Seconds of training that led to the result, over all attempts.
     """
 
@@ -115,7 +115,7 @@ class Result:
 
 
 class RunDir:
-    """The paths of one run, and the only code that reads or writes its small files."""
+    """The paths of one run. Only this class reads and writes the run's small files."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
@@ -133,15 +133,15 @@ class RunDir:
         self.ranks = self.path / "ranks"
 
     def media_file(self, name: str, step: int) -> Path:
-        """Where an image is kept."""
+        """Returns the path of an image."""
         return self.path / "media" / f"{quote(name, safe='')}-{step:08d}.png"
 
     def mirror_file(self, tracker: str) -> Path:
-        """Where the mirror keeps its position for one tracker."""
+        """Returns the file with the mirror's position for one tracker."""
         return self.path / "mirror" / f"{tracker}.json"
 
     def create(self, info: RunInfo, config: DictConfig) -> None:
-        """Writes what the run is. ``run.json`` comes last: with it, the folder is a run."""
+        """Writes the run's config and description; ``run.json`` last, as it makes a run folder."""
         self.config_file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config_file, config_yaml(config))
         lines = "".join(f"- {json.dumps(override)}\n" for override in info.overrides)
@@ -149,7 +149,7 @@ class RunDir:
         write_atomically(self.info_file, json.dumps(asdict(info), indent=1))
 
     def info(self) -> RunInfo:
-        """What the run is.
+        """Reads ``run.json``.
 
         Raises:
             StudyError: If the folder is not a run folder.
@@ -165,28 +165,28 @@ class RunDir:
             ) from None
 
     def config(self) -> dict[str, Any]:
-        """The composed config, interpolations unresolved, modules by today's names."""
+        """Reads the composed config, interpolations unresolved, modules by today's names."""
         text = with_todays_names(self.config_file.read_text())
         return parse_yaml(text)
 
     def result(self) -> Result | None:
-        """How the run ended, or None while it has not."""
+        """Reads the run's result; None while it has not ended."""
         try:
             return Result(**json.loads(self.result_file.read_text()))
         except FileNotFoundError:
             return None
 
     def write_result(self, result: Result) -> None:
-        """States how the run ended."""
+        """Writes the run's result."""
         write_atomically(self.result_file, json.dumps(asdict(result), indent=1))
 
     def settle(self, code: int, memory_ran_out: bool = False, timed_out: str = "") -> Result:
-        """How a run ended whose process is gone: as it says itself, or as its exit code tells.
+        """Returns the result of a run whose process is gone, from its folder or its exit code.
 
         Args:
             code: The exit code of the process, negative for a signal, or ``LOST``.
-            memory_ran_out: Whether the kernel has killed for want of memory meanwhile.
-            timed_out: Why its driver has asked it to end or killed it, if that was so.
+            memory_ran_out: Whether the kernel's OOM killer was active meanwhile.
+            timed_out: The limit for which the driver stopped or killed it, if it did.
         """
         result = self.result()
         if timed_out and (result is None or result.status == "timed_out"):
@@ -199,7 +199,7 @@ class RunDir:
         return result
 
     def note_attempt(self, result: Result) -> list[Result]:
-        """Notes that the run did not end well, once; returns all that was noted."""
+        """Appends a failed attempt to ``attempts.jsonl``, once; returns all attempts there."""
         noted = self._attempts()
         if noted[-1:] != [result]:
             line = json.dumps(asdict(result)) + "\n"
@@ -216,46 +216,46 @@ class RunDir:
         return [Result(**json.loads(line)) for line in lines]
 
     def refuse_links(self) -> None:
-        """Sees that neither the folder nor one in it leads elsewhere, whoever made it.
+        """Checks that neither the folder nor a folder in it is a symbolic link.
 
         Raises:
-            StudyError: If one does, as what is written there would not be the run's.
+            StudyError: If one is: the run would write elsewhere.
         """
         for path in (self.path, *self.path.glob("*")):
             if path.is_dir() or path == self.path:
                 refuse_link(path)
 
     def clear(self) -> None:
-        """Removes the marks of an earlier attempt; the driver does so before it starts another."""
+        """Removes the result and the stop request of an earlier attempt, before a new one."""
         self.stop_file.unlink(missing_ok=True)
         self.result_file.unlink(missing_ok=True)
-        if self.log_file.is_symlink():  # whoever made it, it leads elsewhere
+        if self.log_file.is_symlink():  # it would be written elsewhere
             self.log_file.unlink()
 
     def request_stop(self, reason: str) -> None:
-        """Asks the run to save and stop; works across machines that share the folder."""
+        """Asks the run to save and stop. Works across machines that share the folder."""
         write_atomically(self.stop_file, reason)
 
     def stop_reason(self) -> str | None:
-        """Why the run was asked to stop, or None if it was not."""
+        """Returns the reason of a stop request, or None without one."""
         try:
             return self.stop_file.read_text() or "interrupted"
         except FileNotFoundError:
             return None
 
     def records(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
-        """Yields whole records from a byte offset on, each with the offset behind it.
+        """Yields complete records from a byte offset on, each with the offset after it.
 
-        A last line without its newline is still being written (or was torn) and is left out.
+        A last line without a newline is still being written, or torn, and is left out.
         """
         return _records(self.records_file, offset)
 
     def samples(self, offset: int = 0) -> Iterator[tuple[Record, int]]:
-        """Likewise of what the run's process used; their step counts them."""
+        """Yields system metrics like :meth:`records`; their step is a counter."""
         return _records(self.samples_file, offset)
 
     def log_tail(self, lines: int = 15) -> str:
-        """The end of what the run printed."""
+        """Returns the end of the run's log."""
         try:
             with self.log_file.open("rb") as file:
                 file.seek(max(0, self.log_file.stat().st_size - 20_000))
@@ -266,10 +266,10 @@ class RunDir:
 
 
 def refuse_link(path: Path) -> None:
-    """Sees that a path does not lead elsewhere.
+    """Checks that a path is not a symbolic link.
 
     Raises:
-        StudyError: If it is a link.
+        StudyError: If it is.
     """
     if path.is_symlink():
         raise StudyError(
@@ -303,7 +303,7 @@ def _record(line: bytes, file: Path) -> Record:
 
 
 def _media(about: Media) -> Media:
-    """What a record says of a medium; its file must be one that the run itself may have written."""
+    """Checks a record's media: an image file must be in the run's own media folder."""
     if about["kind"] == "image" and Path(about["file"]).parts[:-1] != ("media",):
         raise ValueError(f"the image {about['file']} is not in media/")
     return dict(about)
@@ -325,7 +325,7 @@ def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file as a whole: a reader sees the old text or the new, never a part."""
+    """Replaces a file atomically: a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -340,5 +340,5 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def first_nonfinite(metrics: dict[str, float]) -> str | None:
-    """The name of the first metric that is NaN or infinite, if any."""
+    """Returns the name of the first metric that is NaN or infinite, if any."""
     return next((name for name, value in metrics.items() if not math.isfinite(value)), None)

@@ -1,15 +1,15 @@
-"""The folder of a study: the one owner of every path and record of it that is no trial's.
+"""The study folder: the one owner of every path and record of a study, except its trials'.
 
-The folder of a sweep holds those of its trials, and what is true of all of them::
+It contains the trials' run folders and what belongs to the whole study::
 
-    study.json        what the study is: objective, space, trackers; at its end the best trial
+    study.json        describes the study: objective, space, trackers; at its end the best trial
     study.db          Optuna's database
     trials/0007/      see dlsweep.folders.rundir
-    trials.csv        one row a trial, as is trials.parquet
+    trials.csv        one row for each trial, as in trials.parquet
     best.yaml         the best trial: its values, parameters, folder and command
-    charts/           pictures of the whole study
-    lock, lease.json  held by the driver, on this machine and for others
-    mirror/           one file a tracker: how far it has been told
+    charts/           charts of the study
+    lock, lease.json  the driver's lock, on this machine and for others
+    mirror/           one file for each tracker: how far it is synced
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ class StudyDir:
         self.charts = self.path / "charts"
 
     def trial(self, number: int) -> RunDir:
-        """The run folder of a trial."""
+        """Returns the run folder of a trial."""
         return RunDir(self.trials / self.name(number))
 
     @staticmethod
     def name(number: int) -> str:
-        """How a trial's folder is called."""
+        """Returns the name of a trial's folder."""
         return f"{number:04d}"
 
     def mirror_file(self, tracker: str) -> Path:
-        """Where the mirror keeps the tracker's parent run of this study."""
+        """Returns the file with a tracker's parent run of this study."""
         return self.path / "mirror" / f"{tracker}.json"
 
     def info(self) -> dict[str, Any]:
-        """What the study is, as its driver has written it."""
+        """Reads ``study.json`` as the driver has written it."""
         return dict(json.loads(self.info_file.read_text()))
 
     def record(self) -> dict[str, Any]:
-        """What the study is, as anybody may have written it.
+        """Reads and checks ``study.json``, which anybody may have written.
 
         Raises:
-            StudyError: If this is no study, or its record is damaged or names no study's database.
-            ConfigError: If its storage is one that no command has named.
+            StudyError: If the folder is not a study folder, or the file is damaged.
+            ConfigError: If its storage is a server that no command of the user has named.
         """
         if not self.info_file.exists():
             raise StudyError(
@@ -86,25 +86,25 @@ class StudyDir:
         return record
 
     def make_charts(self) -> Path:
-        """Makes the folder of the charts, which is the study's own.
+        """Creates the folder of the charts.
 
         Raises:
-            StudyError: If it leads elsewhere, whoever made it.
+            StudyError: If it is a symbolic link.
         """
         refuse_link(self.charts)
         self.charts.mkdir(exist_ok=True)
         return self.charts
 
     def drawn_charts(self) -> list[Path]:
-        """The charts that are there; none that leads elsewhere."""
+        """Returns the charts that exist, without symbolic links."""
         found = [] if self.charts.is_symlink() else sorted(self.charts.glob("*.png"))
         return [chart for chart in found if not chart.is_symlink()]
 
     def create(self) -> None:
-        """Makes the folder.
+        """Creates the folder.
 
         Raises:
-            StudyError: If it cannot be made or written.
+            StudyError: If it cannot be created or written.
         """
         try:
             self.trials.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Reads and writes configs as YAML: the text that OmegaConf writes, in a tenth of its time.
+"""Reads and writes configs as YAML: the text that OmegaConf writes, ten times faster.
 
 The only module that uses OmegaConf's private YAML classes. OmegaConf's public functions parse in
 Python, which costs a trial tens of milliseconds; here libyaml does it. OmegaConf's loader defines

@@ -1,4 +1,4 @@
-"""What devices there are, and how they are cut into slots."""
+"""Devices of this machine, and how they are divided into slots."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Replicas = int | Literal["auto"]
 
 @dataclass(frozen=True)
 class Slot:
-    """What one trial gets.
+    """The devices of one trial.
 
     Attributes:
-        gpus: The GPUs it sees, as ``CUDA_VISIBLE_DEVICES`` names them.
-        threads: How many CPU threads it computes with.
+        gpus: Its GPUs, as in ``CUDA_VISIBLE_DEVICES``.
+        threads: The number of its CPU threads.
     """
 
     gpus: tuple[str, ...]
     threads: int
 
     def environment(self) -> dict[str, str]:
-        """The variables that keep a trial to its slot."""
+        """Returns the environment variables that limit a trial to its slot."""
         threads = str(self.threads)
         return {
             "CUDA_VISIBLE_DEVICES": ",".join(self.gpus),
@@ -38,17 +38,17 @@ class Slot:
         }
 
 
-#: Tells a trial how many threads are its share.
+#: The environment variable with a trial's number of threads.
 THREADS_VARIABLE = "DLSWEEP_THREADS"
 
 
 def cpu_count() -> int:
-    """The cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that this process may use, without loading a framework."""
+    """Returns the GPUs that this process may use, without importing a framework."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name not in ("", "-1")]
@@ -61,14 +61,14 @@ def gpu_names() -> list[str]:
 
 
 def replica_count(replicas: Replicas, on_gpus: bool) -> int:
-    """On how many devices this trial trains its model.
+    """Returns the number of devices that this trial trains its model on.
 
     Args:
-        replicas: As many; ``auto`` is one for each GPU that the launcher gave this process.
-        on_gpus: Whether it may use them.
+        replicas: The number; ``auto`` is one for each GPU that the launcher gave this process.
+        on_gpus: Whether it may use GPUs.
 
     Raises:
-        DeviceError: If it has fewer GPUs, but not none.
+        DeviceError: If it has GPUs, but fewer than that.
     """
     given = len(gpu_names()) if on_gpus and THREADS_VARIABLE in os.environ else 0
     if replicas == "auto":
@@ -82,16 +82,17 @@ def replica_count(replicas: Replicas, on_gpus: bool) -> int:
 
 
 def cut_slots(cpus_per_trial: Share = "auto", gpus_per_trial: Share = "auto") -> list[Slot]:
-    """Cuts this machine into slots.
+    """Divides this machine into slots.
 
     Args:
-        cpus_per_trial: Cores a trial; ``auto`` is one, or an equal share where GPUs make the slots.
-        gpus_per_trial: GPUs a trial; a fraction lets several trials share one; ``auto`` is one
-            where there are GPUs and none elsewhere.
+        cpus_per_trial: Cores for each trial; ``auto`` is one, or an equal share of the cores if
+            there are GPUs.
+        gpus_per_trial: GPUs for each trial; with a fraction, several trials share one; ``auto`` is
+            one if there are GPUs, else none.
 
     Raises:
         DeviceError: If not even one trial fits.
-        ConfigError: If a share is not positive, or is neither whole nor a fraction of one.
+        ConfigError: If a share is not positive, or neither whole nor a fraction of one.
     """
     gpus, cpus = gpu_names(), cpu_count()
     share = (1.0 if gpus else 0.0) if gpus_per_trial == "auto" else float(gpus_per_trial)

@@ -1,4 +1,4 @@
-"""Imports that cost less than they would by themselves."""
+"""Ways to import packages faster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def hidden(package: str) -> Iterator[None]:
-    """Lets nothing import a package, as if it were not installed; unless it is imported by now."""
+    """Hides a package from imports, as if it were not installed, unless it is imported already."""
     if package in sys.modules:
         yield
         return
@@ -23,7 +23,7 @@ def hidden(package: str) -> Iterator[None]:
 
 @contextmanager
 def no_garbage() -> Iterator[None]:
-    """Looks for no garbage among what is imported, then and later: there is next to none."""
+    """Excludes what is imported here from garbage collection, which finds next to nothing."""
     gc.disable()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What NVIDIA's management library, which comes with the driver, tells of the GPUs."""
+"""Reads GPU metrics from NVML, the management library of NVIDIA's driver."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class _Memory(ctypes.Structure):
 
 
 class GPUs:
-    """Some of this machine's GPUs; none of them where there is no driver.
+    """GPUs of this machine; none without a driver.
 
     Args:
-        names: Of each its number or its UUID, as ``CUDA_VISIBLE_DEVICES`` names them.
+        names: The number or UUID of each GPU, as in ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ class GPUs:
             self._handles = [self._handle(name) for name in names]
 
     def read(self) -> Iterator[tuple[str, float]]:
-        """Yields each figure by name; one that a GPU does not tell is left out."""
+        """Yields metrics by name; those that a GPU does not support are left out."""
         for number, handle in enumerate(self._handles):
             for name, value in self._read(handle):
                 yield f"gpu_{number}_{name}", value

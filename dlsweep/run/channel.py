@@ -1,7 +1,7 @@
-"""The wire between a trial and its driver: the trial rings, the driver answers.
+"""The channel between a trial and its driver, for pruning without delay.
 
-The trial writes its record to the run folder first and then rings; the driver reads the folder
-and answers whether to go on. Nothing but a few plain bytes crosses, so nothing is unpickled.
+The trial writes its record to the run folder first, then notifies the driver. The driver reads the
+folder and answers whether to continue. Only a few plain bytes are sent; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 from multiprocessing.connection import Connection, Pipe
 
-#: The variable that tells a trial's process which inherited descriptor is its wire.
+#: The environment variable with the file descriptor of a trial's channel.
 CHANNEL_VARIABLE = "DLSWEEP_CHANNEL"
-#: The variable that tells a process that it is a trial, and where its run folder is.
+#: The environment variable with the run folder; a process that has it is a trial.
 RUN_VARIABLE = "DLSWEEP_RUN"
 
 _RING, _GO = b"ring", b""
 
 
 class Channel:
-    """The trial's end."""
+    """The trial's end of the channel."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection: Connection | None = connection
@@ -26,12 +26,12 @@ class Channel:
 
     @classmethod
     def inherited(cls) -> Channel | None:
-        """The wire that the launcher passed to this process, if it passed one."""
+        """Opens the channel that the launcher passed to this process, if there is one."""
         descriptor = os.environ.pop(CHANNEL_VARIABLE, None)
         return cls(Connection(int(descriptor))) if descriptor else None
 
     def ring(self) -> None:
-        """Tells the driver that there is a new record to judge."""
+        """Notifies the driver of a new record."""
         if self._connection:
             try:
                 self._connection.send_bytes(_RING)
@@ -40,10 +40,10 @@ class Channel:
                 self._connection = None
 
     def verdict(self) -> str | None:
-        """The driver's wish: a reason to stop, or None to go on.
+        """Returns the driver's answer: a reason to stop, or None to continue.
 
-        Waits for the answer to every ring that is still open; without one it only looks.
-        A driver that died is a reason to stop: its trials end with it and are resumed with it.
+        Waits for the answers to all notifications so far; without one it returns at once. If the
+        driver has died, that is a reason to stop: a new driver will resume the trial.
         """
         try:
             while self._connection and (self._unanswered or self._connection.poll(0)):
@@ -57,18 +57,18 @@ class Channel:
         return None if self._connection else "interrupted"
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the channel."""
         if self._connection:
             self._connection.close()
             self._connection = None
 
 
 class DriverEnd:
-    """The driver's end; ready to be waited on, and owed an answer for each ring.
+    """The driver's end of the channel. It can be polled, and must answer each notification.
 
     Attributes:
         child_descriptor: The trial's end, for its process to inherit.
-        is_open: Whether the trial may still ring.
+        is_open: Whether the trial may still send notifications.
     """
 
     def __init__(self) -> None:
@@ -77,15 +77,15 @@ class DriverEnd:
         self.is_open = True
 
     def fileno(self) -> int:
-        """The descriptor to wait on."""
+        """The file descriptor to poll."""
         return self._connection.fileno()
 
     def close_child(self) -> None:
-        """Forgets the trial's end, once the trial has it."""
+        """Closes this process's copy of the trial's end."""
         self._child.close()
 
     def rang(self, wait: float | None = 0.0) -> bool:
-        """Takes one ring; waits this many seconds for it, or with None until the trial ends."""
+        """Reads one notification. Waits for that many seconds; with None, until the trial ends."""
         try:
             return self._connection.poll(wait) and self._connection.recv_bytes() == _RING
         except (EOFError, OSError):
@@ -93,12 +93,12 @@ class DriverEnd:
             return False
 
     def answer(self, stop: str | None = None) -> None:
-        """Lets the trial go on, or tells it why to stop."""
+        """Answers: continue, or the reason to stop."""
         try:
             self._connection.send_bytes(stop.encode() if stop else _GO)
         except OSError:
-            return  # the trial has ended; its exit is noticed elsewhere
+            return  # the trial has ended; the driver sees its exit elsewhere
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the channel."""
         self._connection.close()

@@ -1,11 +1,12 @@
-"""Checkpoints that are whole or not there.
+"""Atomic checkpoints: a checkpoint is complete, or it does not exist.
 
-A checkpoint is a folder ``checkpoints/step-00000003`` with whatever files the trainer wrote and a
-``manifest.json`` with their sizes and digests. It is filled aside, synced, and renamed into place;
-only then are old ones removed. A damaged one is skipped for the one before it, and said.
+A checkpoint is a folder ``checkpoints/step-00000003`` with the files that the trainer wrote and a
+``manifest.json`` with their sizes and digests. It is written to a temporary folder, synced, and
+renamed. Only then are old checkpoints removed. A damaged checkpoint is skipped with a message, and
+the one before it is used.
 
-The syncs may go on beside the training. A process that is killed meanwhile leaves all that the
-digests tell, and the next one publishes that.
+The syncs may run while training continues. If the process is killed meanwhile, the next process
+checks the digests and publishes the checkpoint if it is complete.
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ from dlsweep.run.ranks import ALONE
 
 Mode = Literal["min", "max"]
 _MANIFEST = "manifest.json"
-#: How the folder is called, behind a dot and its name to be, of a checkpoint that is not there yet.
+#: The suffix of a checkpoint's temporary folder, after a dot and its final name.
 _ASIDE = ".new"
-#: What reading a manifest raises that is damaged.
+#: The exceptions that reading a damaged manifest raises.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One published checkpoint.
+    """A published checkpoint.
 
     Attributes:
         path: Its folder.
         step: The step it was saved at.
-        metrics: What was known of the model then, by name.
-        records: The size in bytes of the run's record file then.
-        seconds: The training seconds spent until then.
+        metrics: The model's metrics at that step, by name.
+        records: The size of the run's record file at that step, in bytes.
+        seconds: Seconds of training until that step.
     """
 
     path: Path
@@ -55,19 +56,19 @@ class Checkpoint:
 
 
 class Checkpointer:
-    """Publishes, finds and retires the checkpoints of one run.
+    """Saves, finds and removes the checkpoints of one run.
 
     Args:
-        folder: Where they are kept.
-        monitor: The metric that says which one is best; without one, the latest is best.
-        mode: Whether more (``max``) or less (``min``) of it is better.
-        keep: How many of the latest to keep; at least two. The best is always kept.
-        records: The run's record file, which is to be on the disk before a checkpoint is there.
-        seconds: Tells the training seconds at a save.
-        run: The id of the run; with it, a checkpoint of another one is skipped as a damaged one is.
+        folder: The folder of the checkpoints.
+        monitor: The metric that defines the best checkpoint; without one, the latest is the best.
+        mode: Whether a higher (``max``) or a lower (``min``) value is better.
+        keep: The number of latest checkpoints to keep; at least two. The best is always kept.
+        records: The run's record file; it is synced before a checkpoint is published.
+        seconds: Returns the seconds of training so far.
+        run: The run's id; if given, checkpoints of other runs are skipped like damaged ones.
 
     Attributes:
-        ranks: The processes of the run, of which the first alone saves and seeks.
+        ranks: The processes of the run; only the first one saves and searches.
     """
 
     def __init__(
@@ -102,16 +103,16 @@ class Checkpointer:
         metrics: dict[str, float] | None = None,
         part: int = 0,
     ) -> Checkpoint:
-        """Publishes a checkpoint.
+        """Saves a checkpoint and waits until it is published.
 
         Args:
-            step: Its step; an existing checkpoint of the same step is replaced.
-            write: Called with an empty folder to fill.
-            metrics: What is known of the model, by name.
-            part: How much of the next step is done as well, in the trainer's own count.
+            step: The step; an existing checkpoint of the same step is replaced.
+            write: Called with an empty folder; writes the checkpoint's files there.
+            metrics: The model's metrics, by name.
+            part: How much of the next step is done as well, in the trainer's own unit.
 
         Returns:
-            The checkpoint, whole and in place.
+            The published checkpoint.
         """
         checkpoint = self.begin_save(step, write, metrics, part)
         self.settle()
@@ -124,19 +125,19 @@ class Checkpointer:
         metrics: dict[str, float] | None = None,
         part: int = 0,
     ) -> Checkpoint:
-        """As :meth:`save`, but for the syncs: they, and the name, come beside what follows.
+        """Saves a checkpoint like :meth:`save`, but syncs and renames it in the background.
 
-        Whatever looks for a checkpoint here, or saves the next, waits for them.
+        The next save, and every search for a checkpoint, wait for that.
 
         Returns:
-            The checkpoint, whole, and in place after :meth:`settle`.
+            The checkpoint; it is published after :meth:`settle`.
         """
         self.settle()
         records, seconds = self._records_size(), self._seconds()
         name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
         same = self._of_the_same_step(name)
         final = self.folder / (f"{same[-1].name}+" if same else name)
-        for left in self.folder.glob(".step-*"):  # by a save that was killed
+        for left in self.folder.glob(".step-*"):  # of a save that was killed
             shutil.rmtree(left, ignore_errors=True)
         aside = self.folder / f".{final.name}{_ASIDE}"
         aside.mkdir(parents=True)
@@ -154,34 +155,34 @@ class Checkpointer:
         return Checkpoint(final, step, metrics or {}, records, seconds)
 
     def settle(self) -> None:
-        """Waits until the save that was begun last is in place.
+        """Waits until the last save is published.
 
         Raises:
-            OSError: If the disk did not take it.
+            OSError: If it could not be written.
         """
         publishing, self._publishing = self._publishing, None
         if publishing:
             publishing.result()
 
     def take_up(self) -> None:
-        """Publishes what a killed process had written whole; only the run's owner may call it."""
+        """Publishes a killed process's complete checkpoint. Only the run's owner may call it."""
         for aside in self.folder.glob(f".step-*{_ASIDE}"):
             if not _problem(aside, self._run) and _read(aside).records <= self._records_size():
                 name = aside.name.removeprefix(".").removesuffix(_ASIDE)
                 self._publish(aside, self.folder / name)
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None."""
+        """Returns the newest valid checkpoint, or None."""
         self.settle()
         return self._agreed(lambda: next(self._sound(), None))
 
     def best(self) -> Checkpoint | None:
-        """The whole checkpoint whose finite monitored metric is best; the newest among equals."""
+        """Returns the valid checkpoint with the best finite metric; the newest of equal ones."""
         self.settle()
         return self._agreed(self._find_best)
 
     def need_best(self) -> Checkpoint:
-        """The best checkpoint.
+        """Returns the best checkpoint.
 
         Raises:
             CheckpointError: If there is none.
@@ -191,14 +192,14 @@ class Checkpointer:
         raise CheckpointError(f"{self.folder} holds no whole checkpoint.")
 
     def _agreed(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
-        """The one that is found; by several processes of a run, the one that the first finds."""
+        """Finds a checkpoint; in a run of several processes, the first one decides for all."""
         if self.ranks.size == 1:
             return find()
         path = self.ranks.agree(lambda: str(found.path) if (found := find()) else "")
         return _read(Path(path)) if path else None
 
     def _find_best(self) -> Checkpoint | None:
-        """Reads the best alone as a whole, which takes a while, if it is what it says it is."""
+        """Checks the digests of the best checkpoint only, because that takes a while."""
         said = []
         for path in self._paths():
             with contextlib.suppress(*_UNREADABLE):
@@ -215,11 +216,11 @@ class Checkpointer:
         return pick(rated, key=lambda one: one.metrics[monitor])
 
     def _sound(self) -> Iterator[Checkpoint]:
-        """Those that are whole and this run's own, newest first; the others are said, once."""
+        """Yields this run's valid checkpoints, newest first; prints each other one once."""
         return map(_read, filter(self._is_sound, self._paths()))
 
     def _paths(self) -> list[Path]:
-        """Newest first."""
+        """Returns the folders of checkpoints, newest first."""
         return sorted(self.folder.glob("step-*"), reverse=True)
 
     def _is_sound(self, path: Path) -> bool:
@@ -230,7 +231,7 @@ class Checkpointer:
         return not self._problems[path]
 
     def _record_files(self) -> list[Path]:
-        """The run's record file, if there is one by now."""
+        """Returns the run's record file, if it exists."""
         return [self._records] if self._records and self._records.exists() else []
 
     def _records_size(self) -> int:
@@ -240,11 +241,11 @@ class Checkpointer:
         return sorted([*self.folder.glob(name), *self.folder.glob(f"{name}+*")])
 
     def _publish(self, aside: Path, final: Path) -> None:
-        """Has a checkpoint on the disk, then under its name; then it replaces older ones."""
+        """Syncs a checkpoint, renames it, then removes old ones."""
         try:
-            # All at once, as the disk takes them faster.
+            # In parallel, which is faster.
             list(self._syncs.map(_sync, [*aside.iterdir(), aside, *self._record_files()]))
-        except OSError:  # after which the disk may tell that it has what it lost
+        except OSError:  # a later fsync may succeed although data was lost
             shutil.rmtree(aside, ignore_errors=True)
             raise
         aside.rename(final)
@@ -264,10 +265,10 @@ class Checkpointer:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint in a folder, of whichever run.
+    """Opens the checkpoint in a folder, of any run.
 
     Raises:
-        CheckpointError: If it is not whole.
+        CheckpointError: If it is damaged.
     """
     if problem := _problem(path):
         raise CheckpointError(f"The checkpoint {path} is damaged: {problem}")
@@ -275,7 +276,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _problem(path: Path, run: str | None = None) -> str:
-    """What is wrong with a checkpoint, or an empty string."""
+    """Returns what is wrong with a checkpoint, or an empty string."""
     try:
         _read(path)
         manifest = json.loads((path / _MANIFEST).read_text())
@@ -287,7 +288,7 @@ def _problem(path: Path, run: str | None = None) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Removes a checkpoint; hidden first, so that a kill meanwhile leaves none in part."""
+    """Removes a checkpoint. It is renamed first, so a kill leaves no partial checkpoint."""
     hidden = path.with_name(f".{path.name}.retired")
     path.rename(hidden)
     shutil.rmtree(hidden)
@@ -301,7 +302,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _damage(path: Path, files: dict[str, Any]) -> str:
-    """What is wrong with a checkpoint's files, or an empty string."""
+    """Returns what is wrong with a checkpoint's files, or an empty string."""
     for name, expected in files.items():
         file = path / name
         if not file.is_file() or file.resolve().parent != path.resolve():
@@ -329,7 +330,7 @@ def _digest(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Has a file or a folder on the disk."""
+    """Syncs a file or a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What a run logs beside numbers, as the plain values that stand in its records."""
+"""Images, figures, histograms and tables as plain values for records."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _BINS = 64
 
 
 def png(image: Any) -> bytes:
-    """An image as a PNG file.
+    """Encodes an image as PNG.
 
     Args:
         image: A Pillow image, or an array of shape [height, width] or [height, width, channels]
             with 1, 3 or 4 channels: uint8, or floats from 0 to 1.
 
     Raises:
-        DataError: If it is none.
+        DataError: If it is not an image.
         MissingExtraError: If Pillow is not installed.
     """
     if find_spec("PIL") is None:
@@ -38,7 +38,7 @@ def png(image: Any) -> bytes:
 
 
 def _pixels(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """uint8, of shape [height, width] or with 3 or 4 channels."""
+    """Converts to uint8, of shape [height, width] or with 3 or 4 channels."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     is_image = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
@@ -62,10 +62,10 @@ def _pixels(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def figure_png(figure: Any) -> bytes:
-    """A Matplotlib figure as a PNG file.
+    """Encodes a Matplotlib figure as PNG.
 
     Raises:
-        DataError: If it is none.
+        DataError: If it is not a figure.
     """
     if not hasattr(figure, "savefig"):
         raise DataError(
@@ -77,7 +77,7 @@ def figure_png(figure: Any) -> bytes:
 
 
 def histogram(values: Any) -> Media:
-    """How often values lie in each of 64 bins of equal width; NaN and infinity are left out."""
+    """Counts values in 64 bins of equal width; NaN and infinity are left out."""
     flat = np.asarray(values, dtype=np.float64).ravel()
     finite = flat[np.isfinite(flat)]
     counts, edges = np.histogram(finite, bins=_BINS)
@@ -91,7 +91,7 @@ def histogram(values: Any) -> Media:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Media:
-    """A table of plain values.
+    """Converts a table to plain values.
 
     Raises:
         DataError: If a row is longer or shorter than the columns.
@@ -107,6 +107,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Media:
 
 
 def _plain(cell: Any) -> str | int | float | bool | None:
-    if hasattr(cell, "item"):  # of NumPy and of the frameworks
+    if hasattr(cell, "item"):  # a scalar of NumPy or of a framework
         cell = cell.item()
     return cell if cell is None or isinstance(cell, str | int | float | bool) else str(cell)

@@ -1,9 +1,8 @@
-"""The processes that train one run together, and the one that started them.
+"""Ranks: the processes that train one run together.
 
-The process of a trial forks a rank for each GPU and watches them: the first that fails, or dies,
-ends them all. The first rank, 0, does what a trial of one process does; whatever depends on a
-clock, a file or the driver it decides for all, and the others wait for its word. They write
-nothing.
+A trial's process forks a rank for each GPU and watches them. If one fails or dies, all end. Rank 0
+does what a trial of one process does. It decides whatever depends on a clock, a file or the driver,
+and the other ranks wait for its decision. They write nothing.
 """
 
 from __future__ import annotations
@@ -25,22 +24,21 @@ from dlsweep.machine.devices import THREADS_VARIABLE
 
 T = TypeVar("T")
 
-#: Of Linux: the signal that a process gets when the one that forked it dies.
+#: Linux's prctl option: the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1
-#: How often, in seconds, the ranks are looked after, and how long a rank's error may be the
-#: consequence of another's death.
+#: How often the ranks are polled, and how long another rank's death may explain an error; seconds.
 _LOOK_EVERY, _CONSEQUENCE = 0.1, 0.5
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Ranks:
-    """The processes of a training, as one of them sees them.
+    """The processes of a run, from the view of one of them.
 
     Args:
-        rank: Which of them this is; 0 is the first.
-        size: How many there are.
-        wires: Of the first, one to each other; of another, the one to the first.
-        folder: Of all of them, empty at the start and gone at the end.
+        rank: The rank of this process; 0 is the first.
+        size: The number of processes.
+        wires: Connections: of rank 0, one to each other rank; of the others, the one to rank 0.
+        folder: A folder that all of them share; it is removed at the end.
     """
 
     def __init__(
@@ -56,10 +54,10 @@ class Ranks:
         self._wires = wires
 
     def agree(self, decide: Callable[[], T]) -> T:
-        """What the first rank decides; every rank must ask, in the same order.
+        """Returns rank 0's decision. Every rank must call this, in the same order.
 
         Args:
-            decide: Called on the first rank alone; gives a plain JSON value.
+            decide: Called on rank 0 only; returns a plain JSON value.
         """
         if self.rank:
             told: T = json.loads(self._wires[0].recv_bytes())
@@ -74,14 +72,15 @@ ALONE = Ranks()
 
 
 class Processes:
-    """Forks the ranks of a training; a context that ends them all.
+    """Forks the ranks of a run; a context manager that ends them all.
 
-    Only a process that has computed nothing yet can be forked safely.
+    Only a process that has not computed anything yet can be forked safely.
 
     Args:
-        size: How many.
-        work: What each does; returns how it ended, as a plain JSON value.
-        folder: Where they meet; it is removed at the end, and at the start if a kill has left it.
+        size: The number of ranks.
+        work: Called in each rank; returns its outcome as a plain JSON value.
+        folder: A folder that they share; it is removed at the end, and before the start if a killed
+            run left it.
     """
 
     def __init__(self, size: int, work: Callable[[Ranks], Any], folder: Path) -> None:
@@ -109,9 +108,9 @@ class Processes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def outcome(self, is_failure: Callable[[Any], bool]) -> Any:
-        """Waits for the first rank, or for one that fails, and returns how that ended.
+        """Waits for rank 0, or for a rank that fails, and returns its outcome.
 
-        A rank that a signal kills takes this process with it, by the same signal.
+        If a signal kills a rank, this process ends by the same signal.
         """
         while True:
             ready = wait(list(self._results.values()), _LOOK_EVERY)
@@ -125,7 +124,7 @@ class Processes:
             self._die_with_the_dead()
 
     def _forward(self, number: int, _: object) -> None:
-        """Has the first rank, which decides for all, answer a signal."""
+        """Forwards a signal to rank 0, which decides for all."""
         if pid := self._alive.get(0):
             os.kill(pid, number)
 
@@ -142,7 +141,7 @@ class Processes:
         self._alive[ranks.rank] = pid
 
     def _die_with_the_dead(self, patience: float = 0.0) -> None:
-        """Ends this process as a rank has ended that has not said how; waits so long for one."""
+        """Ends this process as a rank ended that sent no outcome; waits that long for one."""
         until = time.monotonic() + patience
         while True:
             for rank, pid in list(self._alive.items()):
@@ -168,7 +167,7 @@ class Processes:
 
 
 def _received(result: Connection) -> Any:
-    """What a rank has said; nothing if it has died."""
+    """Receives a rank's outcome; None if it has died."""
     with suppress(EOFError, OSError):
         return json.loads(result.recv_bytes())
 
@@ -176,7 +175,7 @@ def _received(result: Connection) -> Any:
 def _become(
     ranks: Ranks, work: Callable[[Ranks], Any], result: Connection, parent: int
 ) -> NoReturn:
-    """Does a rank's work in a process just forked, and waits to be ended."""
+    """Does a rank's work in a newly forked process, then waits to be killed."""
     try:
         _end_with(parent)
         threads = int(os.environ.get(THREADS_VARIABLE, ranks.size))
@@ -196,7 +195,7 @@ def _become(
 
 
 def _end_with(parent: int) -> None:
-    """Has the kernel kill this process when its parent dies."""
+    """Asks the kernel to kill this process when its parent dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:

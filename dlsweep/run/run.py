@@ -1,4 +1,4 @@
-"""What training code holds: the run it is, where it logs, saves, and asks whether to stop."""
+"""The Run object for training code: log metrics, save checkpoints, ask whether to stop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dlsweep.run.channel import Channel
 from dlsweep.run.checkpoint import Checkpointer
 from dlsweep.run.ranks import ALONE, Ranks
 
-#: How often, in seconds, a run that is not waiting for a verdict looks for a wish to stop.
+#: How often a run looks for a stop request while it waits for no answer, in seconds.
 _LOOK_EVERY = 0.1
-#: How long, in seconds, a run waits for an earlier process of its own to end.
+#: How long a run waits for its own earlier process to end, in seconds.
 _LOCK_PATIENCE = 60.0
 
 
@@ -28,12 +28,12 @@ class Run:
     """One training run; open it on its folder with :meth:`open`.
 
     Attributes:
-        dir: The folder's paths.
-        info: What the run is.
+        dir: The run folder.
+        info: The run's description, from ``run.json``.
         config: The composed config, interpolations resolved on access.
         checkpoints: Saves and finds this run's checkpoints.
-        train_seconds: Seconds spent until the checkpoint that this attempt starts from.
-        ranks: The processes that train it together; all but the first log and save nothing.
+        train_seconds: Seconds of training until the checkpoint that this attempt starts from.
+        ranks: The processes that train it together; only the first one logs and saves.
     """
 
     def __init__(self, folder: RunDir, channel: Channel | None = None) -> None:
@@ -61,7 +61,7 @@ class Run:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], channel: Channel | None = None) -> Run:
-        """Takes hold of a run folder and continues its records.
+        """Locks a run folder and continues its records.
 
         Raises:
             StudyError: If another process is still training in the folder.
@@ -85,7 +85,7 @@ class Run:
                 self._channel.close()
 
     def join(self, ranks: Ranks) -> None:
-        """Makes this process one of several that train the run."""
+        """Adds this process to those that train the run."""
         self.ranks = self.checkpoints.ranks = ranks
         if ranks.rank:
             self._channel = None
@@ -97,19 +97,19 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Seconds spent in this run, those before its starting checkpoint included."""
+        """Seconds of training, including those before the starting checkpoint."""
         return self.train_seconds + time.monotonic() - self._started
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Appends metrics to the run's records, durable against a kill from then on.
+        """Logs metrics. Once this returns, a kill cannot lose them.
 
-        A run that goes on from a checkpoint passes some steps a second time; what was already
-        recorded then is not recorded twice.
+        A run that resumes from a checkpoint passes some steps a second time. What was logged at
+        these steps before is not logged twice.
 
         Args:
             metrics: Values by name, such as ``{"train/loss": 0.3, "val/accuracy": 0.9}``; anything
                 that ``float()`` takes.
-            step: Where the run is, usually the epoch; the sweep judges the run by it.
+            step: The step, usually the epoch; pruners compare runs at equal steps.
         """
         values = {name: float(value) for name, value in metrics.items()}
         if self.ranks.rank:
@@ -124,39 +124,39 @@ class Run:
             self._channel.ring()
 
     def log_image(self, name: str, image: Any, step: int) -> None:
-        """Keeps an image; the trackers show it by step.
+        """Logs an image; trackers show it by step.
 
         Args:
-            name: Such as ``val/examples``.
+            name: A name such as ``val/examples``.
             image: A Pillow image, or an array of shape [height, width] or [height, width,
                 channels] with 1, 3 or 4 channels: uint8, or floats from 0 to 1.
-            step: Where the run is.
+            step: The step.
 
         Raises:
-            DataError: If it is no image.
+            DataError: If it is not an image.
         """
         self._log_png(name, step, lambda: media.png(image))
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
-        """Keeps a Matplotlib figure as an image.
+        """Logs a Matplotlib figure as an image.
 
         Raises:
-            DataError: If it is none.
+            DataError: If it is not a figure.
         """
         self._log_png(name, step, lambda: media.figure_png(figure))
 
     def log_histogram(self, name: str, values: Any, step: int) -> None:
-        """Keeps the distribution of values: an array of any shape, such as a layer's weights."""
+        """Logs a histogram of values: an array of any shape, such as a layer's weights."""
         self._log_media(name, step, lambda: media.histogram(values))
 
     def log_text(self, name: str, text: str, step: int) -> None:
-        """Keeps a text, such as a sample of what a model writes."""
+        """Logs a text, such as a sample that a model has written."""
         self._log_media(name, step, lambda: {"kind": "text", "text": str(text)})
 
     def log_table(
         self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], step: int
     ) -> None:
-        """Keeps a table, such as predictions beside their targets.
+        """Logs a table, such as predictions beside their targets.
 
         Raises:
             DataError: If a row is longer or shorter than the columns.
@@ -168,17 +168,17 @@ class Run:
         """Whether to save and return now: pruned, interrupted, or out of time.
 
         Read it at a safe point, such as an epoch's end. If the last :meth:`log` held the
-        objective, this waits the few milliseconds until the sweep has judged it. Of several
-        processes that train together, each must read it at the same point.
+        objective, this waits a few milliseconds for the pruner's answer. If several processes
+        train the run together, each must read it at the same point.
         """
         reason = self.ranks.agree(lambda: self.wish_to_stop)
-        if self.ranks.rank:  # the first knows it, and may have got a signal meanwhile
+        if self.ranks.rank:  # rank 0 decides; it may have got a signal meanwhile
             self.stop_reason = reason
         return reason is not None
 
     @property
     def wish_to_stop(self) -> str | None:
-        """Why this process should stop, or None; the others may not know yet."""
+        """Returns why this process should stop, or None; other ranks may not know yet."""
         if self.stop_reason is None:
             self.stop_reason = self._channel.verdict() if self._channel else None
         if self.stop_reason is None and time.monotonic() - self._looked > _LOOK_EVERY:
@@ -187,14 +187,14 @@ class Run:
         return self.stop_reason
 
     def stop(self, reason: str = "interrupted") -> None:
-        """Raises the flag that :attr:`should_stop` reads."""
+        """Sets the flag that :attr:`should_stop` reads."""
         self.stop_reason = self.stop_reason or reason
 
     def require(self, metrics: Mapping[str, float]) -> None:
-        """Checks that what training returned holds the objective.
+        """Checks that the returned metrics contain the objective.
 
         Raises:
-            ConfigError: If it does not; names what there is.
+            ConfigError: If they do not; lists the metrics that there are.
         """
         for name in self.info.objective:
             if name not in metrics:
@@ -205,7 +205,7 @@ class Run:
                 )
 
     def last_metrics(self) -> dict[str, float]:
-        """The latest recorded value of every metric."""
+        """Returns the latest logged value of every metric."""
         latest: dict[str, float] = {}
         for record, _ in self.dir.records():
             latest.update(record.metrics)
@@ -228,7 +228,7 @@ class Run:
         append_line(self._file, json.dumps(about).encode() + b"\n")
 
     def _open_records(self) -> None:
-        """Opens the record file for appending: cuts a torn last line, notes what is ahead."""
+        """Opens the record file: cuts a torn last line, finds the steps already logged."""
         self.checkpoints.take_up()
         checkpoint = self.checkpoints.latest()
         offset = checkpoint.records if checkpoint else 0
@@ -244,7 +244,7 @@ class Run:
 
 
 def append_line(file: int, line: bytes) -> None:
-    """Writes a whole line to an open file or, on a full disk, none of it."""
+    """Appends a whole line to an open file, or nothing if the disk is full."""
     size = os.fstat(file).st_size
     try:
         written = os.write(file, line)

@@ -1,9 +1,9 @@
-"""Where records may be sent: to addresses that a person's own commands have named.
+"""Servers that dlsweep may contact: those that a command of the user has named.
 
-A study's or a run's folder may have come from anybody, and names the trackers and the storage that
-it is told to. Whoever believed it would send their tokens, and variables of their environment, to
-a server of somebody else's. So what a folder names is believed only if it lies beside the folder,
-or if a command has named it before; those are kept in a list, one a line.
+A study folder or run folder may come from anybody, and its record contains the addresses of its
+trackers and its storage. Contacting them could send tokens and environment variables to a
+stranger's server. So an address from a folder is only used if it is a file beside the folder, or if
+a command of the user has named it before. These addresses are stored in a list, one on each line.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any
 
 from dlsweep.errors import ConfigError
 
-#: What a record says of where it is told to.
+#: The keys of a record that contain addresses.
 _KEYS = ("tracking", "storage")
 _SQLITE = "sqlite:///"
-#: A study lies in ``outputs``, a run of it two folders further down.
+#: A study folder is in ``outputs``; a run folder is two levels deeper.
 _ABOVE = 3
 
 
 def remember(record: Mapping[str, Any], folder: Path) -> None:
-    """Notes the addresses that a command has named.
+    """Stores the addresses that a command has named.
 
     Args:
-        record: With ``tracking`` and ``storage``, or one of them, as folders record them.
-        folder: Of the study or of the run.
+        record: Contains ``tracking``, ``storage`` or both, as in ``study.json``.
+        folder: The study folder or the run folder.
 
     Raises:
-        ConfigError: If the list of them cannot be written.
+        ConfigError: If the list cannot be written.
     """
     new = sorted({*_addresses(record, folder)} - _known())
     if not new:
@@ -48,14 +48,14 @@ def remember(record: Mapping[str, Any], folder: Path) -> None:
 
 
 def refuse_unknown(record: Mapping[str, Any], folder: Path) -> None:
-    """Sees that a folder names no address that no command has named.
+    """Checks that a command of the user has named every address in a record.
 
     Args:
         record: As for :func:`remember`.
-        folder: Likewise.
+        folder: As for :func:`remember`.
 
     Raises:
-        ConfigError: If it does.
+        ConfigError: If there is an unknown address.
     """
     known = _known()
     for address in _addresses(record, folder):
@@ -68,7 +68,7 @@ def refuse_unknown(record: Mapping[str, Any], folder: Path) -> None:
 
 
 def _addresses(record: Mapping[str, Any], folder: Path) -> Iterator[str]:
-    """Each as ``key=value``, as a command line has it."""
+    """Yields each address as ``key=value``, as on a command line."""
     for key in _KEYS:
         for path, value in _texts(record.get(key), key):
             if "${" in value or ("://" in value and not _is_beside(value, folder)):
@@ -84,7 +84,7 @@ def _texts(node: object, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_beside(address: str, folder: Path) -> bool:
-    """Whether it is a database in a folder above."""
+    """Whether an address is a database file beside the folder."""
     path = Path(address.removeprefix(_SQLITE))
     above = [folder, *folder.parents[:_ABOVE]]
     return address.startswith(_SQLITE) and path.parent in above and not path.is_symlink()

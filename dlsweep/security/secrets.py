@@ -1,7 +1,7 @@
-"""Keeps secrets out of what is written: configs name them, records and logs never hold them.
+"""Keeps secrets out of configs, records and logs.
 
-A secret belongs into the environment, and ``${oc.env:NAME}`` into the config: the reference is
-recorded, and only the process that needs the value resolves it.
+A secret belongs in the environment, and ``${oc.env:NAME}`` in the config. dlsweep records the
+reference; only the process that needs the value resolves it.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.errors import ConfigError
 
-#: The end of a key, or of a variable's name, that holds a secret.
+#: The end of the name of a key or a variable that contains a secret.
 _NAME = re.compile(
     r"(?<![a-z])(pass(word|wd|phrase)?|secret|token|credentials?|(api|access|private|secret)[_-]?key)$",
     re.I,
 )
-#: A token is also a word of a language: only what looks drawn by chance is a secret.
+#: A token can also be a word of a text: only a value that looks random is a secret.
 _TOKEN = re.compile(r"(?=.*\d)[\w./+=:-]{16,}")
 _URL = re.compile(r"(://[^/\s:@]*:)([^/\s@$]+)(@)")
 _REFERENCE = re.compile(r"\$\{oc\.env:\s*([A-Za-z_]\w*)")
-#: Shorter values stand in any text by chance.
+#: Shorter values occur in any text by chance.
 _SHORTEST = 8
 _HIDDEN = "***"
 
 
 def check(config: DictConfig, overrides: Iterable[str] = ()) -> None:
-    """Sees that a config holds no secret in clear.
+    """Checks that a config contains no secret in clear text.
 
     Args:
-        config: Composed, unresolved.
-        overrides: What is not in it yet, such as the space of a sweep.
+        config: The composed config, unresolved.
+        overrides: Overrides that it does not contain yet, such as a search space.
 
     Raises:
-        ConfigError: If one stands there; names the key, not the value.
+        ConfigError: If it contains one; the message has the key, not the value.
     """
     plain = OmegaConf.to_container(config, resolve=False, throw_on_missing=False)
     texts = [(key, text) for key, text in _texts(plain)]
@@ -54,11 +54,11 @@ def check(config: DictConfig, overrides: Iterable[str] = ()) -> None:
 
 
 def scrub(text: str, config: str = "") -> str:
-    """A text without secrets: those of the environment, and passwords in addresses.
+    """Removes secrets from a text: values of secret variables, and passwords in URLs.
 
     Args:
-        text: Such as a log's line or the message of an error.
-        config: A config as it is written; the variables that it refers to are secrets, too.
+        text: A text such as a log line or an error message.
+        config: A config's YAML text; the variables that it refers to count as secrets, too.
     """
     for value in _values(config):
         text = text.replace(value, _HIDDEN)
@@ -66,10 +66,10 @@ def scrub(text: str, config: str = "") -> str:
 
 
 class Scrubbed:
-    """A text stream that lets no secret through.
+    """A text stream that removes secrets.
 
     Args:
-        stream: Where the rest goes.
+        stream: The stream to write to.
         config: As for :func:`scrub`.
     """
 
@@ -78,7 +78,7 @@ class Scrubbed:
         self._config = config
 
     def write(self, text: str) -> int:
-        """Writes a text without its secrets."""
+        """Writes a text without secrets."""
         self._stream.write(scrub(text, self._config))
         return len(text)
 
@@ -87,14 +87,14 @@ class Scrubbed:
 
 
 def recorded(node: DictConfig, key: str) -> Any:
-    """A value as records hold it: a reference to the environment stays one."""
+    """Returns a config value as records store it: a reference to the environment stays one."""
     plain = OmegaConf.to_container(node)
     text = plain.get(key) if isinstance(plain, dict) else None
     return text if isinstance(text, str) and "oc.env" in text else node.get(key)
 
 
 def resolved(text: str) -> str:
-    """What a recorded value stands for, in this process's environment."""
+    """Resolves a recorded value in this process's environment."""
     return str(OmegaConf.create({"value": text}).value) if "${oc.env:" in text else text
 
 
@@ -108,7 +108,7 @@ def _holds_secret(key: str, text: str) -> bool:
 
 
 def _values(config: str = "") -> list[str]:
-    """The environment's secrets; longest first, for one may be part of another."""
+    """Returns the environment's secrets, longest first: one may be part of another."""
     referred = {name for name in _REFERENCE.findall(config) if not _is_path(name)}
     names = {name for name in os.environ if _NAME.search(name)} | referred
     found = {os.environ.get(name, "") for name in names}
@@ -121,7 +121,7 @@ def _is_path(name: str) -> bool:
 
 
 def _texts(node: Any, above: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a config, by its dotted key."""
+    """Yields every string in a config with its dotted key."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _texts(value, f"{above}.{key}" if above else str(key))

@@ -1,8 +1,8 @@
-"""What a config that lies in a run folder may name: such a config is data, and may be anybody's.
+"""Checks the config of a run folder before anything in it is imported or called.
 
-Hydra calls whatever ``_target_`` names. Here only that may be called which the shipped or the
-user's own YAML names, which the project in the current folder defines, or which is a framework's
-class.
+Such a config is data and may come from anybody, but Hydra calls whatever a ``_target_`` names.
+Allowed are names in the shipped or the user's own YAML, modules of the project in the current
+folder, and classes of a framework.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.errors import ConfigError
 
-#: Classes that only compute.
+#: Classes of the frameworks that only compute.
 _CLASSES = re.compile(
     r"(torch\.(nn|optim|optim\.lr_scheduler)|keras\.(layers|optimizers|losses|metrics))\.[A-Z]\w*"
 )
-#: A reference to a key, and what else has the same kind of value in every environment.
+#: A reference to a key, and the interpolations whose value has the same type in any environment.
 _REFERENCE = re.compile(r"\$\{([\w./-]+)\}")
 _WITHOUT_FIXED = re.compile(r"\$\{(\.*[\w./-]+|oc\.env:\w+(,[^${}]*)?)\}")
-#: References that lead to references are followed so often.
+#: The longest chain of references that is followed.
 _MOST_REFERENCES = 10
 
 
 def check_trusted(config: DictConfig, folder: Path, conf: Sequence[Path]) -> None:
-    """Sees that a run folder's config calls, imports and sets nothing unknown; imports nothing.
+    """Checks that a run folder's config calls, imports and sets only what is trusted.
+
+    The check itself imports nothing.
 
     Args:
-        config: The config that lies in the folder.
+        config: The run folder's config.
         folder: The run folder.
-        conf: The folders of YAML that are trusted.
+        conf: The trusted YAML folders.
 
     Raises:
-        ConfigError: If it does; names the key.
+        ConfigError: If the config is not trusted; the message has the key.
     """
     known = set(_known(conf))
     raw = OmegaConf.to_container(config)
@@ -59,7 +61,7 @@ def check_trusted(config: DictConfig, folder: Path, conf: Sequence[Path]) -> Non
 
 
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string value in a config, by its dotted key."""
+    """Yields every string value in a config with its dotted key."""
     if isinstance(node, dict):
         for name, value in node.items():
             yield from _texts(value, f"{key}.{name}".lstrip("."))
@@ -71,9 +73,9 @@ def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _literal(config: DictConfig, name: str) -> str:
-    """Replaces ``${some.key}`` by the text that the config has there; all else stays as it is.
+    """Replaces ``${some.key}`` by the string at that key. Other interpolations stay.
 
-    A name that still holds ``${`` is none that anybody knows, and so it is refused.
+    A name that still contains ``${`` is not trusted, so the caller refuses it.
     """
     for _ in range(_MOST_REFERENCES):
         filled = _REFERENCE.sub(lambda found: str(_raw(config, found[1])), name)
@@ -84,7 +86,7 @@ def _literal(config: DictConfig, name: str) -> str:
 
 
 def _raw(config: DictConfig, key: str) -> Any:
-    """The value of a dotted key, unresolved; an interpolation on the way leads nowhere."""
+    """Returns the unresolved value of a dotted key; None behind an interpolation."""
     node: Any = OmegaConf.to_container(config)
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
@@ -92,14 +94,14 @@ def _raw(config: DictConfig, key: str) -> Any:
 
 
 def _names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Everything in a config that is called, imported or set in the environment."""
+    """Yields everything in a config that is called, imported or set in the environment."""
     if isinstance(node, dict):
         for name, value in node.items():
             path = f"{key}.{name}".lstrip(".")
             if name == "_target_" or (path == "framework.setup" and value is not None):
                 yield path, str(value)
             elif isinstance(value, str) and "${" in value:
-                continue  # a reference to a whole node, whose own parts are checked where they are
+                continue  # a reference to a node, which is checked at its own place
             elif name == "preload":
                 yield from ((path, str(module)) for module in value)
             elif name == "env":
@@ -111,12 +113,14 @@ def _names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _known(conf: Sequence[Path]) -> Iterator[str]:
-    """The keys and strings of all YAML in these folders, interpolations of the framework filled."""
+    """Yields the keys and strings of all YAML in these folders, frameworks filled in."""
     texts = [text for one in conf for file in one.rglob("*.yaml") for text in _strings(_read(file))]
     yield from texts
     frameworks = [_read(file) for one in conf for file in one.glob("framework/*.yaml")]
     for framework in frameworks:
-        for name, value in framework.get("framework", framework).items():  # as it is packaged
+        for name, value in framework.get(
+            "framework", framework
+        ).items():  # with or without its package
             yield from (text.replace(f"${{framework.{name}}}", str(value)) for text in texts)
 
 
@@ -138,14 +142,14 @@ def _strings(node: Any) -> Iterator[str]:
 
 
 def _is_of_project(name: str) -> bool:
-    """Whether a dotted name begins with a module or package of the current folder."""
+    """Whether a dotted name is a module of the project in the current folder."""
     top = name.partition(".")[0]
     is_here = Path(f"{top}.py").is_file() or any(Path(top).glob("*.py"))
     return is_here and not comes_with_a_run(name)
 
 
 def comes_with_a_run(name: str) -> bool:
-    """Whether Python would import a dotted name from a run's or a study's folder."""
+    """Whether Python would import a dotted name from a run folder or a study folder."""
     path = Path(name.replace(".", "/"))
     top = path.parts[0] if path.parts else ""
     is_here = Path(f"{top}.py").exists() or Path(top).is_dir()
@@ -153,5 +157,5 @@ def comes_with_a_run(name: str) -> bool:
 
 
 def _is_run_or_study(folder: Path) -> bool:
-    """Whether a folder is a run's or a study's: it may be anybody's, so it is no project."""
+    """Whether a folder is a run folder or a study folder, and so not a project."""
     return any((folder / name).exists() for name in ("study.json", "run.json", "runs", "trials"))
