@@ -1,4 +1,4 @@
-"""Where records go: one tracker a file, each a view of the run folders."""
+"""Trackers: MLflow, W&B, TensorBoard and CSV, each a view of the run folders."""
 
 from dlsweep.trackers.base import Tracker
 

@@ -1,4 +1,4 @@
-"""The interface of a tracker. The mirror calls it; training never does."""
+"""The interface of a tracker. The mirror calls it; training code never does."""
 
 from __future__ import annotations
 
@@ -15,76 +15,76 @@ Point = tuple[int, str, float]
 
 
 class ViewLostError(TrackerError):
-    """What a state names is gone from the tool; the mirror then tells the folder from its start."""
+    """A run that the state refers to is gone; the mirror then syncs the folder from its start."""
 
 
 class Tracker:
-    """A view of run folders in some tool. This base class does nothing: a null object.
+    """A view of run folders in some tool. This base class is a null object: it does nothing.
 
-    ``state`` is a dict of the tracker's own for one run (or study), which the mirror writes to
-    that folder together with its position in the records. After a crash, calls come again with
-    the state of before: a tracker must then end up with each record once.
+    ``state`` is a dict that the tracker may fill, for one run or study. The mirror writes it to
+    that folder together with its position in the records. After a crash, the mirror repeats calls
+    with the last written state. A tracker must then still contain each record once.
 
-    A tracker raises whatever went wrong. The mirror says it, calls :meth:`start` again later
-    with the state of the last success, and goes on from there.
+    A tracker raises an exception if something fails. The mirror prints it, calls :meth:`start`
+    again later with the state of the last success, and continues from there.
 
     Attributes:
-        view: The shell command or the address that shows what is kept; ``{folder}`` in it stands
-            for the folder of the study, or of a run that is no trial.
+        view: The shell command or the URL that opens the tracker; ``{folder}`` in it stands for the
+            folder of the study or of the single run.
     """
 
     view: str = ""
 
     def check(self) -> None:
-        """Raises TrackerError or MissingExtraError if it cannot work; cheap, imports nothing."""
+        """Raises TrackerError or MissingExtraError if it cannot work. Cheap: imports nothing."""
 
     def preload(self) -> None:
-        """Imports what it needs; the mirror does so while it waits for the first run."""
+        """Imports the tracker's packages, while the mirror waits for the first run."""
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
-        """Tells of a study: before its first trial, and again behind its trials when it changed.
+        """Logs a study: before its first trial, and again after its trials if it has changed.
 
         Args:
-            study: The study's folder.
-            info: What ``study.json`` says; ``finished`` and ``best`` are there once it is over
-                and its trials have been told.
-            state: The tracker's own for this study.
+            study: The study folder.
+            info: The content of ``study.json``; it has ``finished`` and ``best`` once the study
+                has ended and its trials are synced.
+            state: The tracker's state for this study.
         """
 
     def start(self, run: RunDir, parent: State, state: State) -> None:
-        """Opens the tracker's run, or opens it again.
+        """Creates the tracker's run, or opens it again.
 
         Args:
-            run: The run's folder.
-            parent: The state that :meth:`log_study` left; empty for a run that is no trial.
-            state: The tracker's own for this run; empty at first.
+            run: The run folder.
+            parent: The state of :meth:`log_study`; empty for a single run.
+            state: The tracker's state for this run; empty at first.
 
         Raises:
-            ViewLostError: If the state names something that is gone.
+            ViewLostError: If the state refers to something that is gone.
         """
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
-        """Adds records, in order."""
+        """Logs records, in order."""
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Closes the tracker's run with how it ended; an interrupted run is not closed."""
+        """Ends the tracker's run with its result. An interrupted run stays open."""
 
     def close(self) -> None:
-        """Comes last in a process: what was told is to be where it can be copied from."""
+        """Flushes everything to files; the last call in a process."""
 
 
 class Readable(Tracker):
-    """A tracker whose view can be read back, and so be compared with the run folder."""
+    """A tracker that can be read back, so that ``verify`` can compare it with run folders."""
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:
-        """Yields every value that the view holds of a run's metrics, in any order.
+        """Yields every value of a run's metrics in the tracker, in any order.
 
-        Values of metrics that the run has not logged may be among them.
+        It may also yield metrics that the run has not logged.
         """
         raise NotImplementedError
 
     def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
-        """Yields what the view of a run that has ended lacks beside metrics; each as a sentence."""
+        """Yields a sentence for each thing that an ended run's view lacks, besides metrics."""
         yield from ()
 
     def missing_of_study(
@@ -93,9 +93,9 @@ class Readable(Tracker):
         info: dict[str, Any],  # noqa: ARG002
         state: State,  # noqa: ARG002
     ) -> Iterator[str]:
-        """Likewise of a study; the arguments are those of :meth:`log_study`."""
+        """Yields the same for a study; the arguments are those of :meth:`log_study`."""
         yield from ()
 
     def remove(self, run: RunDir, state: State) -> None:
-        """Removes the view of a run, which is then told from its start."""
+        """Removes the tracker's run; the mirror then syncs it from its start."""
         raise NotImplementedError

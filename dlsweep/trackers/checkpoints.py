@@ -1,4 +1,4 @@
-"""Which checkpoint of a run a tracker keeps."""
+"""Which checkpoint of a run a tracker uploads."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dlsweep.errors import ConfigError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.run.checkpoint import Checkpointer
 
-#: The words of the option ``checkpoint``.
+#: The values of the option ``checkpoint``.
 Keep = Literal["best", "last", "none"]
 
 
 def check_keep(tracker: str, keep: str) -> None:
-    """Sees that the option is one of its words.
+    """Checks the option ``checkpoint``.
 
     Raises:
-        ConfigError: If it is not.
+        ConfigError: If it has an unknown value.
     """
     if keep not in get_args(Keep):
         raise ConfigError(
@@ -27,7 +27,7 @@ def check_keep(tracker: str, keep: str) -> None:
 
 
 def kept_checkpoint(run: RunDir, keep: Keep) -> Path | None:
-    """The folder of the checkpoint to keep, if there is one; its manifest has sizes and digests."""
+    """Returns the folder of the checkpoint to upload, if there is one."""
     if keep == "none":
         return None
     info = run.info()
@@ -41,5 +41,5 @@ def kept_checkpoint(run: RunDir, keep: Keep) -> Path | None:
 
 
 def digest_of(checkpoint: Path) -> str:
-    """What changes when any file of a checkpoint does."""
+    """Returns a digest over all files of a checkpoint."""
     return hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()

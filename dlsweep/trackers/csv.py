@@ -1,4 +1,4 @@
-"""Tables of plain text, one a run."""
+"""The CSV tracker: one table for each run."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from dlsweep.trackers.files import appending, begin, beside, require
 
 
 class CSVTracker(Readable):
-    """One tidy table a run: ``step,time,metric,value``, a line for each value.
+    """Writes one tidy table for each run: ``step,time,metric,value``, a line for each value.
 
-    It is ``<study>/csv/<trial>.csv``, or ``<run>/csv/<run>.csv`` for a run that is no trial. What
-    the trials were given and how they ended stands in the study's ``trials.csv``. Numbers are
-    written with all their digits, the time in seconds since 1970. Images and the like are left out.
+    The table is ``<study>/csv/<trial>.csv``, or ``<run>/csv/<run>.csv`` for a single run. The
+    study's ``trials.csv`` has the parameters and results of trials. Numbers are written with all
+    digits, times in seconds since 1970. Media are left out.
     """
 
     view = "{folder}/csv"
 
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
-        """Makes the table, or checks that it still holds what was written.
+        """Creates the table, or checks that it still contains what was written.
 
         Raises:
             ViewLostError: If the file is gone or shorter than it was.

@@ -1,4 +1,4 @@
-"""Views that are files beside the runs: where they lie, and appending to them exactly."""
+"""Trackers that write files beside the runs: their paths, and exact appending after a crash."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from dlsweep.trackers.base import State, ViewLostError
 
 
 def home(run: RunDir) -> Path:
-    """The folder of a trial's study, or of a run that is no trial."""
+    """Returns the study folder of a trial, or the run folder of a single run."""
     return run.path if run.info().number is None else run.path.parent.parent
 
 
 def beside(run: RunDir, tool: str) -> Path:
-    """The folder of a tool's files."""
+    """Returns the folder of a tool's files."""
     return home(run) / tool
 
 
 def begin(path: Path, state: State) -> None:
-    """Makes an empty file; the state keeps its size from now on."""
+    """Creates an empty file; the state stores its size from now on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     state["size"] = 0
 
 
 def require(path: Path, state: State) -> None:
-    """Sees that a file still holds what was written.
+    """Checks that a file still contains what was written.
 
     Raises:
         ViewLostError: If it is gone or shorter than it was.
@@ -41,7 +41,7 @@ def require(path: Path, state: State) -> None:
 
 @contextmanager
 def appending(path: Path, state: State) -> Iterator[BinaryIO]:
-    """Opens a file behind what the state knows of it; what a crash left there is cut off.
+    """Opens a file at the position in the state; cuts off what a crash left after it.
 
     Raises:
         ViewLostError: If it is gone or shorter than it was.

@@ -1,4 +1,4 @@
-"""A tracker that may fail: made from its options when needed, and given time to recover."""
+"""A connection to a tracker that may fail: builds the tracker, and retries after a pause."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dlsweep.security.secrets import scrub
 from dlsweep.security.trust import comes_with_a_run
 from dlsweep.trackers.base import Tracker
 
-#: Seconds until a tracker that failed is tried again: the first time, and at most.
+#: Seconds until a failed tracker is retried: the first time, and at most.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 
 Options = dict[str, Any]
@@ -26,19 +26,19 @@ Announce = Callable[[dict[str, Any]], None]
 
 
 class Link:
-    """One tracker of one folder.
+    """The connection to one tracker of one folder.
 
     Args:
-        name: Its name in the config.
-        options: Its arguments, and ``_target_``.
-        folder: The folder of the study or of the run.
+        name: The tracker's name in the config.
+        options: The tracker's arguments and ``_target_``.
+        folder: The study folder or the run folder.
         announce: Called once: with ``{"tracker", "ready", "view"}`` when the tracker first works,
-            or with ``{"tracker", "error"}`` if it fails before that. Later failures are said on
-            standard error. Without it nothing is said.
+            or with ``{"tracker", "error"}`` if it fails before that. Later failures are printed
+            to standard error. Without it nothing is printed.
 
     Attributes:
-        failure: Why the last call failed; None if it did not.
-        told: How many records it was told.
+        failure: The error of the last call; None if it succeeded.
+        told: The number of records synced.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class Link:
         self.try_now()
 
     def try_now(self) -> None:
-        """Ends the wait after a failure."""
+        """Ends the pause after a failure."""
         self._wait, self._retry_at = _FIRST_WAIT, 0.0
 
     def prepare(self) -> None:
-        """Imports what the tracker needs; what fails here fails again, and is said, at a call."""
+        """Imports the tracker's packages. A failure here is printed when the next call fails."""
         with contextlib.suppress(DlsweepError, ImportError):
             make_tracker(self.name, self.options).preload()
 
     def call(self, action: Callable[[Tracker], None]) -> bool:
-        """Calls the tracker; False if that failed, or if it failed too short a while ago."""
+        """Calls the tracker; returns False if the call fails, or in the pause after a failure."""
         if time.monotonic() < self._retry_at:
             return False
         try:
@@ -80,7 +80,7 @@ class Link:
         return True
 
     def close(self) -> None:
-        """Has the tracker end; one that failed, or was told nothing, has nothing to."""
+        """Closes the tracker, if it is open."""
         if self._tracker:
             self.call(lambda tracker: tracker.close())
 
@@ -92,10 +92,10 @@ class Link:
             self._announce({"tracker": self.name, "ready": True, "view": view})
             self._announced = True
         elif self._announce:
-            self._announce({"tracker": self.name})  # a sign of life
+            self._announce({"tracker": self.name})  # a heartbeat
 
     def _cause(self, error: Exception) -> Exception:
-        """What the tracker's own check finds, which says it better, or else the error itself."""
+        """Returns the error of the tracker's own check, which explains more, or else the error."""
         try:
             if self._tracker:
                 self._tracker.check()
@@ -120,10 +120,10 @@ class Link:
 def make_tracker(name: str, options: Options) -> Tracker:
     """Builds a tracker from its options.
 
-    They come from a run folder, so only a Tracker is made of them and nothing nested is called.
+    Options come from a run folder, so they may only build a Tracker, and nothing nested is called.
 
     Raises:
-        ConfigError: If they do not make one.
+        ConfigError: If they do not build a tracker.
     """
     arguments = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
     assert isinstance(arguments, dict)

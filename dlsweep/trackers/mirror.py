@@ -1,12 +1,12 @@
-"""Run folders to trackers: tells each tracker every record once, however often it is killed.
+"""The mirror: syncs run folders to trackers, every record exactly once, also after kills.
 
-How far a tracker has been told lies in the run folder, in ``mirror/<tracker>.json``, together
-with whatever the tracker itself needs to go on. So a tracker that was down, or was added later,
-is brought up to date at any time, and a view that was deleted is rebuilt.
+The position of each tracker is stored in the run folder, in ``mirror/<tracker>.json``, together
+with the tracker's own state. So a tracker that was down, or was added later, can be synced at any
+time, and a view that was deleted is rebuilt.
 
-Beside a sweep the mirror is a process of its own (:func:`keep_up`): a slow tracker costs the
-training nothing. Its standard input is a pipe from the driver; when that closes, the driver is
-done or dead, and the mirror brings everything up to date and exits.
+During a sweep, the mirror is a process of its own (:func:`keep_up`), so a slow tracker does not
+slow down training. Its standard input is a pipe from the driver. When the pipe closes, the driver
+has ended or died; the mirror then syncs the rest and exits.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from dlsweep.machine.imports import no_garbage
 from dlsweep.trackers.link import Options
 from dlsweep.trackers.places import Place, connect, find_places, links_of
 
-#: Seconds between two looks at the folders: at least, and at most.
+#: Seconds between two scans of the folders: at least, and at most.
 _LOOK_EVERY, _LONGEST_LOOK = 2.0, 10.0
-#: The same before the first run is there.
+#: The same before the first run exists.
 _FIRST_LOOK_EVERY = 0.2
-#: How much of a core the mirror takes while runs train, as far as the longest look allows it.
+#: The share of a core that the mirror may use while runs train; scans are spaced accordingly.
 _SHARE = 0.01
 #: Seconds to wait for another mirror of the same folder.
 _LOCK_PATIENCE = 15.0
-#: Seconds before each of the last tries, once the driver is done.
+#: Seconds before each of the last retries, once the driver has ended.
 _LAST_WAITS = (0.0, 1.0, 2.0)
 _NICENESS = 10
 
@@ -48,21 +48,21 @@ def sync(
     trackers: list[str] | None = None,
     added: Mapping[str, Options] | None = None,
 ) -> dict[str, int]:
-    """Brings the trackers of a folder up to date, and rebuilds views that were deleted.
+    """Syncs the trackers of a folder, and rebuilds views that were deleted.
 
     Args:
-        folder: A study, a run, or a folder that holds ``runs/``.
-        trackers: Their names in the config; None stands for all that the runs have.
-        added: The options of trackers that the runs were not made with, or not with these.
+        folder: A study folder, a run folder, or a folder that contains ``runs/``.
+        trackers: Their names in the config; None means all trackers of the runs.
+        added: The options of new trackers, or new options of trackers.
 
     Returns:
-        How many records each tracker was told.
+        The number of records synced to each tracker.
 
     Raises:
         StudyError: If the folder is none of these.
-        StudyLockedError: If another process keeps on mirroring it.
-        ConfigError: If a name is no tracker of the runs.
-        TrackerError: If a tracker does not work; the others are up to date then.
+        StudyLockedError: If another mirror keeps it locked.
+        ConfigError: If the runs have no tracker of that name.
+        TrackerError: If a tracker does not work; the others are synced then.
     """
     places = connect(Path(folder), trackers, added, verify=True)
     with ExitStack() as holds:
@@ -89,9 +89,9 @@ def differences(
 
     Args:
         folder: As for :func:`sync`.
-        trackers: Likewise.
-        added: Likewise.
-        repair: Whether to tell a run that differs again, from its start.
+        trackers: As for :func:`sync`.
+        added: As for :func:`sync`.
+        repair: Whether to sync a run that differs again, from its start.
 
     Yields:
         A sentence for each difference, whether it was repaired or not.
@@ -113,16 +113,16 @@ def keep_up(
     trackers: list[str] | None = None,
     added: Mapping[str, Options] | None = None,
 ) -> bool:
-    """Mirrors a study or a run until standard input closes, and then once more to the end.
+    """Syncs a study or a run until standard input closes, and then the rest.
 
-    Says on standard output, as one line of JSON a tracker, that it works and how to view it
-    (``{"tracker", "ready", "view"}``) or why it does not (``{"tracker", "error"}``). A tracker
-    that fails later is said on standard error and tried again, after 1 to 30 seconds. Another
-    mirror of the folder, which a killed driver left behind, is let end first. The arguments are
-    those of :func:`sync`.
+    Prints one line of JSON for each tracker to standard output: that it works and how to view it
+    (``{"tracker", "ready", "view"}``), or why not (``{"tracker", "error"}``). A later failure is
+    printed to standard error, and the tracker is retried after 1 to 30 seconds. If a killed driver
+    left another mirror of the folder, this one waits for it to end first. The arguments are those
+    of :func:`sync`.
 
     Returns:
-        Whether every tracker was up to date at the end.
+        Whether every tracker is synced at the end.
 
     Raises:
         StudyError, ConfigError: As :func:`sync`.
@@ -131,14 +131,14 @@ def keep_up(
     with ExitStack() as holds:
         for place in places:
             place.hold(holds, patience=math.inf)
-        holds.enter_context(redirect_stdout(sys.stderr))  # what trackers print is no news line
+        holds.enter_context(redirect_stdout(sys.stderr))  # trackers may print, too
         if not any(place.has_run() for place in places):
             with no_garbage():
                 for link in links_of(places):
                     link.prepare()
         while not any(place.has_run() for place in places):
             if not _input_stays_open(_FIRST_LOOK_EVERY):
-                return True  # no run was started, so there is nothing to tell
+                return True  # no run was started, so there is nothing to sync
         for place in places:
             origin.record(place.path)
         following = True
@@ -158,10 +158,10 @@ def keep_up(
 
 
 def trackers_of(folder: str | os.PathLike[str]) -> set[str]:
-    """The names of the trackers that a folder's runs were made with.
+    """Returns the names of the trackers that a folder's runs have.
 
     Raises:
-        StudyError: If the folder is no study, no run, and holds no ``runs/``.
+        StudyError: If the folder is no study, no run, and contains no ``runs/``.
     """
     return {name for place in find_places(Path(folder).absolute()) for name in place.tracking()}
 
@@ -169,16 +169,16 @@ def trackers_of(folder: str | os.PathLike[str]) -> set[str]:
 def main(
     folder: str, trackers: list[str], follow: bool, added: Mapping[str, Options] | None = None
 ) -> int:
-    """The verb ``sync``: mirrors a folder once, or until standard input closes.
+    """The verb ``sync``: syncs a folder once, or until standard input closes.
 
     Args:
-        folder: A study, a run, or a folder that holds ``runs/``.
-        trackers: Names of trackers; none stands for all.
+        folder: A study folder, a run folder, or a folder that contains ``runs/``.
+        trackers: Names of trackers; empty means all.
         added: As for :func:`sync`.
-        follow: Whether to go on until standard input closes, unmoved by Ctrl-C.
+        follow: Whether to continue until standard input closes, ignoring Ctrl-C.
 
     Returns:
-        The exit code: 0 if every tracker is up to date, 1 if one is behind.
+        The exit code: 0 if every tracker is synced, else 1.
     """
     if follow:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -195,7 +195,7 @@ def _close(places: list[Place]) -> None:
 
 
 def _tell_the_rest(places: list[Place]) -> None:
-    """Looks at everything once more, and again if a tracker fails."""
+    """Syncs everything once more, with retries if a tracker fails."""
     for wait in _LAST_WAITS:
         time.sleep(wait)
         for place in places:
@@ -206,11 +206,11 @@ def _tell_the_rest(places: list[Place]) -> None:
 
 
 def _input_stays_open(seconds: float) -> bool:
-    """Waits a while for standard input to close."""
+    """Waits that many seconds for standard input to close; returns whether it is still open."""
     readable, _, _ = select.select([0], [], [], seconds)
     return not readable or os.read(0, 4096) != b""
 
 
 def _print_line(event: dict[str, Any]) -> None:
-    with suppress(BrokenPipeError):  # whoever has started it is dead; the trackers are told all
+    with suppress(BrokenPipeError):  # its driver has died; the trackers are synced
         print(json.dumps(event), file=sys.__stdout__, flush=True)

@@ -1,4 +1,4 @@
-"""What a run was configured with, as a tracker wants it: flat names and plain values."""
+"""A run's parameters for trackers: flat names and plain values."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Path = tuple[Any, ...]
 
 
 def params_of(run: RunDir) -> dict[str, Any]:
-    """Every leaf of a run's config by its dotted name, and what the sweep chose by its own.
+    """Returns every leaf of a run's config by its dotted name, and the swept parameters.
 
-    Interpolations are resolved, but those of the environment stay text, for they hold secrets:
-    a password given as ``${oc.env:TOKEN}`` reaches no tracker. So do those that only the user's
-    own program can resolve.
+    Interpolations are resolved, except ``${oc.env:…}``, which may be a secret: no tracker gets a
+    password given as ``${oc.env:TOKEN}``. Those that only the user's own program can resolve stay
+    text, too.
     """
     written = run.config()
     leaves = dict(_leaves(written))
@@ -54,7 +54,7 @@ def _resolve(config: DictConfig, path: Path, leaf: Any) -> Any:
 
 
 def _without_secrets(node: Any) -> Any:
-    """Escapes ``${oc.env:…}``, so that keys that refer to it get the text, too."""
+    """Escapes ``${oc.env:…}``, so that keys that refer to it get the text as well."""
     if isinstance(node, dict):
         return {key: _without_secrets(value) for key, value in node.items()}
     if isinstance(node, list):

@@ -1,4 +1,4 @@
-"""What is mirrored under one lock, a study or a run, and the runs of it that are not over."""
+"""A study or run that is mirrored under one lock, and its unfinished runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dlsweep.trackers.views import RunView, StudyView
 
 
 def find_places(folder: Path) -> list[Place]:
-    """A study comes first, then the runs that are no trials.
+    """Returns the study of a folder first, then its single runs.
 
     Raises:
         StudyError: If there is neither.
@@ -50,7 +50,7 @@ def connect(
     announce: Announce | None = None,
     verify: bool = False,
 ) -> list[Place]:
-    """The places in a folder, with the wanted trackers set up."""
+    """Returns the places in a folder, connected to the requested trackers."""
     added = added or {}
     places = find_places(folder.absolute())
     if announce and places[0].is_study:
@@ -67,7 +67,7 @@ def connect(
     for place in places:
         options = {**place.tracking(), **added}
         chosen = {name: options[name] for name in wanted or known if name in options}
-        if not announce:  # else a driver follows what its own command has named
+        if not announce:  # else a driver's own command has named the addresses
             believed = {name: one for name, one in chosen.items() if name not in added}
             addresses.refuse_unknown({"tracking": believed}, place.path)
             addresses.remember({"tracking": added}, place.path)
@@ -76,12 +76,12 @@ def connect(
 
 
 def links_of(places: list[Place]) -> list[Link]:
-    """The trackers of these places, each once."""
+    """Returns the trackers of these places, each once."""
     return list(dict.fromkeys(link for place in places for link in place.links))
 
 
 class Place:
-    """What is mirrored under one lock: a study with all its trials or one of them, or a run."""
+    """What is mirrored under one lock: a study with its trials, one trial, or a single run."""
 
     def __init__(self, study: StudyDir | None, run: Path | None) -> None:
         self._study = study
@@ -99,7 +99,7 @@ class Place:
         return self._run is None
 
     def tracking(self) -> dict[str, Options]:
-        """The options of each tracker; those of a trial are its study's."""
+        """Returns the options of each tracker; a trial has those of its study."""
         if self._study:
             return dict(self._study_info()["tracking"])
         return RunDir(self.path).info().tracking
@@ -111,7 +111,7 @@ class Place:
         announce: Announce | None,
         verify: bool,
     ) -> None:
-        """Sets up trackers; those of several places with equal options are one."""
+        """Connects trackers; places with equal options share one."""
         self._verify = verify
         for name, options in tracking.items():
             key = json.dumps([name, options], sort_keys=True)
@@ -121,15 +121,15 @@ class Place:
             self._study_views = [StudyView(self._study, link) for link in self.links]
 
     def has_run(self) -> bool:
-        """Whether any of its runs has been started."""
+        """Whether any run has been started."""
         return any(_Watched(self.path / name).exists() for name in self._names())
 
     def hold(self, holds: ExitStack, patience: float) -> None:
-        """Keeps other mirrors away, once they have ended.
+        """Locks the place against other mirrors, once they have ended.
 
         Args:
-            holds: Gives them back.
-            patience: Seconds to wait for them.
+            holds: Releases the locks.
+            patience: Seconds to wait for other mirrors.
 
         Raises:
             StudyLockedError: If there is one and it stays.
@@ -144,14 +144,14 @@ class Place:
             holds.callback(lock.release)
 
     def look_again(self) -> None:
-        """Makes the next turn look at every run and try every tracker."""
+        """Makes the next turn scan every run and retry every tracker."""
         self._over.clear()
         for link in self.links:
             link.try_now()
 
     def turn(self) -> None:
-        """Tells everything that is new."""
-        info = self._study_info()  # before the runs: the study is over after its last run
+        """Syncs everything that is new."""
+        info = self._study_info()  # read before the runs: the study ends after its last run
         parents = self._open_study(info, self._verify)
         owing = len(parents) < len(self.links)
         self._discover()
@@ -164,7 +164,7 @@ class Place:
         self._rotate()
 
     def differences(self, repair: bool) -> Iterator[str]:
-        """What trackers hold otherwise than the run folders."""
+        """Yields a sentence for each difference between trackers and run folders."""
         info = self._study_info()
         parents = self._open_study(info, verify=True)
         for name in sorted(self._names()):
@@ -200,7 +200,7 @@ class Place:
         return found
 
     def _open_study(self, info: dict[str, Any], verify: bool) -> dict[Link, State]:
-        """The trackers that know of the study, each with its state of it."""
+        """Logs the study to its trackers; returns each tracker's state of it."""
         if self._study is None:
             return {link: {} for link in self.links}
         for view in self._study_views:
@@ -214,14 +214,14 @@ class Place:
                 self._live[name] = run
 
     def _names(self) -> set[str]:
-        """The paths of the runs below this place's own."""
+        """Returns the names of the runs in this place."""
         if self._run:
             return {os.path.relpath(self._run, self.path)}
         trials = self.path / "trials"
         return {f"trials/{name}" for name in os.listdir(trials)} if trials.exists() else set()
 
     def _rotate(self) -> None:
-        """Lets another run be first, so that one that a tracker refuses does not hold up all."""
+        """Changes which run is first, so that a run that a tracker refuses does not block all."""
         if self._live and any(link.failure for link in self.links):
             first = next(iter(self._live))
             self._live[first] = self._live.pop(first)
@@ -232,7 +232,7 @@ class Place:
 
 
 class _Watched:
-    """A run that is not over, as far as its trackers know."""
+    """A run that its trackers have not ended yet."""
 
     def __init__(self, path: Path) -> None:
         self._run = RunDir(path)
@@ -240,16 +240,16 @@ class _Watched:
         self._seen: tuple[int, ...] | None = None
 
     def exists(self) -> bool:
-        """Whether the folder is a run yet."""
+        """Whether the folder is a run folder yet."""
         return self._run.info_file.exists()
 
     def tell(self, parents: dict[Link, State], owing: bool, verify: bool) -> bool:
-        """Tells the trackers what is new; True once there is nothing more to come.
+        """Syncs what is new; returns True once the run has ended and everything is synced.
 
         Args:
-            parents: The trackers that answer, each with its state of the study.
-            owing: Whether others do not.
-            verify: Whether to look for views that were deleted.
+            parents: The trackers that work, each with its state of the study.
+            owing: Whether there are trackers that do not work.
+            verify: Whether to check for deleted views.
         """
         files = (self._run.records_file, self._run.samples_file)
         stamp = *map(_size, files), _changed(self._run.result_file)
@@ -262,7 +262,7 @@ class _Watched:
         return complete and end is not None
 
     def _tell(self, link: Link, parent: State, end: Result | None, verify: bool) -> bool:
-        """A view that failed is dropped: the next try goes on from the folder's position."""
+        """Syncs one tracker. After a failure, the next try starts from the stored position."""
         view = self._views.pop(link.name, None) or RunView(self._run, link)
         if not link.call(lambda tracker: view.update(tracker, parent, end, verify)):
             return False
@@ -271,7 +271,7 @@ class _Watched:
 
 
 def _end(run: RunDir) -> Result | None:
-    """How a run ended; one that was interrupted goes on."""
+    """Returns a run's result; None for an interrupted run, which will be resumed."""
     result = run.result()
     return result if result and result.status not in UNFINISHED else None
 

@@ -1,4 +1,4 @@
-"""Whether a tracker's server can be reached."""
+"""Checks that a tracker's server can be reached."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _CONNECT_SECONDS = 3.0
 
 
 def check_answers(name: str, uri: str, way_out: str) -> None:
-    """Raises TrackerError if nobody listens at a server's address.
+    """Raises TrackerError if nothing listens at a server's address.
 
     Args:
-        name: The tracker's.
-        uri: The address; its port is that of the scheme where none is given.
-        way_out: What to do or to type then.
+        name: The tracker's name.
+        uri: The address; without a port, the scheme's default port is used.
+        way_out: What the user can do or type then.
     """
     parts = urlsplit(uri)
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, written without TensorFlow."""
+"""The TensorBoard tracker: writes event files, without importing TensorFlow."""
 
 from __future__ import annotations
 
@@ -19,34 +19,33 @@ from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
 from dlsweep.trackers.traces import trace_files, viewer_name
 
-#: The name never changes, so that a file that is written again replaces itself.
+#: A constant name, so that a rewritten file replaces the old one.
 _FILE = "events.out.tfevents.{}.dlsweep"
 
 
 class TensorBoardTracker(Readable):
-    """One event file a run: scalars by step and wall time, and a session for the HParams page.
+    """Writes one event file for each run: scalars by step and time, and an HParams session.
 
-    The file is in ``<study>/tensorboard/<trial>/``, or in ``<run>/tensorboard/`` for a run that
-    is no trial. The state holds its size, and what lies behind that was torn by a crash and is
-    cut off. Scalars are 32 bits wide there; ``nan`` and ``inf`` stay what they are. What training
-    returned becomes ``result/<metric>``; the composed config is the text ``config``. A profiler's
-    trace lies beside the events, TensorFlow's where the profile page looks for it, PyTorch's as
-    ``trace.pt.trace.json``.
+    The file is in ``<study>/tensorboard/<trial>/``, or in ``<run>/tensorboard/`` for a single run.
+    The state stores its size; what a crash wrote after that is cut off. Scalars have 32 bits;
+    ``nan`` and ``inf`` are kept. The returned metrics are ``result/<metric>``; the composed config
+    is the text ``config``. A profiler's trace is beside the events: TensorFlow's where the profile
+    page looks for it, PyTorch's as ``trace.pt.trace.json``.
     """
 
     view = "tensorboard --logdir {folder}/tensorboard"
 
     def check(self) -> None:
-        """Looks for the package.
+        """Checks that TensorBoard is installed.
 
         Raises:
-            MissingExtraError: If it is not installed.
+            MissingExtraError: If it is not.
         """
         if find_spec("tensorboard") is None:
             raise MissingExtraError("tensorboard", "tracking=tensorboard")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:  # noqa: ARG002
-        """Writes what the HParams page shows of each trial: the swept keys and the objective."""
+        """Writes the columns of the HParams page: the swept keys and the objective."""
         if not info.get("space"):
             return
         opening = _event(info["created"], file_version="brain.Event:2")
@@ -56,7 +55,7 @@ class TensorBoardTracker(Readable):
             _write(events, [opening, _experiment(info)])
 
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
-        """Makes the event file, or checks that it still holds what was written.
+        """Creates the event file, or checks that it still contains what was written.
 
         Raises:
             ViewLostError: If the file is gone or shorter than it was.
@@ -73,11 +72,11 @@ class TensorBoardTracker(Readable):
         self._append(run, opening, state)
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
-        """Appends one event a record."""
+        """Appends one event for each record."""
         self._append(run, (_record(run, one) for one in records), state)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Appends what training returned and the end of the session; adds the profiler's trace."""
+        """Appends the returned metrics and the session's end; copies the profiler's trace."""
         returned = {f"result/{name}": value for name, value in result.metrics.items()}
         closing = [_scalars(result.ended, 0, returned)] if returned else []
         if run.info().params:
@@ -97,7 +96,7 @@ class TensorBoardTracker(Readable):
                     yield event.step, value.tag, value.simple_value
 
     def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
-        """Compares the profiler's trace with what lies beside the events."""
+        """Checks that the profiler's trace is complete beside the events."""
         for source, target in _traces(run):
             if not target.exists() or target.stat().st_size != source.stat().st_size:
                 yield f"the trace {target.name} is missing, or of another size"
@@ -113,7 +112,7 @@ class TensorBoardTracker(Readable):
 
 
 def _event_file(run: RunDir) -> Path:
-    """Where a run's events are."""
+    """Returns the path of a run's event file."""
     info = run.info()
     folder = beside(run, "tensorboard")
     if info.number is not None:
@@ -122,7 +121,7 @@ def _event_file(run: RunDir) -> Path:
 
 
 def _traces(run: RunDir) -> Iterator[tuple[Path, Path]]:
-    """The files of a profiler's trace, each with where its page of TensorBoard looks for it."""
+    """Yields the files of a profiler's trace, each with its path for TensorBoard."""
     folder = _event_file(run).parent
     for name, source in trace_files(run).items():
         if viewer_name(name) != name:
@@ -140,7 +139,7 @@ def _event(time: float, **fields: Any) -> Any:
 
 
 def _config(run: RunDir, time: float) -> Any:
-    """The composed config, as a text."""
+    """Returns an event with the composed config as a text."""
     summary = _tensorboard().Summary()
     _add_text(summary, "config", run, {"text": f"```yaml\n{run.config_file.read_text()}```"})
     return _event(time, step=0, summary=summary)
@@ -186,7 +185,7 @@ def _add_text(summary: Any, name: str, _: RunDir, media: Media) -> None:
 
 
 def _add_table(summary: Any, name: str, run: RunDir, media: Media) -> None:
-    """TensorBoard shows a text as Markdown, which has tables."""
+    """Adds a table as Markdown text, which TensorBoard renders."""
     lines = [media["columns"], ["---"] * len(media["columns"]), *media["rows"]]
     cells = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in line] for line in lines]
     text = "\n".join(f"| {' | '.join(line)} |" for line in cells)
@@ -209,7 +208,7 @@ def _scalars(time: float, step: int, metrics: dict[str, float]) -> Any:
 
 
 def _experiment(info: dict[str, Any]) -> Any:
-    """The columns of the HParams page; what training returned is that of the best epoch."""
+    """Returns the columns of the HParams page; the returned metrics are the best epoch's."""
     api = _tensorboard().api_pb2
     experiment = api.Experiment(time_created_secs=info["created"])
     for key, distribution in info["space"].items():
@@ -222,7 +221,7 @@ def _experiment(info: dict[str, Any]) -> Any:
 
 
 def _hparam(key: str, choices: list[Any] | None = None, **ends: Any) -> Any:
-    """A column for a swept key, from the attributes of its Optuna distribution."""
+    """Returns the column of a swept key, from the attributes of its Optuna distribution."""
     api = _tensorboard().api_pb2
     kinds = {_value(choice).WhichOneof("kind") for choice in choices or [0.0]}
     if kinds == {"number_value"}:
@@ -264,7 +263,7 @@ def _session_end(result: Result) -> Any:
 
 
 def _hparams_event(time: float, tag: str, **message: Any) -> Any:
-    """An event that carries a message for the HParams page and no number."""
+    """Returns an event with a message for the HParams page."""
     tb = _tensorboard()
     summary = tb.Summary()
     about = tb.metadata.create_summary_metadata(tb.HParamsPluginData(**message))
@@ -274,10 +273,10 @@ def _hparams_event(time: float, tag: str, **message: Any) -> Any:
 
 @functools.cache
 def _tensorboard() -> SimpleNamespace:
-    """The parts of TensorBoard that are used here, imported at the first event.
+    """Imports the parts of TensorBoard that are used here, at the first event.
 
-    Where TensorFlow is installed TensorBoard would import it, for seconds and 600 MB; the marker
-    module has it use its own stub.
+    If TensorFlow is installed, TensorBoard would import it, which takes seconds and 600 MB. The
+    marker module makes it use its own stub instead.
     """
     sys.modules.setdefault("tensorboard.compat.notf", ModuleType("notf"))
     from google.protobuf.struct_pb2 import Value

@@ -1,4 +1,4 @@
-"""The files that ``training.profiler`` has written, for the trackers."""
+"""The trace files of ``training.profiler``, for trackers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from dlsweep.folders.rundir import RunDir
 
-#: TensorBoard's own folder for traces, wherever TensorFlow has made it.
+#: The folder in which TensorBoard looks for traces; TensorFlow creates it.
 _PLUGIN = "plugins/profile/"
 
 
 def trace_files(run: RunDir) -> dict[str, Path]:
-    """A run's trace: each file under the name it has below ``profile/``.
+    """Returns the files of a run's trace, by their names below ``profile/``.
 
-    Links are left out, and the metrics that TensorFlow's profiler writes beside its trace.
+    Symbolic links are left out, and the metrics that TensorFlow's profiler writes beside its trace.
     """
     folder = run.path / "profile"
     if folder.is_symlink():
@@ -24,7 +24,7 @@ def trace_files(run: RunDir) -> dict[str, Path]:
 
 
 def viewer_name(name: str) -> str:
-    """The name by which TensorBoard's and W&B's viewers know a file for theirs."""
+    """Returns the file name by which TensorBoard's and W&B's viewers recognize a trace."""
     if name == "trace.json":
         return "trace.pt.trace.json"
     _, plugin, rest = name.rpartition(_PLUGIN)

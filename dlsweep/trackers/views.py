@@ -1,4 +1,4 @@
-"""What one tracker has been told of one folder, and telling it the rest."""
+"""The views of studies and runs in one tracker: sync what is new, compare, rebuild."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State, Tracker, ViewLostError
 from dlsweep.trackers.link import Link, Options
 
-#: Records told between two notes of the position.
+#: Records synced between two writes of the position.
 _BATCH = 1000
 
 
 @dataclass
 class _Position:
-    """How far one tracker has been told of one folder; kept in that folder.
+    """How far one folder is synced to one tracker; stored in that folder.
 
     Attributes:
-        options: The tracker's options. With others it is another tracker, told from the start.
-        offset: The bytes of the record file that were told.
-        samples: The bytes of the system metrics' file that were told.
-        told: The end that was told, if any.
-        state: The tracker's own.
+        options: The tracker's options. With other options, everything is synced from the start.
+        offset: The bytes of the record file that are synced.
+        samples: The bytes of the system metrics' file that are synced.
+        told: The result that is synced, if any.
+        state: The tracker's own state.
     """
 
     options: Options
@@ -53,7 +53,7 @@ class _Position:
 
 
 class StudyView:
-    """One tracker's view of a study itself."""
+    """One tracker's view of a study."""
 
     def __init__(self, study: StudyDir, link: Link) -> None:
         self._file = study.mirror_file(link.name)
@@ -63,15 +63,15 @@ class StudyView:
 
     @property
     def state(self) -> State | None:
-        """What the tracker knows of the study; None before it was told."""
+        """The tracker's state of the study; None before it is logged."""
         return self._position.state if self._position else None
 
     def open(self, info: dict[str, Any], verify: bool) -> None:
-        """Tells of the study before its trials, once a process.
+        """Logs the study before its trials, once in a process.
 
         Args:
-            info: What ``study.json`` says.
-            verify: Whether to look if it is there, though all of it was told.
+            info: The content of ``study.json``.
+            verify: Whether to check that the view exists, even if all of it is synced.
         """
         if self._position is not None:
             return
@@ -83,20 +83,20 @@ class StudyView:
         self.link.call(lambda tracker: self._open(tracker, begun, position))
 
     def close(self, info: dict[str, Any]) -> None:
-        """Tells of the study behind its trials, if there is something new."""
+        """Logs the study after its trials, if something is new."""
         position = self._position
         if position and position.told != info:
             self._position = None
             self.link.call(lambda tracker: self._tell(tracker, info, position))
 
     def differences(self, tracker: Tracker, info: dict[str, Any]) -> list[str]:
-        """What the tracker lacks of a study that it was told of; each as a sentence."""
+        """Returns a sentence for each thing that the tracker's view of the study lacks."""
         if not isinstance(tracker, Readable) or self.state is None:
             return []
         return list(tracker.missing_of_study(self._study, info, self.state))
 
     def rebuild(self) -> None:
-        """Makes :meth:`close` tell all of the study again."""
+        """Makes :meth:`close` log all of the study again."""
         self._position = _Position(self.link.options)
 
     def _open(self, tracker: Tracker, info: dict[str, Any], position: _Position) -> None:
@@ -123,7 +123,7 @@ class RunView:
         self._started_by: Tracker | None = None
 
     def update(self, tracker: Tracker, parent: State, end: Result | None, verify: bool) -> None:
-        """Tells all that is new, and how the run ended if it has."""
+        """Logs all new records, and the result if the run has ended."""
         told = asdict(end) if end else None
         if self._position is None or self._started_by is not tracker:
             position = _Position.load(self._file, self._link.options)
@@ -138,7 +138,7 @@ class RunView:
             self._position.save(self._file)
 
     def differences(self, tracker: Tracker, parent: State, end: Result | None) -> list[str]:
-        """What the tracker holds otherwise than the run's folder; each as a sentence."""
+        """Returns a sentence for each difference between the tracker and the run folder."""
         if not isinstance(tracker, Readable):
             return [f"{type(tracker).__name__} cannot be read back"]
         position = _Position.load(self._file, self._link.options)
@@ -158,7 +158,7 @@ class RunView:
         return found
 
     def rebuild(self, tracker: Tracker, parent: State, end: Result | None) -> None:
-        """Removes the tracker's view and tells the run from its start."""
+        """Removes the tracker's view and syncs the run from its start."""
         position = _Position.load(self._file, self._link.options)
         if position.state and isinstance(tracker, Readable):
             tracker.remove(self._run, position.state)
@@ -184,17 +184,17 @@ class RunView:
             self._link.told += len(batch)
 
     def _news(self, position: _Position) -> Iterator[tuple[Record, str, int]]:
-        """What was not told yet, by wall time, each with the position behind it."""
+        """Yields records that are not synced yet, by wall time, each with the position after it."""
         records = ((one, "offset", end) for one, end in self._run.records(position.offset))
         samples = ((one, "samples", end) for one, end in self._run.samples(position.samples))
         return heapq.merge(records, samples, key=lambda item: item[0].time)
 
 
 def _compare(truth: Iterable[Point], told: Iterable[Point]) -> list[str]:
-    """What is missing and what is too much, of the metrics that are in the truth.
+    """Returns what is missing and what is surplus, of the metrics in the run folder.
 
-    Values count as equal when they are as floats of 32 bits, which is all that TensorBoard keeps;
-    MLflow's largest number, which stands there for infinity, is infinite then.
+    Values are compared as 32-bit floats, because TensorBoard stores no more. MLflow's largest
+    number, which it stores for infinity, becomes infinite then.
     """
     expected = Counter(map(_rounded, truth))
     names = {name for _, name, _ in expected}

@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases: in files of one's own, or on its server."""
+"""The W&B tracker: offline files, or runs on the W&B server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
-#: Seconds to wait for the end of an offline file; one that stays without is found later.
+#: Seconds to wait for the end of an offline file; an incomplete file is found later.
 _END_PATIENCE = 5.0
 #: The names of a run's artifacts.
 _CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
@@ -38,7 +38,7 @@ _CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
 @contextlib.contextmanager
 def _service() -> Iterator[None]:
-    """Lets go of W&B's service, and of the runs open in it, if it turns out to have died."""
+    """Drops W&B's service and the runs open in it, if the service has died."""
     try:
         yield
     except Exception as error:
@@ -50,36 +50,36 @@ def _service() -> Iterator[None]:
 
             WandbTracker._open.clear()
             with contextlib.suppress(*dead):
-                wandb.teardown()  # it cannot be told; the next call starts another
+                wandb.teardown()  # it does not answer; the next call starts another
         raise
 
 
 class WandbTracker(Readable):
-    """One W&B run a run, those of a study in its group; a trial has the job type ``trial``.
+    """Logs each run to a W&B run. A study is a group; a trial has the job type ``trial``.
 
-    A record is one row of the history. W&B takes rows in ascending order only, so its own step
-    counts the rows; the record's step is the column ``step``, which every chart has as its axis.
-    At the end, the summary holds what training returned and the status, so that W&B's table
-    sorts by the objective. The composed config and where it comes from are files of the run.
+    A record is one row of the history. W&B only accepts rows in ascending order, so its own step
+    counts the rows. The record's step is the column ``step``, the x axis of every chart. At the
+    end, the summary has the returned metrics and the status, so that W&B's table can be sorted by
+    the objective. The composed config and the origin are files of the run.
 
-    Offline, the files lie in ``<study>/wandb/``, or ``<run>/wandb/`` for a run that is no trial;
-    ``wandb sync`` uploads them. W&B loses the last rows of a process that is killed: files that
-    were not closed, or that hold other rows than were told, are removed and written again from
-    the run folder. A run that goes on continues under its id, in a second folder.
+    Offline, the files are in ``<study>/wandb/``, or in ``<run>/wandb/`` for a single run;
+    ``wandb sync`` uploads them. W&B loses the last rows of a killed process. Files that were not
+    closed, or that contain other rows than were synced, are removed and written again from the run
+    folder. A resumed run continues under its id, in a second folder.
 
     Args:
         project: W&B's project.
-        entity: W&B's team or user; None stands for that of the key.
-        mode: ``online`` or ``offline``; None stands for ``WANDB_MODE`` if that is set, for
-            ``online`` if W&B has a key for its server, or else for ``offline``.
-        checkpoint: Which checkpoint of a completed run to keep as an artifact: ``best``, ``last``
+        entity: W&B's team or user; None means the key's own.
+        mode: ``online`` or ``offline``; None means ``WANDB_MODE`` if that is set, ``online`` if
+            there is a W&B API key, else ``offline``.
+        checkpoint: Which checkpoint of a completed run to upload as an artifact: ``best``, ``last``
             or ``none``.
 
     Raises:
-        ConfigError: If the mode or the checkpoint is another.
+        ConfigError: If the mode or the checkpoint has another value.
     """
 
-    #: W&B's service outlives a tracker that failed, and so do the runs that it has open.
+    #: Open W&B runs. They and W&B's service outlive a tracker that failed.
     _open: ClassVar[dict[str, wandb.Run]] = {}
 
     def __init__(
@@ -105,7 +105,7 @@ class WandbTracker(Readable):
             self.view = f"the project {project} on {self.server}"
 
     def check(self) -> None:
-        """Looks for the package and, to go online, for a key and the server.
+        """Checks that wandb is installed and, online, that there is a key and a server.
 
         Raises:
             MissingExtraError: If wandb is not installed.
@@ -122,10 +122,10 @@ class WandbTracker(Readable):
 
     @_service()
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
-        """Opens the run, or sees that its files hold what was told.
+        """Opens the run, or checks that its files contain what was synced.
 
         Raises:
-            ViewLostError: If they do not, or if the run was told in the other mode.
+            ViewLostError: If they do not, or if the run was synced in the other mode.
         """
         if not state:
             self.remove(run, state)
@@ -138,7 +138,7 @@ class WandbTracker(Readable):
 
     @_service()
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
-        """Adds one row a record."""
+        """Logs one row for each record."""
         opened = self._opened(run, state)
         for record in records:
             media = {name: _media(run, one) for name, one in record.media.items()}
@@ -148,7 +148,7 @@ class WandbTracker(Readable):
 
     @_service()
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Sets the summary, adds log, trace and checkpoint, and closes the run."""
+        """Sets the summary, adds log, trace and checkpoint, and finishes the run."""
         opened = self._opened(run, state)
         opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
         opened.tags = (result.status,)
@@ -162,7 +162,7 @@ class WandbTracker(Readable):
         """Yields the history of the offline files.
 
         Raises:
-            TrackerError: If the run was told online; W&B's server is not asked.
+            TrackerError: If the run was synced online; the W&B server is not queried.
         """
         if self.mode == "online":
             raise TrackerError("What W&B's server holds is not compared; offline files are.")
@@ -173,7 +173,7 @@ class WandbTracker(Readable):
                     yield from _points(row)
 
     def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
-        """Looks for trace and checkpoint in the offline files."""
+        """Checks that the offline files contain trace and checkpoint."""
         records = (record for folder in _folders(run) for record in read_offline(folder))
         kept = {one["artifact"]["name"] for one in records if one["type"] == "artifact"}
         expected = [_TRACE.format(run.info().id)] if trace_files(run) else []
@@ -183,19 +183,19 @@ class WandbTracker(Readable):
 
     @_service()
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
-        """Closes the run and removes its offline files."""
+        """Finishes the run and removes its offline files."""
         self._close(run, 0)
         for folder in _folders(run):
             shutil.rmtree(folder)
 
     def _opened(self, run: RunDir, state: State) -> wandb.Run:
-        """W&B's run, opened if it is not."""
+        """Returns the W&B run, opened if needed."""
         info = run.info()
         if info.id in self._open:
             return self._open[info.id]
         import wandb
 
-        os.environ.pop("WANDB_SERVICE", None)  # another process's, which may end before this one
+        os.environ.pop("WANDB_SERVICE", None)  # another process's service, which may end first
         folder = beside(run, "wandb")
         folder.mkdir(parents=True, exist_ok=True)
         opened = wandb.init(
@@ -222,7 +222,7 @@ class WandbTracker(Readable):
         return opened
 
     def _add_log(self, run: RunDir, opened: wandb.Run, state: State) -> None:
-        """Adds what the run has printed since the last end that was told."""
+        """Adds what the run has printed since its last synced end."""
         if not run.log_file.exists():
             return
         with run.log_file.open("rb") as file:
@@ -232,7 +232,7 @@ class WandbTracker(Readable):
             state["log"] = file.tell()
 
     def _add_checkpoint(self, run: RunDir, opened: wandb.Run, state: State) -> None:
-        """Adds the checkpoint, unless that very one is there."""
+        """Adds the checkpoint, unless the same one is there."""
         checkpoint = kept_checkpoint(run, self._checkpoint)
         if not checkpoint or state.get("checkpoint") == digest_of(checkpoint):
             return
@@ -246,7 +246,7 @@ class WandbTracker(Readable):
         state["checkpoint"] = digest_of(checkpoint)
 
     def _add_trace(self, run: RunDir, opened: wandb.Run, state: State) -> None:
-        """Adds what the profiler has written, unless those very files are there."""
+        """Adds the profiler's trace, unless the same files are there."""
         files = trace_files(run)
         sizes = {name: path.stat().st_size for name, path in files.items()}
         if not files or state.get("trace") == sizes:
@@ -288,7 +288,7 @@ class WandbTracker(Readable):
         check_answers("W&B", self.server, way_out)
 
     def _key(self) -> bool:
-        """Whether W&B will find a key where it looks itself."""
+        """Whether W&B will find an API key."""
         if os.environ.get("WANDB_API_KEY"):
             return True
         try:
@@ -305,7 +305,7 @@ def read_offline(folder: Path) -> Iterator[dict[str, Any]]:
         folder: ``offline-run-<time>-<id>``.
 
     Yields:
-        Each record that is whole, as ``wandb leet inspect --json`` prints it.
+        Each complete record, as ``wandb leet inspect --json`` prints it.
     """
     from wandb.util import get_core_path
 
@@ -314,7 +314,7 @@ def read_offline(folder: Path) -> Iterator[dict[str, Any]]:
         with subprocess.Popen(  # noqa: S603
             [get_core_path(), "leet", "inspect", *flags],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # says that the file of a killed process is incomplete
+            stderr=subprocess.DEVNULL,  # warns of incomplete files of killed processes
         ) as reader:
             assert reader.stdout
             for line in reader.stdout:
@@ -322,13 +322,13 @@ def read_offline(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _origin(run: RunDir) -> dict[str, Any]:
-    """Where the run comes from; the packages stand in the study's folder."""
+    """Returns the origin of the run, without the list of packages."""
     found = origin.read(home(run))
     return {f"origin.{name}": value for name, value in found.items() if name != "packages"}
 
 
 def _described_in(run: RunDir) -> Iterator[tuple[Path, Path]]:
-    """The files that say what the run is: the composed config and where it comes from."""
+    """Yields the files that describe the run: the composed config and the origin."""
     yield from ((run.path, file) for file in sorted(run.config_file.parent.glob("*.yaml")))
     for name in (origin.ORIGIN, origin.DIFF):
         if (file := home(run) / name).exists():
@@ -336,7 +336,7 @@ def _described_in(run: RunDir) -> Iterator[tuple[Path, Path]]:
 
 
 def _wait_for_end(folders: list[Path]) -> None:
-    """Waits for the last record: W&B's service writes it after it has said that it has."""
+    """Waits for the last record, which W&B's service writes after ``finish`` has returned."""
     deadline = time.monotonic() + _END_PATIENCE
     while time.monotonic() < deadline:
         if all("exit" in (one["type"] for one in read_offline(folder)) for folder in folders):
@@ -345,7 +345,7 @@ def _wait_for_end(folders: list[Path]) -> None:
 
 
 def _keep(opened: wandb.Run, base: Path, file: Path) -> None:
-    """Makes a file one of W&B's run; copied by hand, as W&B warns of each that it links itself."""
+    """Copies a file to W&B's run; W&B itself would link it, with a warning for each."""
     kept = Path(opened.dir, file.relative_to(base))
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(file, kept)
@@ -365,19 +365,19 @@ def _media(run: RunDir, media: Media) -> Any:
 
 
 def _points(row: dict[str, Any]) -> Iterator[Point]:
-    """The numbers of a row; those that are no number in JSON are words there."""
+    """Yields the numbers of a row; NaN and infinity are words there."""
     for name, value in row.items():
         if isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity"):
             yield row["step"], name, float(value)
 
 
 def _folders(run: RunDir) -> list[Path]:
-    """The offline files of a run: a folder for each time that it was opened."""
+    """Returns the offline folders of a run: one for each time that it was opened."""
     return sorted(beside(run, "wandb").glob(f"offline-run-*-{run.info().id}*"))
 
 
 def _settings() -> wandb.Settings:
-    """Nothing of the mirror's own process: its output, load and command are not the run's."""
+    """Returns settings that keep the mirror's own output, load and command out of the run."""
     import wandb
 
     return wandb.Settings(
