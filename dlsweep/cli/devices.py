@@ -1,7 +1,7 @@
-"""``python -m dlsweep devices``: what this machine has, and what a sweep would make of it.
+"""``python -m dlsweep devices``: prints this machine's devices, and the slots of a sweep.
 
-Each framework is asked in a process of its own: to import one takes seconds, and to ask TensorFlow
-for its GPUs takes hold of them.
+Each framework runs in a process of its own: importing one takes seconds, and TensorFlow reserves
+GPUs when it lists them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dlsweep.errors import DlsweepError
 from dlsweep.machine.devices import cpu_count, cut_slots
 
-#: Prints what a framework was built for and the GPUs that it sees, as JSON.
+#: Prints a framework's build and the GPUs that it sees, as JSON.
 _QUESTIONS = {
     "torch": """
 import json, torch
@@ -85,7 +85,7 @@ def _framework(package: str) -> str:
 
 
 def _version(package: str) -> str:
-    """The version, whichever distribution brings the package (such as tensorflow-cpu)."""
+    """Returns a package's version, from any distribution that has it (such as tensorflow-cpu)."""
     names = importlib.metadata.packages_distributions().get(package, [package])
     return importlib.metadata.version(names[0])
 
@@ -109,7 +109,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _output(command: list[str]) -> str | None:
-    """What a command prints, or None if it fails or does not end."""
+    """Returns a command's output, or None if it fails or does not end."""
     try:
         done = subprocess.run(  # noqa: S603 - commands of this module
             command, capture_output=True, text=True, timeout=_PATIENCE, check=False

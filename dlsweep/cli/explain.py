@@ -1,4 +1,4 @@
-"""Turns Hydra's complaints into what was wrong, what is nearest, and what to type."""
+"""Turns Hydra's errors into clear ones: what was wrong, the nearest key, what to type."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dlsweep.sweep.compose import leaves
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
-    """A message for an error of composition.
+    """Returns a message for an error of config composition.
 
     Args:
-        error: What Hydra or OmegaConf raised.
-        arguments: The command line, from which the valid keys are found.
+        error: The error of Hydra or OmegaConf.
+        arguments: The command line; its other overrides tell which keys are valid.
     """
     text = "\n".join(str(one) for one in _chain(error))
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -60,14 +60,14 @@ def _unknown_choice(error: MissingConfigException) -> str:
 
 
 def _valid_keys(arguments: Sequence[str], wrong: str) -> list[str]:
-    """The keys and groups of the config that the other overrides compose."""
+    """Returns the keys and groups of the config that the other overrides compose."""
     parser = OverridesParser.create()
     kept = []
     for argument in arguments:
         try:
             parsed = parser.parse_override(argument)
         except HydraException:
-            continue  # a flag, or what Hydra itself will explain
+            continue  # a flag, or an error that Hydra explains
         if parsed.key_or_group != wrong and not parsed.is_sweep_override():
             kept.append(argument)
     GlobalHydra.instance().clear()

@@ -1,4 +1,4 @@
-"""``python -m dlsweep --help``: what a newcomer can do next."""
+"""``python -m dlsweep --help``: examples, config groups and verbs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Hydra's own flags         python -m dlsweep --hydra-help
 
 
 def text(folders: Iterable[Path]) -> str:
-    """The help, with the groups that these config folders offer.
+    """Returns the help text, with the config groups in these folders.
 
     Args:
         folders: The user's folder, if there is one, and the shipped one.

@@ -1,6 +1,6 @@
-"""The command line: a run, a sweep (``-m``), and the verbs beside them.
+"""The command line: runs, sweeps (``-m``) and verbs.
 
-Hydra's own command line does runs and sweeps; a first word that is a verb is parsed here.
+Hydra's command line handles runs and sweeps. If the first word is a verb, it is parsed here.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from dlsweep.run.channel import RUN_VARIABLE
 
 
 def main() -> None:
-    """Does what the command line says; a user's mistake ends with a sentence, not a traceback."""
+    """Runs the command line. A user's mistake ends with a message, not with a traceback."""
     if sys.path[:1] != [os.getcwd()]:
-        sys.path.insert(0, os.getcwd())  # a user's modules, also for the console script
+        sys.path.insert(0, os.getcwd())  # the user's modules, also for the console script
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        if RUN_VARIABLE in os.environ:  # a run's process: what else its command line says is data
+        if RUN_VARIABLE in os.environ:  # a run's process: its command line is data
             raise SystemExit(_check() if sys.argv[1:] == ["check"] else _train())
         if verb in _VERBS:
             raise SystemExit(_VERBS[verb](sys.argv[2:]))
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def overrides_first(arguments: Sequence[str]) -> list[str]:
-    """The same command line with overrides before flags, as Hydra 1.3 needs it."""
+    """Moves overrides before flags, as Hydra 1.3 needs them."""
 
     def is_flag(argument: str) -> bool:
         return argument.startswith("-") or not ("=" in argument or argument[:1] in ("+", "~"))
@@ -56,7 +56,7 @@ def overrides_first(arguments: Sequence[str]) -> list[str]:
 def _run_hydra() -> None:
     Plugins.instance().register(UserConf)
     full = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors reach us and not Hydra's printer
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises errors instead of printing them
     asked: list[tuple[DictConfig, HydraConf]] = []
 
     def single(config: DictConfig) -> None:
@@ -78,7 +78,7 @@ def _run_hydra() -> None:
             f"{error.filename} cannot be written: {error.strerror}.\n"
             "Give another folder with  outputs=/some/folder"
         )
-    for config, node in asked:  # after Hydra, whose own error report would stand before ours
+    for config, node in asked:  # outside of Hydra, which would print errors its own way
         _run_once(config, node)
 
 

@@ -1,4 +1,4 @@
-"""The options of trackers that runs were made without, composed as a sweep would have them."""
+"""Composes the options of trackers that are added to existing runs."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dlsweep.trackers import mirror
 
 
 def asked_trackers(folder: Path, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """What a person asks for behind ``sync`` and ``verify``.
+    """Parses the trackers and overrides after ``sync`` and ``verify``.
 
     Args:
-        folder: The study's folder, or a run's.
+        folder: The study folder or the run folder.
         words: Names of trackers, and overrides such as ``tracking.wandb.project=mine``.
 
     Returns:
-        The names, and the options of those that the runs were made without or that are overridden.
+        The names, and the options of trackers that are new or overridden.
 
     Raises:
         ConfigError: If there is no such tracker or no such option.
@@ -50,5 +50,5 @@ def _composed(folder: Path, names: Iterable[str], overrides: Sequence[str]) -> d
 
 
 def _study_folder(folder: Path) -> Path:
-    """The folder itself, or that of the study whose trial or run it is."""
+    """Returns the study folder of a run folder, or the folder itself."""
     return folder.parent.parent if (folder / "run.json").exists() else folder

@@ -1,4 +1,4 @@
-"""Dashboards, started together on this machine: MLflow's, TensorBoard's and Optuna's."""
+"""``python -m dlsweep ui``: starts MLflow, TensorBoard and Optuna's dashboard together."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from dlsweep.security.secrets import resolved
 _HOST = "127.0.0.1"
 #: Seconds that a dashboard may take to start, and to stop.
 _START_PATIENCE, _STOP_PATIENCE = 120.0, 5.0
-#: Where TensorFlow is installed TensorBoard would import it, for seconds and 600 MB.
+#: If TensorFlow is installed, TensorBoard would import it, which takes seconds and 600 MB.
 _TENSORBOARD = (
     "import sys, types; sys.modules['tensorboard.compat.notf'] = types.ModuleType('notf');"
     "from tensorboard.main import run_main; run_main()"
 )
-#: The storage may hold a password, so it comes by the environment.
+#: The storage URL may contain a password, so it is passed in the environment.
 _OPTUNA = (
     "import os, sys; from optuna_dashboard import run_server;"
     "run_server(os.environ.pop('DLSWEEP_STORAGE'), host=sys.argv[1], port=int(sys.argv[2]))"
@@ -42,14 +42,14 @@ _OPTUNA = (
 
 @dataclass
 class Dashboard:
-    """A dashboard of something.
+    """A dashboard's process.
 
     Attributes:
-        name: What it shows.
-        package: What must be installed.
-        command: What Python is given to start it, but for the port, which comes last.
-        environment: Variables that it needs.
-        address: Where it is; empty until it has been started.
+        name: The name to print.
+        package: The package that must be installed.
+        command: The arguments after ``python`` that start it, without the port, which is last.
+        environment: Its environment variables.
+        address: Its URL; empty until it has started.
     """
 
     name: str
@@ -60,14 +60,14 @@ class Dashboard:
 
 
 def find_dashboards(folder: Path, tools: Sequence[str] = ()) -> list[Dashboard]:
-    """What there is to show in a folder.
+    """Returns the dashboards of a folder.
 
     Args:
-        folder: A study's folder, or one that holds those of several.
-        tools: ``mlflow``, ``tensorboard``, ``optuna``; none stands for all that hold something.
+        folder: A study folder, or a folder of studies.
+        tools: ``mlflow``, ``tensorboard``, ``optuna``; empty means all with data.
 
     Raises:
-        ConfigError: If a tool that was asked for holds nothing there.
+        ConfigError: If a requested tool has no data there.
         MissingExtraError: If its package is not installed.
     """
     found = {name: _FINDERS[name](folder.absolute()) for name in tools or _FINDERS}
@@ -92,7 +92,7 @@ def serve(dashboards: Sequence[Dashboard]) -> None:
     """Starts dashboards, prints their addresses, and stops them all at Ctrl-C.
 
     Raises:
-        DlsweepError: If one does not start, with what it said last.
+        DlsweepError: If a dashboard does not start; contains the end of its log.
     """
     with _stopped_by_signal() as is_stopped, contextlib.ExitStack() as running:
         started = [(one, running.enter_context(_started(one))) for one in dashboards]
@@ -109,7 +109,7 @@ def serve(dashboards: Sequence[Dashboard]) -> None:
 
 @contextlib.contextmanager
 def _started(one: Dashboard) -> Iterator[Callable[[], bool]]:
-    """A dashboard's process; yields what tells whether it answers."""
+    """Starts a dashboard's process; yields a function that checks whether it answers."""
     if one.address:
         yield lambda: True
         return
@@ -140,7 +140,7 @@ def _started(one: Dashboard) -> Iterator[Callable[[], bool]]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and all that it started."""
+    """Ends a process and all its children."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number)
@@ -182,7 +182,7 @@ def _studies(folder: Path) -> list[StudyDir]:
 
 
 def _tracking(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The trackers of every study and every single run."""
+    """Yields the trackers of every study and every single run."""
     for study in _studies(folder):
         yield study.path, study.info()["tracking"]
     for file in [*folder.glob("runs/*/run.json"), *folder.glob("*/runs/*/run.json")]:
@@ -206,7 +206,7 @@ def _mlflow_at(uri: str) -> Dashboard:
         "mlflow",
         "mlflow",
         ["-m", "mlflow", "server", *flags],
-        # Without it, a second pool of processes for jobs that nobody has.
+        # Without it, MLflow starts a second pool of processes for jobs.
         {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
 
@@ -221,7 +221,7 @@ def _tensorboard(folder: Path) -> list[Dashboard]:
 
 
 def _optuna(folder: Path) -> list[Dashboard]:
-    """One for each storage; every study has its own unless it was given another."""
+    """Returns a dashboard for each storage; a study has its own storage by default."""
     storages: dict[str, list[str]] = {}
     for study in _studies(folder):
         record = study.record()
@@ -242,5 +242,5 @@ _FINDERS: dict[str, Callable[[Path], list[Dashboard]]] = {
     "tensorboard": _tensorboard,
     "optuna": _optuna,
 }
-#: What can be asked for.
+#: The dashboards that can be requested.
 TOOLS = tuple(_FINDERS)

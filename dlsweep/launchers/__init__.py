@@ -1,4 +1,4 @@
-"""Where a trial runs: one launcher a file, all with the interface of ``base``."""
+"""Launchers: where a trial runs. Each file has one, with the interface of ``base``."""
 
 from dlsweep.launchers.base import Job, Judge, Launcher
 

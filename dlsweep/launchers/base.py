@@ -1,4 +1,4 @@
-"""The interface of a launcher, and of the jobs it gives."""
+"""The interface of a launcher and its jobs."""
 
 from __future__ import annotations
 
@@ -7,58 +7,58 @@ from collections.abc import Callable, Sequence
 
 from dlsweep.folders.rundir import RunDir
 
-#: Judges a run whose folder has new records: a reason to stop it, or None to let it go on.
+#: Called for a run with new records: returns a reason to stop it, or None to continue.
 Judge = Callable[[RunDir], str | None]
 
 
 class Job(ABC):
-    """One launched run."""
+    """A launched run."""
 
     folder: RunDir
 
     @abstractmethod
     def poll(self) -> int | None:
-        """The exit code, negative for a signal, or None while it runs."""
+        """Returns the exit code, negative for a signal, or None while it runs."""
 
     @abstractmethod
     def stop(self, reason: str) -> None:
-        """Asks it to save and end."""
+        """Asks the run to save and end."""
 
     @abstractmethod
     def kill(self) -> None:
-        """Ends it at once, with every process it started."""
+        """Kills the run with every process it has started."""
 
 
 class Launcher(ABC):
     """Runs commands in slots.
 
     Attributes:
-        is_beside: Whether runs go on beside the driver, which then can end those that take long.
+        is_beside: Whether runs have their own processes, so that the driver can stop hung ones.
     """
 
     is_beside = True
 
     @abstractmethod
     def start(self, judge: Judge) -> None:
-        """Makes ready; ``judge`` is asked whenever a run has logged its objective.
+        """Starts the launcher; ``judge`` is called whenever a run has logged its objective.
 
         Raises:
-            DeviceError: If the machine has not what the slots need.
+            DeviceError: If the machine has fewer devices than the slots need.
         """
 
     @property
     @abstractmethod
     def free_slots(self) -> int:
-        """How many jobs can be submitted now."""
+        """The number of jobs that can be submitted now."""
 
     @abstractmethod
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
-        """Starts a run: what a shell would type after ``python``, and the folder it works in."""
+        """Starts a run: the arguments after ``python``, and its run folder."""
 
     @abstractmethod
     def wait(self, seconds: float) -> None:
-        """Waits until a job rang or ended, but not longer than this; answers those that rang."""
+        """Waits at most that many seconds for a notification or an end; answers notifications."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends everything that was started."""
+        """Ends everything that the launcher has started."""

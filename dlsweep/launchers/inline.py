@@ -1,4 +1,4 @@
-"""Runs trials in this very process, one after another, so that a debugger can step through them."""
+"""The inline launcher: runs trials in the driver's process, for a debugger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlsweep.run.channel import CHANNEL_VARIABLE, RUN_VARIABLE, Channel, DriverE
 
 
 class InlineJob(Job):
-    """A run that is over when it is handed out."""
+    """A run that has ended before it is returned."""
 
     def __init__(self, folder: RunDir, code: int) -> None:
         self.folder = folder
@@ -23,19 +23,19 @@ class InlineJob(Job):
         self._code = code
 
     def poll(self) -> int | None:
-        """The exit code."""
+        """Returns the exit code."""
         self.is_seen = True
         return self._code
 
     def stop(self, reason: str) -> None:
-        """Does nothing: the run is over."""
+        """Does nothing: the run has ended."""
 
     def kill(self) -> None:
-        """Does nothing: the run is over."""
+        """Does nothing: the run has ended."""
 
 
 class InlineLauncher(Launcher):
-    """One slot, which is this process; the run's output goes to the terminal.
+    """Runs trials one after another in this process. Their output goes to the terminal.
 
     Args:
         env: Environment variables, set before anything is imported.
@@ -49,17 +49,17 @@ class InlineLauncher(Launcher):
         self._job: InlineJob | None = None
 
     def start(self, judge: Judge) -> None:
-        """Makes ready."""
+        """Sets the environment variables."""
         os.environ.update(self._env)
         self._judge = judge
 
     @property
     def free_slots(self) -> int:
-        """One, once the end of the job before it has been seen: the next may depend on it."""
+        """1, or 0 until the end of the job before has been polled: the next may depend on it."""
         return 0 if self._job and not self._job.is_seen else 1
 
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
-        """Runs it to its end."""
+        """Runs the job to its end."""
         if list(argv[:2]) != ["-m", "dlsweep"]:
             raise ConfigError(
                 "launcher=inline runs dlsweep's own trials only.\n"
@@ -75,7 +75,7 @@ class InlineLauncher(Launcher):
             code = run_python(list(argv))
         finally:
             del os.environ[RUN_VARIABLE]
-            if unused := Channel.inherited():  # by a command that is no trial
+            if unused := Channel.inherited():  # by a command other than a trial
                 unused.close()
         answering.join()
         wire.close()
@@ -83,10 +83,10 @@ class InlineLauncher(Launcher):
         return self._job
 
     def wait(self, seconds: float) -> None:
-        """Returns at once: nothing runs beside this process."""
+        """Returns at once: no other process runs."""
 
     def close(self) -> None:
-        """Nothing is left to end."""
+        """Does nothing: no process is left."""
 
     def _answer(self, wire: DriverEnd, folder: RunDir) -> None:
         while wire.rang(wait=None):

@@ -1,4 +1,4 @@
-"""Runs trials on this machine, each in a process of its own, one a slot."""
+"""The local launcher: runs each trial on this machine, in a process and a slot of its own."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.machine.devices import Share, Slot, cut_slots
 from dlsweep.run.channel import RUN_VARIABLE, DriverEnd
 
-#: Environment of the warm parent: importing must start no thread and touch no GPU.
+#: Environment variables of the warm parent, so that imports start no thread and touch no GPU.
 _IMPORT_ONLY = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # of pyarrow, which pandas imports
     "OPENBLAS_NUM_THREADS": "1",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-#: Has glibc keep the memory that a process has given back, up to 1 GiB, and take blocks of up to
-#: 32 MiB from it. Otherwise each training step returns its gradients to the kernel and faults them
-#: in again, which takes up to a third of a trial's time on a CPU.
+#: Make glibc keep up to 1 GiB of freed memory, and allocate blocks of up to 32 MiB from it.
+#: Without them, each training step returns its gradients to the kernel and faults them in again,
+#: which takes up to a third of a trial's time on a CPU.
 _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
@@ -49,15 +49,15 @@ class LocalJob(Job):
         self.code: int | None = None
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal, or None while it runs."""
+        """Returns the exit code, negative for a signal, or None while it runs."""
         return self.code
 
     def stop(self, reason: str) -> None:
-        """Asks it to save and end."""
+        """Asks the run to save and end."""
         self.folder.request_stop(reason)
 
     def kill(self) -> None:
-        """Ends it at once, with every process it started."""
+        """Kills the run with every process it has started."""
         if self.pid is not None and self.code is None:
             try:
                 os.killpg(self.pid, signal.SIGKILL)
@@ -66,13 +66,13 @@ class LocalJob(Job):
 
 
 class LocalLauncher(Launcher):
-    """Slots on this machine.
+    """Runs trials in slots of this machine.
 
     Args:
         start: ``warm`` forks trials from a parent that has imported the framework; ``fresh``
-            starts a new Python for each.
-        cpus_per_trial: Cores a trial.
-        gpus_per_trial: GPUs a trial; a fraction lets several share one.
+            starts a new Python for each trial.
+        cpus_per_trial: Cores for each trial.
+        gpus_per_trial: GPUs for each trial; with a fraction, several trials share one.
         preload: Modules that the warm parent imports.
         env: Environment variables of every trial, set before anything is imported.
     """
@@ -100,7 +100,7 @@ class LocalLauncher(Launcher):
         self._ready = False
 
     def start(self, judge: Judge) -> None:
-        """Starts the parent of all trials, which imports while the driver goes on."""
+        """Starts the warm parent, which imports while the driver continues."""
         self._judge = judge
         self._socket, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parent = subprocess.Popen(  # noqa: S603
@@ -113,11 +113,11 @@ class LocalLauncher(Launcher):
 
     @property
     def free_slots(self) -> int:
-        """How many jobs can be submitted now."""
+        """The number of jobs that can be submitted now."""
         return len(self._free)
 
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
-        """Has the parent start a run; its output goes to the folder's log."""
+        """Asks the parent to start a run. Its output goes to the run folder's log."""
         slot = self._free.popleft()
         wire = DriverEnd()
         job = LocalJob(folder, slot, wire)
@@ -128,7 +128,7 @@ class LocalLauncher(Launcher):
         }
         log = os.open(folder.log_file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
         self._starting.append(job)
-        with contextlib.suppress(BrokenPipeError):  # a parent that has died is noticed in wait()
+        with contextlib.suppress(BrokenPipeError):  # wait() handles a dead parent
             message = [json.dumps(request).encode()]
             socket.send_fds(self._socket, message, [log, wire.child_descriptor])
         os.close(log)
@@ -136,7 +136,7 @@ class LocalLauncher(Launcher):
         return job
 
     def wait(self, seconds: float) -> None:
-        """Waits until a job rang or ended, but not longer than this; answers those that rang."""
+        """Waits at most that many seconds for a notification or an end; answers notifications."""
         wires = {job.wire: job for job in self._jobs.values() if job.wire.is_open}
         watched: list[socket.socket | DriverEnd] = [self._socket, *wires]
         ready, _, _ = select.select(watched, [], [], seconds)
@@ -147,11 +147,11 @@ class LocalLauncher(Launcher):
             self._hear()
 
     def close(self) -> None:
-        """Kills what still runs and ends the parent."""
+        """Kills running jobs and the parent."""
         for job in self._jobs.values():
             job.kill()
         self._socket.close()
-        self._parent.kill()  # it holds nothing, and may still be importing
+        self._parent.kill()  # it has no data, and may still be importing
         self._parent.wait()
 
     def _hear(self) -> None:
@@ -164,7 +164,7 @@ class LocalLauncher(Launcher):
             self._start_again()
 
     def _start_again(self) -> None:
-        """The parent has died, and nobody sees to its trials: they end, and another is started."""
+        """Ends the trials of a parent that has died, and starts another parent."""
         code = self._parent.wait()
         said = f"The trials' parent process ended with exit code {code}"
         if not self._ready:

@@ -1,11 +1,14 @@
 """The warm parent: a process that has imported the framework and forks every trial.
 
-It only imports: it never computes and touches no GPU, so that forking from it is safe. If an
-import started threads, which makes a fork unsafe, it says so and starts fresh processes instead.
+It only imports. It never computes and never touches a GPU, so forking from it is safe. If an import
+starts threads, forking is not safe: then it prints that and starts fresh processes instead.
 
-The driver speaks to it over a socket pair, a JSON message a packet: ``{"argv", "env", "cwd"}``
-with the descriptors of the log and of the wire; it answers ``{"started": pid}`` in the same order,
-and ``{"ended": pid, "code": exit code}`` when a trial is over. It ends when the driver does.
+The driver sends it JSON messages over a socket pair: ``{"argv", "env", "cwd"}`` with the file
+descriptors of the log and of the channel. It answers ``{"started": pid}`` in the same order, and
+``{"ended": pid, "code": exit code}`` when a trial ends. It ends when the driver ends.
+
+A fork inherits exit handlers and threads' state that belong to the parent. Python has no public way
+to drop them; without the private names below, a trial would run the parent's exit handlers.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ def _receive(server: socket.socket) -> tuple[bytes, list[int]]:
     try:
         message, descriptors, _, _ = socket.recv_fds(server, _PACKET, 2)
     except ConnectionResetError:
-        return b"", []  # the driver closed with a message of ours unread
+        return b"", []  # the driver closed with an unread message
     return message, descriptors
 
 
@@ -78,7 +81,7 @@ def _preload(server: socket.socket, modules: list[str]) -> bool:
 
 
 def _learn_grammar() -> None:
-    """Resolves interpolations: their parser builds its tables as it meets them, for 10 ms."""
+    """Resolves interpolations once: their parser builds its tables on first use, in 10 ms."""
     from omegaconf import OmegaConf
 
     OmegaConf.resolve(OmegaConf.create({"a": {"b": 1}, "c": "${a.b}", "d": "x.${a.b}.y"}))
@@ -107,7 +110,7 @@ def _reap(server: socket.socket) -> None:
         if pid == 0:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)  # what the trial has started and left behind
+            os.killpg(pid, signal.SIGKILL)  # processes that the trial has left
         _tell(server, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
 
@@ -137,7 +140,7 @@ def _become_trial(request: dict[str, Any], descriptors: list[int], warm: bool) -
     argv: list[str] = request["argv"]
     if not warm:
         os.execv(sys.executable, [sys.executable, *argv])  # noqa: S606
-    atexit._clear()  # what imports registered is the parent's; it costs a trial 40 ms
+    atexit._clear()  # imports registered these for the parent; 40 ms in a trial
     atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
     code = 1
     try:
@@ -146,12 +149,12 @@ def _become_trial(request: dict[str, Any], descriptors: list[int], warm: bool) -
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-    finally:  # whatever cannot be flushed: a trial never goes back into its parent's loop
+    finally:  # also if flushing fails: a trial never returns to its parent's loop
         os._exit(code)
 
 
 def run_python(argv: list[str]) -> int:
-    """Does in this process what ``python <argv>`` does in a new one; returns the exit code."""
+    """Runs ``python <argv>`` in this process; returns the exit code."""
     try:
         if argv[0] == "-m":
             sys.argv = argv[1:]

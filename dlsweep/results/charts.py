@@ -1,4 +1,4 @@
-"""Charts of a whole study, drawn by Optuna's own visualization."""
+"""Charts of a study, drawn by Optuna's visualization."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from optuna.trial import FrozenTrial, TrialState
 from dlsweep.machine.imports import hidden
 from dlsweep.results.tables import Finished
 
-# Optuna would import scikit-learn where it is installed, for seconds, and for estimates of
-# importance that none of these charts uses.
+# If scikit-learn is installed, Optuna would import it, which takes seconds, for importance
+# evaluators that none of these charts uses.
 with hidden("sklearn"):
     importlib.import_module("optuna.importance")
 
-#: Of fewer completed trials Optuna would draw each key as important as any other.
+#: With fewer completed trials, Optuna would draw every key as equally important.
 _FEWEST = 2
-#: How many trials a timeline shows: each is a bar, which takes two milliseconds to draw.
+#: The number of trials in a timeline; drawing one takes two milliseconds.
 _TIMELINE = 1000
 _DOTS_PER_INCH = 100
 
 
 def preload() -> None:
-    """Imports what draws, while there is time."""
+    """Imports the drawing packages, while there is time."""
     importlib.import_module("optuna.visualization.matplotlib")
 
 
 def draw_charts(study: Finished) -> list[str]:
-    """Draws each chart as ``charts/<name>.png``; of several objectives most show the first.
+    """Draws each chart as ``charts/<name>.png``; with several objectives, most show the first.
 
-    The names are Optuna's, less their ``plot_``. Trackers have curves, scatter plots and parallel
-    coordinates of their own.
+    The names are Optuna's, without ``plot_``. Curves, scatter plots and parallel coordinates are
+    left to the trackers, which have their own.
 
     Returns:
-        What was left out and why, a sentence each.
+        A sentence for each chart that could not be drawn.
 
     Raises:
-        StudyError: If the folder leads elsewhere.
+        StudyError: If the folder is a symbolic link.
     """
     folder = study.folder.make_charts()
     several = len(study.objective) > 1
@@ -69,7 +69,7 @@ def _first_value(trial: FrozenTrial) -> float:
 
 
 def _draw(study: Finished, name: str, options: dict[str, Any], folder: Path) -> str:
-    """Draws a chart; returns why it was left out, or nothing."""
+    """Draws a chart; returns why it could not be drawn, or an empty string."""
     import matplotlib
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as visualization
@@ -81,12 +81,12 @@ def _draw(study: Finished, name: str, options: dict[str, Any], folder: Path) -> 
     draw = partial(getattr(visualization, f"plot_{name}"), study.study, **options)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna's, that most of these are experimental
+            warnings.simplefilter("ignore")  # Optuna warns that most are experimental
             draw()
             figure = pyplot.gcf()
-            figure.set_layout_engine("none")  # which takes time, and the tight box does the same
+            figure.set_layout_engine("none")  # slow; bbox_inches="tight" is enough
             figure.savefig(file, dpi=_DOTS_PER_INCH, bbox_inches="tight")
-    except (ValueError, RuntimeError) as error:  # by Optuna, of trials that are too few or alike
+    except (ValueError, RuntimeError) as error:  # too few trials, or all alike
         return f"No {name}: {error}"
     finally:
         pyplot.close("all")

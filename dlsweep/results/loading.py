@@ -1,4 +1,4 @@
-"""Trained models of run folders, ready to predict or as a file."""
+"""Loads and saves the trained model of a run folder."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def load_model(run: str | os.PathLike[str]) -> Any:
-    """The trained model of a run, in the framework that trained it.
+    """Loads the trained model of a run, in the framework that trained it.
 
-    Its code is that which the run's config names, and is imported: load only what you trust. Its
-    weights are those of the best checkpoint, and are read without unpickling anything.
+    This imports the code that the run's config names: load only what you trust. The weights come
+    from the best checkpoint and are read without unpickling.
 
     Args:
         run: The run folder, such as ``outputs/mnist/trials/0007``.
 
     Returns:
-        A ``torch.nn.Module`` in evaluation mode, or a ``keras.Model``; it takes inputs as the
-        training did, normalised by the ``mean`` and ``std`` in the run's ``data.json``.
+        A ``torch.nn.Module`` in evaluation mode, or a ``keras.Model``. Its inputs are as in
+        training: normalized by the ``mean`` and ``std`` in the run's ``data.json``.
 
     Raises:
-        StudyError: If the folder is not a run's.
-        ConfigError: If the run's training is not by a trainer that can load its models.
+        StudyError: If the folder is not a run folder.
+        ConfigError: If the run was not trained by a trainer that can load its models.
         CheckpointError: If there is no checkpoint, or none that fits.
     """
     trainer, opened = open_trained(run)
@@ -40,9 +40,9 @@ def load_model(run: str | os.PathLike[str]) -> Any:
 
 
 def save_model(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
-    """Writes the trained model of a run to a file that its framework alone can read.
+    """Saves the trained model of a run to a file of its framework's own format.
 
-    Code and weights are those that :func:`load_model` takes. The suffix says the format:
+    Code and weights are those of :func:`load_model`. The suffix selects the format:
 
     ================  =================================================================
     ``.keras``        Keras: architecture and weights
@@ -54,11 +54,11 @@ def save_model(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> Non
 
     Args:
         run: The run folder.
-        path: Of the file, which must not exist.
+        path: The file, which must not exist.
 
     Raises:
-        StudyError: If the folder is not a run's.
-        ConfigError: If the suffix is none of the framework's, or the file exists.
+        StudyError: If the folder is not a run folder.
+        ConfigError: If the framework has no format with the suffix, or the file exists.
         MissingExtraError: If safetensors is not installed.
         CheckpointError: If there is no checkpoint, or none that fits.
     """
@@ -67,11 +67,11 @@ def save_model(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> Non
 
 
 def open_trained(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
-    """The trainer of a run that was trained, and the run; sets what its framework needs.
+    """Opens a trained run: returns its trainer and the run; sets its framework's environment.
 
     Raises:
-        StudyError: If the folder is not a run's.
-        ConfigError: If the run's training is not by a trainer, or names what cannot be imported.
+        StudyError: If the folder is not a run folder.
+        ConfigError: If the run was not trained by a trainer, or something cannot be imported.
     """
     from dlsweep.trial.signature import build, is_trainer, locate
 
@@ -89,7 +89,7 @@ def open_trained(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
 
 
 def _fill_in_facts(run: Run) -> None:
-    """Fills in what the model's config left to the data."""
+    """Fills in the model arguments that its config left to the data."""
     file = run.dir.path / "data.json"
     facts = json.loads(file.read_text()) if file.exists() else {}
     for name, value in (run.config.get("model") or {}).items():

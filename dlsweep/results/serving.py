@@ -1,7 +1,7 @@
-"""A run's trained model behind MLflow's interface for serving, ``python_function``.
+"""Serves a run's trained model through MLflow's ``python_function`` interface.
 
-MLflow imports this module where a model is loaded or served, and hands it the files that
-:mod:`dlsweep.trackers.mlflow.models` has uploaded: a run folder with the best checkpoint alone.
+MLflow imports this module to load or serve a model, and passes it the files that
+:mod:`dlsweep.trackers.mlflow.models` has uploaded: a run folder with only the best checkpoint.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dlsweep.trial.signature import locate
 
 
 class ServedModel:
-    """What MLflow asks for predictions.
+    """The model that MLflow calls for predictions.
 
     Args:
         path: The run folder.
 
     Raises:
-        ConfigError: If code that the run's config names cannot be imported here.
+        ConfigError: If code in the run's config cannot be imported here.
         CheckpointError: If there is no checkpoint, or none that fits.
     """
 
@@ -44,16 +44,16 @@ class ServedModel:
         self._model = self._trainer.load_model(run)
 
     def predict(self, inputs: Any, params: object = None) -> Any:  # noqa: ARG002 - MLflow's
-        """The model's outputs.
+        """Returns the model's outputs.
 
         Args:
-            inputs: An array of shape [examples, ...], or such arrays by name, as the run's data
-                has them: they are normalised here. Where the data was not in memory, so that the
-                run has noted no mean and deviation, as its loader yields them.
-            params: Nothing that is taken.
+            inputs: An array of shape [examples, ...], or such arrays by name, not normalized; this
+                method normalizes them. If the run's data was not in memory, there is no mean and
+                deviation; then pass inputs as the data's loader yields them.
+            params: Ignored.
 
         Returns:
-            The outputs as an array, or as several by name.
+            The outputs: an array, or arrays by name.
         """
         return self._trainer.predict(self._model, each(inputs, self._prepared))
 

@@ -1,4 +1,4 @@
-"""What came out: the tables of a study, its best trial, the leaderboard."""
+"""Results of a study: tables of trials, the best trial, the leaderboard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dlsweep.security.secrets import resolved
 if TYPE_CHECKING:
     import pandas as pd
 
-#: A trial's states in our words, those of run folders where there is one
+#: Optuna's trial states in dlsweep's words, for trials whose run folder has no status.
 _STATES = {
     TrialState.COMPLETE: "completed",
     TrialState.PRUNED: "pruned",
@@ -33,11 +33,11 @@ _STATES = {
 
 
 class Finished:
-    """A study as it lies on disk.
+    """A study on disk.
 
     Args:
-        folder: The study's folder.
-        study: The same as Optuna's, where it is open; otherwise it is read.
+        folder: The study folder.
+        study: The Optuna study, if it is open; else it is loaded.
 
     Raises:
         StudyError, ConfigError: As :meth:`StudyDir.record`.
@@ -54,11 +54,11 @@ class Finished:
 
     @property
     def objective(self) -> list[str]:
-        """The metrics sought."""
+        """The objectives."""
         return list(self.record["objective"])
 
     def best(self) -> list[FrozenTrial]:
-        """The completed trials, best first; of several objectives the Pareto front."""
+        """The completed trials, best first; with several objectives, the Pareto front."""
         if len(self.objective) > 1:
             return self.study.best_trials
         done = [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
@@ -66,8 +66,8 @@ class Finished:
         return sorted(done, key=lambda trial: trial.values[0], reverse=descending)
 
     def table(self) -> pd.DataFrame:
-        """One row a trial: number, state, objectives, parameters, start, duration, folder."""
-        import pandas as pd  # at the end of a sweep, not at its start
+        """A row for each trial: number, state, objectives, parameters, start, duration, folder."""
+        import pandas as pd  # slow, so only at a sweep's end
 
         rows = [self._row(trial) for trial in self.trials]
         columns = ["number", "state", *self.objective]
@@ -76,7 +76,7 @@ class Finished:
         return pd.DataFrame(rows, columns=[*columns, *params, *tail])
 
     def command(self, trial: FrozenTrial) -> str:
-        """What a shell types to train a trial's point again."""
+        """Returns the command that trains a trial's point again."""
         overrides = self.folder.trial(trial.number).info().overrides
         return " ".join(shlex.quote(part) for part in [*self.record["command"], *overrides])
 
@@ -96,17 +96,17 @@ class Finished:
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """How a trial ended, by its name, or that it has not."""
+    """Returns a trial's state: its run's status, or a word for an unfinished trial."""
     return str(trial.user_attrs.get("status", _STATES[trial.state]))
 
 
 def point_of(trial: FrozenTrial) -> dict[str, Any]:
-    """A trial's parameters as they were launched."""
+    """Returns a trial's parameters as they were launched."""
     return dict(trial.user_attrs.get("point", {}).get("params", trial.params))
 
 
 def write_tables(study: Finished) -> None:
-    """Writes ``trials.csv``, ``trials.parquet`` and, once a trial has completed, ``best.yaml``."""
+    """Writes ``trials.csv``, ``trials.parquet`` and, if a trial has completed, ``best.yaml``."""
     folder = study.folder
     table = study.table()
     write_atomically(folder.csv, table.to_csv(index=False))
@@ -128,7 +128,7 @@ def write_tables(study: Finished) -> None:
 
 
 def show(study: Finished, console: Console, rows: int = 10) -> None:
-    """Prints the leaderboard and how to train its first again."""
+    """Prints the leaderboard, and the command that trains the best trial again."""
     folder = study.folder
     best = study.best()
     states = Counter(map(state_of, study.trials)).most_common()
@@ -164,7 +164,7 @@ def _cell(value: Any) -> str:
 
 
 def _uniform(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with columns of mixed types as text, which a column of Parquet needs."""
+    """Converts columns of mixed types to text, because Parquet needs one type a column."""
     mixed = [
         name
         for name in table.columns
@@ -174,5 +174,5 @@ def _uniform(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(folder: Path) -> None:
-    """Prints the leaderboard of a study again."""
+    """The verb ``report``: prints the leaderboard of a study."""
     show(Finished(StudyDir(folder)), make_console())

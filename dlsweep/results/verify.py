@@ -1,4 +1,4 @@
-"""Compares a study, its run folders and its trackers, and mends the trackers."""
+"""Compares a study, its run folders and its trackers; repairs trackers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dlsweep.trackers.link import Options
 def main(
     folder: Path, trackers: list[str], repair: bool, added: Mapping[str, Options] | None = None
 ) -> int:
-    """The verb ``verify``: prints each difference, and how many there are.
+    """The verb ``verify``: prints each difference, and the number of them.
 
     Args:
-        folder: A study, a run, or a folder that holds ``runs/``.
-        trackers: Names of trackers; none stands for all.
-        repair: Whether to tell trackers again what differs there.
+        folder: A study folder, a run folder, or a folder that contains ``runs/``.
+        trackers: Names of trackers; empty means all.
+        repair: Whether to sync what differs again.
         added: As for :func:`dlsweep.trackers.mirror.sync`.
 
     Returns:
-        The exit code: 0 if nothing differs any more.
+        The exit code: 0 if nothing differs, or everything was repaired.
     """
     study = StudyDir(folder)
     open_ends = list(study_differences(study)) if study.info_file.exists() else []
@@ -43,7 +43,7 @@ def main(
 
 
 def study_differences(folder: StudyDir) -> Iterator[str]:
-    """What Optuna's study says otherwise than the run folders; each as a sentence."""
+    """Yields a sentence for each difference between Optuna's study and the run folders."""
     study = Finished(folder)
     known = {trial.number for trial in study.trials}
     for path in sorted(folder.trials.iterdir()):

@@ -1,7 +1,7 @@
-"""``dlsweep.report``: all that a user's own Hydra app needs for pruning and resume.
+"""``dlsweep.report``: pruning for a user's own Hydra app.
 
-A sweep of such an app runs its own command, once a trial; Hydra's callback writes what the app's
-function returned into the run folder.
+A sweep runs the app's own command for each trial. A Hydra callback writes the function's return
+value to the run folder.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from dlsweep.run.run import Run
 
 @functools.cache
 def current_run() -> Run | None:
-    """The run that this process is, or None outside of a sweep."""
+    """Returns the run of this process, or None outside of a sweep."""
     path = os.environ.get(RUN_VARIABLE)
     return Run.open(Path(path), Channel.inherited()) if path else None
 
 
 def report(value: float, step: int) -> bool:
-    """Reports how good the trial is so far, and tells whether it should stop.
+    """Reports the objective at a step; returns whether to stop.
 
-    Outside of a sweep it does nothing, so that the same script runs alone.
+    Outside of a sweep it does nothing, so the same script also runs alone.
 
     Args:
-        value: The value that the sweep minimises or maximises.
-        step: Where the training is, such as the epoch; reported once each, ascending.
+        value: The objective's value.
+        step: The step, such as the epoch; each step once, ascending.
 
     Returns:
         True if the training should save and return now.
@@ -46,10 +46,10 @@ def report(value: float, step: int) -> bool:
 
 
 class ResultCallback(Callback):
-    """Writes what the app's function returned, or raised, as the trial's result."""
+    """Writes the return value or the exception of the app's function as the trial's result."""
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:  # noqa: ARG002 - Hydra's signature
-        """Takes hold of the run folder."""
+        """Locks the run folder."""
         current_run()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:  # noqa: ARG002

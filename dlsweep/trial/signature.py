@@ -1,7 +1,7 @@
-"""Checks what a config hands to a target against the target's own signature, before it is called.
+"""Checks a config against the signatures of its targets, before they are called.
 
-Unknown keys name the nearest argument, wrong types say what was expected. The check runs where
-the trial would run, so that what cannot be imported there is found before anything starts.
+The error of an unknown key has the nearest argument; that of a wrong type has the expected type. The
+check runs where the trial would run, so it also finds what cannot be imported there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-from hydra._internal.utils import _locate  # get_object would log what we say better
+from hydra._internal.utils import _locate  # the public get_object logs a traceback
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -27,10 +27,10 @@ _RESERVED = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
 
 def locate(key: str, target: str) -> Any:
-    """Imports what a ``_target_`` names.
+    """Imports a ``_target_``.
 
     Raises:
-        ConfigError: If it cannot be imported; quotes why.
+        ConfigError: If it cannot be imported; contains the reason.
     """
     try:
         return _locate(target)
@@ -45,10 +45,11 @@ def locate(key: str, target: str) -> Any:
 
 
 def build(key: str, node: Any) -> Any:
-    """Builds what a config node's ``_target_`` names.
+    """Builds a config node's ``_target_``.
 
     Raises:
-        ConfigError: If its arguments do not fit; another DlsweepError if the target raised that.
+        ConfigError: If its arguments do not fit.
+        DlsweepError: If the target raised one.
     """
     try:
         return instantiate(node)
@@ -62,7 +63,7 @@ def build(key: str, node: Any) -> Any:
 
 
 def problems(config: DictConfig) -> list[str]:
-    """What is wrong with a composed config, a sentence each; empty if nothing is."""
+    """Returns a sentence for each problem of a composed config."""
     found: list[str] = []
     try:
         OmegaConf.resolve(config)
@@ -86,12 +87,12 @@ def problems(config: DictConfig) -> list[str]:
 
 
 def is_trainer(target: Any) -> bool:
-    """Whether a target is a Trainer class, and not a plain function."""
+    """Whether a target is a Trainer class, not a plain function."""
     return inspect.isclass(target) and issubclass(target, Trainer)
 
 
 def _refusals(config: DictConfig) -> list[str]:
-    """What trainer and data refuse when they are built; both are cheap next to a trial."""
+    """Builds trainer and data, which is cheap next to a trial; returns their errors."""
     found = _refusal(lambda: check_seconds(config.get("system_metrics")))
     training = config.get("training")
     trainer: Any = locate("training", training["_target_"]) if training else None
@@ -112,7 +113,7 @@ def _refusal(attempt: Callable[[], object]) -> list[str]:
 
 
 def _check_model_kind(config: DictConfig, trainer: type[Trainer]) -> None:
-    """Raises ConfigError if the model says that it is of another framework than its trainer."""
+    """Raises ConfigError if model and trainer are known to be of different frameworks."""
     target = (config.get("model") or {}).get("_target_")
     kind, builder = trainer.model_kind, _definer(trainer, "build_model")
     if not target or kind is None or builder is not _definer(trainer, "model_kind"):
@@ -129,12 +130,12 @@ def _check_model_kind(config: DictConfig, trainer: type[Trainer]) -> None:
 
 
 def _definer(kind: type, name: str) -> type | None:
-    """The class in which an attribute is defined."""
+    """Returns the class that defines an attribute."""
     return next((one for one in kind.__mro__ if name in vars(one)), None)
 
 
 def _unresolved(config: DictConfig) -> str:
-    """The key of the first value that cannot be resolved."""
+    """Returns the key of the first value that cannot be resolved."""
     try:
         OmegaConf.to_container(config, resolve=True)
     except Exception as error:  # noqa: BLE001 - as above
@@ -159,7 +160,7 @@ def _mismatches(key: str, target: Callable[..., Any], node: DictConfig) -> Itera
         signature = inspect.signature(target)
         hints = _hints(target)
     except (TypeError, ValueError):
-        return  # built-in without a signature: the call itself will tell
+        return  # a built-in without a signature: the call itself will raise
     parameters = signature.parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in map(str, node):
@@ -191,16 +192,16 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError, AttributeError):
-        return {}  # annotations that exist for type checkers alone cannot be looked up
+        return {}  # annotations for type checkers only cannot be resolved
 
 
 def conforms(value: Any, hint: Any) -> bool:
-    """Whether a plain config value fits a type annotation; what is not plain always does."""
+    """Whether a plain config value fits a type annotation; other values always do."""
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, typing.TypeVar):
         return True
     if isinstance(value, Mapping) and "_target_" in value:
-        return True  # what it makes is known once it is made
+        return True  # its type is known once it is built
     if origin in (Union, types.UnionType):
         return any(conforms(value, one) for one in args)
     if origin is Literal:
@@ -226,7 +227,7 @@ def conforms(value: Any, hint: Any) -> bool:
 
 
 def describe(hint: Any) -> str:
-    """A type annotation in words."""
+    """Describes a type annotation in words."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(describe(one) for one in args)

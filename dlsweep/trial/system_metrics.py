@@ -1,12 +1,12 @@
-"""What a trial's process uses while it trains, sampled by a thread beside the training.
+"""System metrics of a trial: CPU, memory and GPUs, sampled in a thread during training.
 
-The samples have a file of their own in the run folder: a run that goes on from a checkpoint cuts
-none of them, and nobody judges a run by them. Their step counts them; their names are MLflow's::
+Samples have a file of their own in the run folder, because a resumed run keeps them all and pruners
+ignore them. Their step is a counter; their names are MLflow's::
 
-    system/cpu_utilization_percentage          of the process and those below it; 100 is one core
-    system/system_memory_usage_megabytes       what these hold in memory
-    system/gpu_0_utilization_percentage        of each NVIDIA GPU that the process sees, whoever
-    system/gpu_0_memory_usage_megabytes        uses it; likewise memory_usage_percentage and
+    system/cpu_utilization_percentage          of the process and its children; 100 is one core
+    system/system_memory_usage_megabytes       their memory
+    system/gpu_0_utilization_percentage        of each NVIDIA GPU that the process sees, by all
+    system/gpu_0_memory_usage_megabytes        its users; also memory_usage_percentage and
     system/gpu_0_power_usage_watts             power_usage_watts
 """
 
@@ -28,13 +28,13 @@ from dlsweep.machine.devices import gpu_names
 from dlsweep.machine.nvml import GPUs
 from dlsweep.run.run import append_line
 
-_PROCESSES = Path("/proc")  # of Linux
-#: Seconds to wait at the end for a sample that hangs in a driver.
+_PROCESSES = Path("/proc")  # Linux only
+#: Seconds to wait at the end for a sample that hangs in a device driver.
 _PATIENCE = 5.0
 
 
 def check_seconds(seconds: Any) -> None:
-    """Raises ConfigError if ``system_metrics`` is no time between two samples."""
+    """Raises ConfigError if ``system_metrics`` is not a number of seconds."""
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if seconds is not None and not (is_number and 0 < seconds < threading.TIMEOUT_MAX):
         raise ConfigError(
@@ -45,11 +45,11 @@ def check_seconds(seconds: Any) -> None:
 
 @contextlib.contextmanager
 def sampled(run: RunDir, seconds: float | None) -> Iterator[None]:
-    """Samples what this process uses into the run's folder.
+    """Samples this process's system metrics to the run folder. Needs Linux.
 
     Args:
-        run: The folder.
-        seconds: Between two samples; the last comes at the end. None takes none. They need Linux.
+        run: The run folder.
+        seconds: Seconds between two samples; the last one is at the end. None takes no samples.
     """
     if seconds is None or not _PROCESSES.is_dir():
         yield
@@ -73,13 +73,13 @@ def _sample(run: RunDir, seconds: float, over: threading.Event) -> None:
                 record = {"step": step, "time": time.time(), "metrics": usage.read()}
                 append_line(file, json.dumps(record).encode() + b"\n")
                 step += 1
-    except OSError as error:  # such as a full disk, which the training will meet as well
+    except OSError as error:  # such as a full disk, which the training will find, too
         print(f"No further system metrics: {error}.", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def _appending(run: RunDir) -> Iterator[tuple[int, int]]:
-    """The file of the samples, with no torn line at its end, and how many it holds."""
+    """Opens the file of samples without a torn last line; yields it and the number of samples."""
     ends = [end for _, end in run.samples()]
     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
     file = os.open(run.samples_file, flags, 0o644)
@@ -91,14 +91,14 @@ def _appending(run: RunDir) -> Iterator[tuple[int, int]]:
 
 
 class Usage:
-    """What this process and those below it use."""
+    """The system metrics of this process and its children."""
 
     def __init__(self) -> None:
         self._gpus = GPUs(gpu_names())
         self._time, (self._cpu_seconds, _) = time.monotonic(), _used(os.getpid())
 
     def read(self) -> dict[str, float]:
-        """The figures by name; those of the CPU are since the last call."""
+        """Returns the metrics by name; CPU usage is since the last call."""
         now, (cpu_seconds, memory) = time.monotonic(), _used(os.getpid())
         cpu = (cpu_seconds - self._cpu_seconds) / max(now - self._time, 1e-3)
         self._time, self._cpu_seconds = now, cpu_seconds
@@ -111,13 +111,13 @@ class Usage:
 
 
 def _used(pid: int) -> tuple[float, int]:
-    """CPU seconds, those of ended children included, and bytes of a process and all below it."""
+    """Returns the CPU seconds and the bytes of a process and its children, ended ones included."""
     place = _PROCESSES / str(pid)
     fields = (place / "stat").read_text().rpartition(")")[2].split()  # see proc_pid_stat(5)
     seconds = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     memory = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     for task in os.listdir(place / "task"):
-        with contextlib.suppress(OSError):  # what has ended meanwhile
+        with contextlib.suppress(OSError):  # a process that has ended
             for child in (place / "task" / task / "children").read_text().split():
                 used = _used(int(child))
                 seconds, memory = seconds + used[0], memory + used[1]

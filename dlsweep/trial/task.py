@@ -1,8 +1,7 @@
-"""One trial, in its own process: seed, build, train, and write how it ended.
+"""One trial in its own process: seed, build, train, write the result.
 
-It reads its run folder and writes to it, and knows neither Optuna nor any tracker. What it is
-to train stands in the composed config: ``training._target_`` is a Trainer class, or a plain
-function ``train(run, cfg) -> metrics``.
+A trial reads and writes its run folder. It knows neither Optuna nor any tracker. In the composed
+config, ``training._target_`` is a Trainer class or a function ``train(run, cfg) -> metrics``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.ma  # which numpy.unique would import in each trial
+import numpy.ma  # numpy.unique would import it in each trial
 from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.errors import ConfigError, Diverged, DlsweepError, is_disk_full
@@ -43,12 +42,12 @@ from dlsweep.trainers.base import Trainer
 from dlsweep.trial.signature import build, is_trainer, locate
 from dlsweep.trial.system_metrics import sampled
 
-#: How a run ended: its status, the reason and its metrics.
+#: The outcome of a run: status, reason and metrics.
 Outcome: TypeAlias = tuple[Status, str, dict[str, float]]
 
 
 def main() -> int:
-    """Trains the run that the environment names; returns the exit code."""
+    """Trains the run whose folder is in the environment; returns the exit code."""
     try:
         with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
             return execute(run, train, _process_count(run.config))
@@ -59,15 +58,15 @@ def main() -> int:
 
 
 def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
-    """Does a run's work and writes its result.
+    """Runs a training function and writes the result.
 
     Args:
         run: The open run.
-        work: Does the training; returns metrics by name, or the objective's value (or values).
-        processes: How many do it together.
+        work: Trains; returns metrics by name, or the value (or values) of the objective.
+        processes: The number of processes that train together.
 
     Returns:
-        1 if it failed, otherwise 0.
+        1 if it failed, else 0.
     """
     started = time.time()
     with _polite_signals(run):
@@ -80,7 +79,7 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
 
 @contextlib.contextmanager
 def _scrubbed(run: Run) -> Iterator[None]:
-    """Keeps secrets out of the log."""
+    """Removes secrets from the log."""
     config = run.dir.config_file.read_text()
     with (
         contextlib.redirect_stdout(Scrubbed(sys.stdout, config)),
@@ -123,7 +122,7 @@ def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:
 
 
 def _settled(run: Run, work: Callable[[Run], Any]) -> Any:
-    """Does the work; what it saved is in place then, however it ends."""
+    """Calls the training function; its checkpoints are published afterwards, however it ends."""
     try:
         return work(run)
     finally:
@@ -131,14 +130,14 @@ def _settled(run: Run, work: Callable[[Run], Any]) -> Any:
 
 
 def _status(stop_reason: str | None) -> Status:
-    """What a run is that ended without an error, by why it stopped."""
+    """Returns the status of a run that ended without an error, by its stop reason."""
     named: tuple[Status, ...] = ("pruned", "preempted", "timed_out", "stopped_early")
     otherwise: Status = "interrupted" if stop_reason else "completed"
     return next((status for status in named if status == stop_reason), otherwise)
 
 
 def train(run: Run) -> Any:
-    """Trains what the run's config says; returns what its trainer or function returns."""
+    """Trains a run by its config; returns what its trainer or function returns."""
     config = run.config
     OmegaConf.resolve(config)
     with contextlib.nullcontext() if run.ranks.size > 1 else _sampled(run):
@@ -155,8 +154,8 @@ def _sampled(run: Run) -> contextlib.AbstractContextManager[None]:
 
 
 def _process_count(config: DictConfig) -> int:
-    """How many processes train together."""
-    with contextlib.suppress(Exception):  # which the training meets again, and tells
+    """Returns the number of processes that train together."""
+    with contextlib.suppress(Exception):  # the training will raise it again
         target = locate("training", config.training["_target_"])
         if is_trainer(target):
             return int(target.process_count(config.training))
@@ -164,7 +163,7 @@ def _process_count(config: DictConfig) -> int:
 
 
 def _as_metrics(run: Run, returned: Any) -> dict[str, float]:
-    """What training returned, as metrics by name."""
+    """Converts what the training returned to metrics by name."""
     if returned is None:
         return run.last_metrics()
     if isinstance(returned, Mapping):
@@ -180,7 +179,7 @@ def _as_metrics(run: Run, returned: Any) -> dict[str, float]:
 
 
 def _seed(config: DictConfig) -> None:
-    """Seeds this process: by the framework's setup, or, without one, Python and NumPy alone."""
+    """Seeds this process: by the framework's setup or, without one, only Python and NumPy."""
     seed = config.get("seed", 0)
     setup = OmegaConf.select(config, "framework.setup")
     if not setup:
@@ -200,13 +199,13 @@ def _is_out_of_memory(error: Exception) -> bool:
     named = {kind.__name__ for kind in type(error).__mro__}
     if named & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}:
         return True
-    # PyTorch's CPU allocator raises a RuntimeError, a fork an OSError.
+    # PyTorch's CPU allocator raises a RuntimeError, a failed fork an OSError.
     return getattr(error, "errno", None) == errno.ENOMEM or "can't allocate memory" in str(error)
 
 
 @contextlib.contextmanager
 def _polite_signals(run: Run) -> Iterator[None]:
-    """Has SIGTERM and SIGUSR1 raise the stop flag, unless this process has a use for them."""
+    """Makes SIGTERM and SIGUSR1 set the stop flag, unless this process handles SIGTERM itself."""
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return

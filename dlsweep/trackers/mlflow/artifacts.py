@@ -1,4 +1,4 @@
-"""The files of a run that has ended as MLflow's artifacts."""
+"""Uploads the files of an ended run as MLflow artifacts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def send_files(client: MlflowClient, run: RunDir, result: Result, keep: Keep, state: State) -> None:
-    """Uploads log, trace and checkpoint; the last not if that very one is there."""
+    """Uploads log, trace and checkpoint; skips the checkpoint if the same one is there."""
     for name, file in _log_and_trace(run).items():
         client.log_artifact(state["run_id"], str(file), posixpath.dirname(name))
     checkpoint = _checkpoint(run, result, keep)
@@ -30,7 +30,7 @@ def send_files(client: MlflowClient, run: RunDir, result: Result, keep: Keep, st
 def missing_files(
     client: MlflowClient, run: RunDir, result: Result, keep: Keep, state: State
 ) -> Iterator[str]:
-    """Compares what :func:`send_files` sends with what is there; each difference in a sentence."""
+    """Yields a sentence for each file of :func:`send_files` that is missing or differs."""
     files = _log_and_trace(run)
     if checkpoint := _checkpoint(run, result, keep):
         files |= {
@@ -43,7 +43,7 @@ def missing_files(
         size = file.stat().st_size
         if name not in sizes:
             yield f"the artifact {name} is missing"
-        elif sizes[name] != size and file != run.log_file:  # which its process may have ended
+        elif sizes[name] != size and file != run.log_file:  # a killed process may have cut it
             yield f"the artifact {name} has {sizes[name]} bytes, and the file {size}"
 
 

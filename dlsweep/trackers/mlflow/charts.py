@@ -1,4 +1,4 @@
-"""The charts of a study as artifacts of its parent run in MLflow."""
+"""Uploads a study's charts as artifacts of its parent run in MLflow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _FOLDER = "charts"
 
 
 def send_charts(client: MlflowClient, study: StudyDir, state: State) -> None:
-    """Uploads the charts that were drawn of a study."""
+    """Uploads the charts of a study."""
     for chart in study.drawn_charts():
         client.log_artifact(state["run_id"], str(chart), _FOLDER)
 
 
 def missing_charts(client: MlflowClient, study: StudyDir, state: State) -> Iterator[str]:
-    """Compares the charts with what is there; each difference in a sentence."""
+    """Yields a sentence for each chart that is missing or differs."""
     kept = {one.path for one in client.list_artifacts(state["run_id"], _FOLDER)}
     for chart in study.drawn_charts():
         if f"{_FOLDER}/{chart.name}" not in kept:

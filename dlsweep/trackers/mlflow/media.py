@@ -1,6 +1,6 @@
-"""Images, histograms, texts and tables as MLflow's artifacts, each under a name of its own.
+"""Uploads images, histograms, texts and tables as MLflow artifacts.
 
-A name holds the step and nothing that chance decides, so what is sent again replaces itself.
+File names contain the step and nothing random, so a repeated upload replaces the earlier one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dlsweep.folders.rundir import Media, Record, RunDir
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-#: The longer side, in pixels, of the small image that MLflow shows in its charts.
+#: The longer side of the thumbnail that MLflow shows in its charts, in pixels.
 _SMALL = 256
 
 
 def send_media(client: MlflowClient, run_id: str, run: RunDir, record: Record) -> None:
-    """Uploads what a record holds beside metrics.
+    """Uploads a record's media.
 
-    An image becomes what ``mlflow.log_image(key=…, step=…)`` would make of it, and a table what
-    ``mlflow.log_table`` would; MLflow has no histograms, whose counts become a JSON file.
+    Images have the form of ``mlflow.log_image(key=…, step=…)``, tables that of
+    ``mlflow.log_table``. MLflow has no histograms; their counts become a JSON file.
     """
     for name, media in record.media.items():
         key = re.sub(r"[^\w.\-~ ]", "_", name.replace("/", "~"))
@@ -45,7 +45,7 @@ def send_media(client: MlflowClient, run_id: str, run: RunDir, record: Record) -
 
 
 def _write_image(folder: Path, name: str, png: Path, record: Record) -> None:
-    """The image and a small one, named as MLflow's charts look for them."""
+    """Writes the image and its thumbnail, with the names that MLflow's charts look for."""
     from PIL import Image
 
     unique = hashlib.sha256(name.encode()).hexdigest()[:32]
@@ -60,6 +60,6 @@ def _write_image(folder: Path, name: str, png: Path, record: Record) -> None:
 
 
 def _split(table: Media) -> dict[str, Any]:
-    """A table in the orientation that MLflow reads."""
+    """Converts a table to the orientation that MLflow reads."""
     rows = table["rows"]
     return {"columns": table["columns"], "index": list(range(len(rows))), "data": rows}

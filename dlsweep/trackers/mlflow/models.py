@@ -1,8 +1,8 @@
-"""Trained models in MLflow's own format, for ``mlflow models serve``; their registered versions.
+"""Uploads trained models in MLflow's format, for ``mlflow models serve``, and registers versions.
 
-A model's files are uploaded from the run folder as they are: no framework is imported for it, and
-nothing is pickled. Where the model is served, :mod:`dlsweep.results.serving` loads it. What is
-there already is found by its tags, so what comes again after a crash is there once.
+A model's files are uploaded from the run folder as they are: no framework is imported, and
+nothing is pickled. :mod:`dlsweep.results.serving` loads a model for serving. Uploaded models are
+found by their tags, so a model that is uploaded again after a crash exists once.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
     from mlflow.tracking import MlflowClient
 
-#: The words of the option ``log_model``.
+#: The values of the option ``log_model``.
 LogModel = Literal["best", "all", "none"]
 #: The alias of the best version.
 _BEST = "best"
-#: The files that MLflow makes an environment from, which ``--env-manager`` chooses.
+#: The files from which MLflow makes an environment; ``--env-manager`` chooses one.
 _PYTHON_ENV, _CONDA_ENV = "python_env.yaml", "conda.yaml"
 
 
 class Models:
-    """Which trained models are kept and registered, and where.
+    """Uploads and registers trained models.
 
     Args:
-        log_model: Whose to keep: ``best``, ``all`` or ``none``.
-        registered_model_name: Of what the best become versions, if of anything.
+        log_model: Which models to upload: ``best``, ``all`` or ``none``.
+        registered_model_name: The registered model of which the best become versions, if any.
 
     Raises:
-        ConfigError: If the options are not such as we or MLflow take.
+        ConfigError: If an option is not valid.
     """
 
     def __init__(self, log_model: LogModel, registered_model_name: str | None) -> None:
@@ -55,13 +55,13 @@ class Models:
         self._name = registered_model_name
 
     def send(self, client: MlflowClient, run_id: str, run: RunDir, result: Result) -> None:
-        """Keeps the model of a run that is no trial, and of a trial if all are wanted.
+        """Uploads the model of a single run, or of a trial if ``log_model=all``.
 
         Args:
-            client: MLflow's.
+            client: MLflow's client.
             run_id: MLflow's id of the run.
-            run: Its folder.
-            result: How it ended.
+            run: The run folder.
+            result: The run's result.
         """
         if self._is_best(run):
             self.send_best(client, run_id, run, result.metrics.get(_objective(run)))
@@ -71,13 +71,13 @@ class Models:
     def send_best(
         self, client: MlflowClient, run_id: str, run: RunDir, value: float | None
     ) -> None:
-        """Keeps the model of a run that is best, and registers it.
+        """Uploads the model of the best run, and registers it.
 
         Args:
-            client: MLflow's.
+            client: MLflow's client.
             run_id: MLflow's id of the run.
-            run: Its folder.
-            value: Of its first objective.
+            run: The run folder.
+            value: The value of its first objective.
         """
         if self._wanted == "none":
             return
@@ -88,13 +88,13 @@ class Models:
             print(f"{run.path} has no model to register as {self._name}.", file=sys.stderr)
 
     def missing(self, client: MlflowClient, run_id: str, run: RunDir, is_best: bool) -> list[str]:
-        """What of a model that is to be there is not; a sentence each.
+        """Returns a sentence for each missing part of a model.
 
         Args:
-            client: MLflow's.
+            client: MLflow's client.
             run_id: MLflow's id of the run.
-            run: Its folder, of a run that has completed.
-            is_best: Whether it is a study's best.
+            run: The folder of a completed run.
+            is_best: Whether it is the best of a study.
         """
         best = is_best or self._is_best(run)
         if self._wanted == "none" or not (best or self._wanted == "all") or not _has_model(run):
@@ -114,7 +114,7 @@ class Models:
         return found
 
     def _is_best(self, run: RunDir) -> bool:
-        """Whether a run is the only one of its kind: no trial."""
+        """Whether a run counts as best by itself: a single run."""
         return run.info().number is None
 
 
@@ -139,12 +139,12 @@ def _check(log_model: object, registered_model_name: object) -> None:
 
 
 def _objective(run: RunDir) -> str:
-    """The first metric sought, if there is one."""
+    """Returns the first objective, if there is one."""
     return next(iter(run.info().objective), "")
 
 
 def _has_model(run: RunDir) -> bool:
-    """Whether a run has left what its trained model can be built from."""
+    """Whether a run's trained model can be built from its folder."""
     return (run.path / "data.json").exists() and kept_checkpoint(run, "best") is not None
 
 
@@ -153,7 +153,7 @@ def _tags(run: RunDir, checkpoint: Path) -> dict[str, str]:
 
 
 def _files(run: RunDir, checkpoint: Path) -> dict[str, list[Path]]:
-    """The run folder in small: the files of each folder of the model."""
+    """Returns the files of each folder of the model: a small copy of the run folder."""
     return {
         "data": [run.info_file, run.path / "data.json"],
         "data/.hydra": [run.config_file],
@@ -162,7 +162,7 @@ def _files(run: RunDir, checkpoint: Path) -> dict[str, list[Path]]:
 
 
 def _send(client: MlflowClient, run_id: str, run: RunDir) -> str:
-    """Uploads the model of a run's best checkpoint, unless that very one is there.
+    """Uploads the model of a run's best checkpoint, unless the same one is there.
 
     Returns:
         MLflow's id of the model.
@@ -182,7 +182,7 @@ def _send(client: MlflowClient, run_id: str, run: RunDir) -> str:
     if model.status != "READY" or any(_missing_files(client, model.model_id, files)):
         _upload(client, model, run, files)
         client.finalize_logged_model(model.model_id, "READY")
-    if not _is_output(owner, model.model_id):  # MLflow refuses it a second time
+    if not _is_output(owner, model.model_id):  # MLflow raises if it is one already
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return str(model.model_id)
 
@@ -190,7 +190,7 @@ def _send(client: MlflowClient, run_id: str, run: RunDir) -> str:
 def _missing_files(
     client: MlflowClient, model_id: str, files: dict[str, list[Path]]
 ) -> Iterator[str]:
-    """The names of a model's files that are missing, or of another size than they were."""
+    """Returns the names of a model's files that are missing or have another size."""
     for folder, paths in files.items():
         kept = client.list_logged_model_artifacts(model_id, folder)
         sizes = {one.path: one.file_size for one in kept}
@@ -200,16 +200,16 @@ def _missing_files(
 
 
 def _register(client: MlflowClient, name: str, model_id: str, run: RunDir, value: float) -> None:
-    """Makes a model a version of the registered one, once, and has the alias name the best.
+    """Creates a version of the registered model, once, and sets the alias to the best version.
 
-    The best is sought among the versions that were measured by the same objective.
+    Only versions with the same objective are compared.
 
     Args:
-        client: MLflow's.
-        name: Of the registered model.
-        model_id: Of the model.
-        run: Whose it is.
-        value: Of its run's first objective.
+        client: MLflow's client.
+        name: The name of the registered model.
+        model_id: The id of the model.
+        run: The run folder.
+        value: The value of the run's first objective.
     """
     info = run.info()
     metric, direction = info.objective[0], info.directions[0]
@@ -233,7 +233,7 @@ def _register(client: MlflowClient, name: str, model_id: str, run: RunDir, value
 
 
 def _version(client: MlflowClient, name: str, model: LoggedModel) -> bool:
-    """Whether a model is a version of the registered one."""
+    """Whether the registered model has a version of this model."""
     versions = client.search_model_versions(f"name = '{name}'")
     return any(one.tags.get("dlsweep.model_id") == model.model_id for one in versions)
 
@@ -245,7 +245,7 @@ def _find(client: MlflowClient, experiment: str, tags: dict[str, str]) -> Logged
 
 
 def _is_output(run: mlflow.entities.Run, model_id: str) -> bool:
-    """Whether a run's page names a model."""
+    """Whether a model is an output of a run."""
     outputs = run.outputs.model_outputs if run.outputs else []
     return any(one.model_id == model_id for one in outputs)
 
@@ -253,7 +253,7 @@ def _is_output(run: mlflow.entities.Run, model_id: str) -> bool:
 def _upload(
     client: MlflowClient, model: LoggedModel, run: RunDir, files: dict[str, list[Path]]
 ) -> None:
-    """Uploads a model's files; what MLflow reads first comes last."""
+    """Uploads a model's files; the file that MLflow reads first is last."""
     model_id = model.model_id
     for place, paths in files.items():
         for path in paths:
@@ -270,7 +270,7 @@ def _upload(
 
 
 def _described(model: LoggedModel, run: RunDir) -> Model:
-    """What MLflow reads: how to load the model, and what it takes."""
+    """Returns the ``MLmodel`` description: how to load the model, and its signature."""
     from mlflow.models import Model
     from mlflow.pyfunc import add_to_model
 
@@ -281,13 +281,13 @@ def _described(model: LoggedModel, run: RunDir) -> Model:
         model_uuid=model.model_id,
         model_id=model.model_id,
     )
-    environments = {"python_env": _PYTHON_ENV, "conda_env": _CONDA_ENV}  # MLflow wants both
+    environments = {"python_env": _PYTHON_ENV, "conda_env": _CONDA_ENV}  # MLflow needs both
     add_to_model(described, "dlsweep.results.serving", data="data", **environments)  # type: ignore[no-untyped-call]
     return described
 
 
 def _signature(run: RunDir) -> ModelSignature | None:
-    """The inputs that the model takes, where the run's data was in memory and so tells."""
+    """Returns the model's inputs, if the run's data was in memory."""
     facts = json.loads((run.path / "data.json").read_text())
     if "input_dtype" not in facts:
         return None
@@ -305,11 +305,11 @@ def _signature(run: RunDir) -> ModelSignature | None:
 
 
 def _write_environment(folder: Path, run: RunDir) -> None:
-    """The Python and the packages to serve the model with, as the run had them."""
+    """Writes the Python version and the packages for serving, as the run had them."""
     found = origin.read(home(run))
     versions = found.get("packages", {})
     requirements = [
-        # A local version, as +cpu, is known to no index.
+        # No package index has a local version such as +cpu.
         f"{name}=={versions[name].partition('+')[0]}" if name in versions else name
         for name in _packages(run, versions)
     ]
@@ -323,7 +323,7 @@ def _write_environment(folder: Path, run: RunDir) -> None:
 
 
 def _packages(run: RunDir, installed: dict[str, Any]) -> list[str]:
-    """dlsweep, MLflow, and what the run's framework has its processes import."""
+    """Returns dlsweep, MLflow, and the packages that the run's framework preloads."""
     config = OmegaConf.create(run.config())
     modules = OmegaConf.select(config, "framework.preload") or []
     names = {module.partition(".")[0] for module in modules}

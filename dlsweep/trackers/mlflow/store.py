@@ -1,4 +1,4 @@
-"""MLflow's SQLite file of one's own, made and checked. Imports no MLflow."""
+"""Creates and checks MLflow's SQLite file, without importing MLflow."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _CREATE_SECONDS = 60.0
 
 @contextmanager
 def creating(path: Path) -> Iterator[None]:
-    """Makes the database, and keeps other processes away while MLflow fills it.
+    """Creates the database, locked against other processes while MLflow creates its tables.
 
-    Several that create its tables at once crash each other. What MLflow makes of an empty file
-    takes it a second or two and is always the same, so it is kept and copied for the next.
+    Processes that create the tables at the same time crash each other. Creating them takes MLflow a
+    second or two and always gives the same file, so the file is cached and copied the next time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(path.with_name(f"{path.name}.lock"))
@@ -40,7 +40,7 @@ def creating(path: Path) -> Iterator[None]:
 
 
 def _kept_tables() -> Path:
-    """Where the tables that this version of MLflow makes are kept."""
+    """Returns the cached database with the tables of this MLflow version."""
     return cache_folder() / f"mlflow-{version('mlflow-skinny')}.db"
 
 
@@ -54,7 +54,7 @@ def _begin(path: Path) -> None:
 
 
 def _keep_tables(path: Path) -> None:
-    """Copies a new database without what names its place; only a cache, which may not be there."""
+    """Copies a new database to the cache, without its own paths. A failure is ignored."""
     kept = _kept_tables()
     if kept.exists():
         return
@@ -69,13 +69,13 @@ def _keep_tables(path: Path) -> None:
 
 
 def gather(path: Path) -> None:
-    """Moves what the write-ahead log holds into the database, as far as nobody reads it now."""
+    """Moves the write-ahead log into the database file, unless somebody reads it now."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def check_writable(path: Path) -> None:
-    """Raises TrackerError if an SQLite file cannot be made or written."""
+    """Raises TrackerError if an SQLite file cannot be created or written."""
     nearest = path if path.exists() else next(one for one in path.parents if one.exists())
     if not os.access(nearest, os.W_OK) or (nearest != path and not nearest.is_dir()):
         raise TrackerError(

@@ -1,4 +1,4 @@
-"""Runs in MLflow: in an SQLite file of one's own, or on a server."""
+"""The MLflow tracker: an SQLite file, or an MLflow server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _STATUS: dict[Status, str] = {
     "pruned": "FINISHED",
     "killed": "KILLED",
 }
-#: MLflow's own patience is minutes; the mirror's is endless and blocks nothing.
+#: MLflow itself retries for minutes. The mirror retries without limit and blocks nothing.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -50,7 +50,7 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-#: The tag that MLflow shows, as Markdown, as a run's description.
+#: The tag with a run's description, in Markdown.
 _NOTE = "mlflow.note.content"
 _SQLITE = "sqlite:///"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
@@ -58,28 +58,27 @@ _LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 5000
 
 
 class MLflowTracker(Readable):
-    """One MLflow experiment a project, a parent run for each study, a child run for each trial.
+    """Logs to an MLflow experiment: a parent run for each study, a child run for each trial.
 
-    A run that is no trial stands alone in the experiment. A metric point that is sent again is
-    the same row to MLflow, and a run is looked for by its tag ``dlsweep.run_id`` before it is
-    created, so what comes again after a crash is there once. ``nan`` is kept; MLflow stores
-    ``inf`` as 1.79e308. What training returned becomes ``result/<metric>``. A character that
-    MLflow does not take in a name becomes ``_``.
+    A single run has no parent. MLflow stores a repeated metric point once, and a run is searched by
+    its tag ``dlsweep.run_id`` before it is created, so repeated calls after a crash change nothing.
+    ``nan`` is kept; MLflow stores ``inf`` as 1.79e308. The returned metrics are
+    ``result/<metric>``. A character that MLflow does not allow in a name becomes ``_``.
 
     Args:
         tracking_uri: ``sqlite:///mlflow.db`` (relative to the current folder) or ``http://host:port``.
-        experiment: MLflow's experiment, which holds the project's studies; None stands for one
-            experiment a study, of its name.
-        checkpoint: Which checkpoint of a completed run to keep as an artifact: ``best``, ``last``
+        experiment: MLflow's experiment for all studies of the project; None means one experiment
+            for each study, with its name.
+        checkpoint: Which checkpoint of a completed run to upload as an artifact: ``best``, ``last``
             or ``none``.
-        log_model: Whose trained model to keep in MLflow's format, ready for ``mlflow models
-            serve``: of a study's ``best`` trial, of ``all`` that completed, or ``none``. A run
-            that is no trial counts as the best. What was trained by a function has none.
-        registered_model_name: A model of MLflow's registry, of which each study's best becomes a
-            version; its alias ``best`` names the best of those that share the objective.
+        log_model: Which trained models to upload in MLflow's format, ready for ``mlflow models
+            serve``: that of a study's ``best`` trial, ``all`` completed ones, or ``none``. A single
+            run counts as best. A training function has no model.
+        registered_model_name: A model of MLflow's registry. The best model of each study becomes a
+            version of it; the alias ``best`` is set to the best version with the same objective.
 
     Raises:
-        ConfigError: If the URI is of another kind, or an option none of its words.
+        ConfigError: If the URI or an option is not valid.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class MLflowTracker(Readable):
                 "Expected a file, sqlite:///outputs/mlflow.db, or a server, http://host:5000"
             )
         self.uri = tracking_uri
-        self._place = re.sub("//[^/]*@", "//", tracking_uri)  # without a password
+        self._place = re.sub("//[^/]*@", "//", tracking_uri)  # no password
         self.view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
         if self.database is None:
             self.view = self._place
@@ -111,7 +110,7 @@ class MLflowTracker(Readable):
         self._experiments: dict[str, str] = {}
 
     def check(self) -> None:
-        """Looks for the package, and for the server or a file that can be written.
+        """Checks that MLflow is installed, and that the server answers or the file can be written.
 
         Raises:
             MissingExtraError: If MLflow is not installed.
@@ -126,7 +125,7 @@ class MLflowTracker(Readable):
             check_answers("MLflow", self.uri, way_out)
 
     def preload(self) -> None:
-        """Imports MLflow, and what it needs for a file."""
+        """Imports MLflow, and what it needs for an SQLite file."""
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         importlib.import_module("mlflow.tracking")
@@ -134,7 +133,7 @@ class MLflowTracker(Readable):
             importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
-        """Creates the study's parent run; closes it with best trial and charts when it is over."""
+        """Creates the study's parent run; ends it with the best trial and charts."""
         experiment = self._experiment(info["name"])
         tags = {
             "dlsweep.run_id": info["id"],
@@ -155,7 +154,7 @@ class MLflowTracker(Readable):
             self._client.update_run(state["run_id"], "RUNNING")
 
     def start(self, run: RunDir, parent: State, state: State) -> None:
-        """Creates the run with its tags, params and config, unless it is there already.
+        """Creates the run with its tags, params and config, unless it exists.
 
         Raises:
             ViewLostError: If the run was deleted.
@@ -183,7 +182,7 @@ class MLflowTracker(Readable):
         self._client.log_artifact(state["run_id"], str(run.config_file))
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
-        """Adds every metric of the records as a point with step and wall time, and the media."""
+        """Logs every metric of the records with step and wall time, and the media."""
         if state.pop("closed", False):
             self._client.update_run(state["run_id"], "RUNNING")
         points = (
@@ -197,7 +196,7 @@ class MLflowTracker(Readable):
             send_media(self._client, state["run_id"], run, record)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Adds what training returned, log, trace, best checkpoint and model; closes the run."""
+        """Logs the returned metrics, log, trace, best checkpoint and model; ends the run."""
         run_id = state["run_id"]
         returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
         tags = {"dlsweep.status": result.status, "dlsweep.reason": result.reason}
@@ -210,7 +209,7 @@ class MLflowTracker(Readable):
         state["closed"] = True
 
     def close(self) -> None:
-        """Has MLflow's file hold all there is by itself."""
+        """Moves the write-ahead log into MLflow's SQLite file."""
         if self.database:
             gather(self.database)
 
@@ -223,7 +222,7 @@ class MLflowTracker(Readable):
                 yield point.step, name, point.value
 
     def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:
-        """Compares log, trace, checkpoint and model with what is there."""
+        """Checks that log, trace, checkpoint and model are complete."""
         yield from missing_files(self._client, run, result, self._checkpoint, state)
         if result.status in COMPLETED:
             yield from self._models.missing(self._client, state["run_id"], run, is_best=False)
@@ -231,7 +230,7 @@ class MLflowTracker(Readable):
     def missing_of_study(
         self, study: StudyDir, info: dict[str, Any], state: State
     ) -> Iterator[str]:
-        """Compares the charts, and the best trial's model and version, with what is there."""
+        """Checks that the charts, and the best trial's model and version, are complete."""
         if "finished" in info:
             yield from missing_charts(self._client, study, state)
         if best := info.get("best"):
@@ -243,7 +242,7 @@ class MLflowTracker(Readable):
                 yield from self._models.missing(self._client, run_id, trial, is_best=True)
 
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
-        """Deletes the run, as MLflow does it: it can be restored there."""
+        """Deletes the run in MLflow's way: it can be restored."""
         self._client.delete_run(state["run_id"])
 
     @cached_property
@@ -254,7 +253,7 @@ class MLflowTracker(Readable):
         return MlflowClient(self.uri)
 
     def _experiment(self, study: str) -> str:
-        """The id of a study's experiment, which is created if need be."""
+        """Returns the id of a study's experiment; creates it if needed."""
         name = self._project or study
         if name not in self._experiments:
             with creating(self.database) if self.database else nullcontext():
@@ -280,7 +279,7 @@ class MLflowTracker(Readable):
     def _open(
         self, experiment: str, name: str, created: float, tags: dict[str, str], state: State
     ) -> None:
-        """Puts the run of these tags into the state: the one known, the one found, or a new one."""
+        """Writes the id of the run with these tags to the state; creates the run if needed."""
         if state:
             self._require(state["run_id"])
             return
@@ -311,7 +310,7 @@ class MLflowTracker(Readable):
     def _conclude(
         self, study: StudyDir, info: dict[str, Any], experiment: str, state: State
     ) -> dict[str, str]:
-        """Adds what belongs to a study that is over, its tags excepted, which are returned."""
+        """Uploads what an ended study has; returns its tags."""
         best = info.get("best")
         tags = self._best_trial(study, experiment, best) if best else {}
         if best:
@@ -343,11 +342,11 @@ class MLflowTracker(Readable):
         return tags
 
     def _child(self, trial: RunDir, experiment: str) -> str | None:
-        """A trial's run, if there is one."""
+        """Returns the id of a trial's run, if there is one."""
         return self._find(experiment, trial.info().id) if trial.info_file.exists() else None
 
     def _send_origin(self, folder: Path, state: State) -> None:
-        """Uploads where the runs come from, once."""
+        """Uploads the origin of the runs, once."""
         if state.get("origin") or not (folder / origin.ORIGIN).exists():
             return
         for name in (origin.ORIGIN, origin.DIFF):
@@ -357,7 +356,7 @@ class MLflowTracker(Readable):
 
 
 def _metrics(points: Iterable[tuple[str, float, float, int]]) -> list[Metric]:
-    """Points of name, value, wall time in seconds and step, as MLflow's."""
+    """Converts points of name, value, wall time in seconds and step to MLflow's metrics."""
     from mlflow.entities import Metric
 
     return [Metric(_key(name), value, _ms(time), step) for name, value, time, step in points]
@@ -376,7 +375,7 @@ def _tags(tags: Mapping[str, str]) -> list[RunTag]:
 
 
 def _key(name: str) -> str:
-    """The name, or the nearest one that MLflow takes."""
+    """Returns the name, with characters replaced that MLflow does not allow."""
     allowed = posixpath.normpath(re.sub(r"[^\w.\-/ ]", "_", name)).lstrip("./")
     return allowed[:_LONGEST_KEY] or "_"
 
