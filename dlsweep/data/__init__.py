@@ -1,4 +1,4 @@
-"""Data for training: what ships, and the one shape in which a data set reaches a trainer."""
+"""Data sets without any framework: MNIST, image folders, tables, and how trainers get data."""
 
 from dlsweep.data.augmentation import Augmentation
 from dlsweep.data.base import Data, Split

@@ -1,7 +1,7 @@
-"""Random changes to training images, as a function of the seed, the epoch and the example.
+"""Image augmentation that depends only on the seed, the epoch and the example.
 
-What is drawn is NumPy's and the same in every framework; a framework only picks the pixels. That
-makes it exact when a run goes on in another process, and leaves the global random numbers alone.
+NumPy draws the random numbers, so they are the same in every framework; a framework only picks the
+pixels. So a resumed run gets the same images, and global random states do not change.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 
 from dlsweep.errors import ConfigError, DataError
 
-#: Told apart by it from other random numbers of the same seed and epoch.
+#: Separates these random numbers from others of the same seed and epoch.
 _STREAM = 1
-#: A last axis this short holds an image's channels, not its width.
+#: A last axis of at most this length has an image's channels, not its width.
 _CHANNELS = 4
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images change from epoch to epoch.
+    """Random flips and shifts of training images.
 
     Attributes:
-        horizontal_flip: The share of the images that are mirrored left to right.
-        vertical_flip: The share of them turned upside down.
-        shift: The largest shift, as a share of height and width; every whole number of pixels up
-            to it is as likely, and what lies beyond the border is mirrored at it.
+        horizontal_flip: The share of images that are mirrored left to right.
+        vertical_flip: The share of images that are mirrored top to bottom.
+        shift: The largest shift, as a share of height and width. Every whole number of pixels up to
+            it is equally likely; pixels beyond the border are mirrored at it.
 
     Raises:
-        ConfigError: If a share is out of its range.
+        ConfigError: If a share is out of range.
     """
 
     horizontal_flip: float = 0.0
@@ -51,10 +51,10 @@ class Augmentation:
         return bool(self.horizontal_flip or self.vertical_flip or self.shift)
 
     def check(self, shape: Sequence[int]) -> None:
-        """Raises DataError if there is something to do and an input is no image.
+        """Raises DataError if there is any augmentation and an input is not an image.
 
         Args:
-            shape: Of one input.
+            shape: The shape of one input.
         """
         if self and (len(shape) < 2 or shape[-1] <= _CHANNELS):
             raise DataError(
@@ -63,12 +63,12 @@ class Augmentation:
             )
 
     def draw(self, seed: int, epoch: int, shape: Sequence[int]) -> Moves:
-        """Draws what happens to each example in an epoch.
+        """Draws the flips and shifts of each example in an epoch.
 
         Args:
-            seed: Of the training.
-            epoch: Counted from 1.
-            shape: Of all inputs: [examples, ..., height, width].
+            seed: The seed of the training.
+            epoch: The epoch, counted from 1.
+            shape: The shape of all inputs: [examples, ..., height, width].
         """
         random = np.random.default_rng((seed, epoch, _STREAM))
         examples, (height, width) = shape[0], shape[-2:]
@@ -84,12 +84,12 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Axis:
-    """What happens along height or width.
+    """Flips and shifts along height or width.
 
     Attributes:
-        size: In pixels.
-        flipped: Of each example, shape [examples].
-        offsets: Likewise, in pixels.
+        size: The size in pixels.
+        flipped: Whether each example is flipped, shape [examples].
+        offsets: The shift of each example in pixels, shape [examples].
     """
 
     size: int
@@ -97,7 +97,7 @@ class Axis:
     offsets: NDArray[np.int64]
 
     def origins(self, rows: Any) -> NDArray[np.int64]:
-        """Where each pixel of some examples comes from, shape [rows, size]."""
+        """Returns the source position of each pixel of some examples, shape [rows, size]."""
         last = self.size - 1
         from_left = np.arange(self.size) + self.offsets[rows, None]
         inside = last - np.abs(last - np.abs(from_left))
@@ -107,12 +107,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Moves:
-    """What happens to each example in one epoch.
+    """Flips and shifts of each example in one epoch.
 
     Attributes:
         vertical: Along the height.
         horizontal: Along the width.
-        between: How many axes lie between the examples and the height.
+        between: The number of axes between the examples and the height.
     """
 
     vertical: Axis
@@ -120,7 +120,7 @@ class Moves:
     between: int
 
     def origins(self, rows: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the pixels of some examples come from.
+        """Returns the source positions of the pixels of some examples.
 
         Args:
             rows: Positions of the examples.

@@ -1,4 +1,4 @@
-"""What a data set is: splits of arrays, and what is done to their inputs.
+"""Data sets in memory: splits of arrays, and the normalization of their inputs.
 
 Images have the shape [channels, height, width] or [height, width], in every framework.
 """
@@ -23,7 +23,7 @@ Inputs: TypeAlias = Array | Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Split:
-    """Examples that belong together.
+    """The examples of one part of a data set, such as the training data.
 
     Attributes:
         inputs: Shape [examples, ...]: uint8 pixels, floats, or integers such as token ids; for a
@@ -31,7 +31,7 @@ class Split:
         targets: Shape [examples, ...]: classes as integers, or values as floats.
 
     Raises:
-        DataError: If there are no examples, or not a target for each.
+        DataError: If there are no examples, or the number of targets differs.
     """
 
     inputs: Inputs
@@ -51,12 +51,12 @@ class Split:
 
     @property
     def shape(self) -> Any:
-        """The shape of one input, or of each by name, as a list."""
+        """The shape of one input as a list, or of several inputs by name."""
         return each(self.inputs, lambda array: list(array.shape[1:]))
 
 
 def each(inputs: Any, do: Callable[[Any], Any]) -> Any:
-    """Does something to an input, or to each of several by name."""
+    """Applies a function to an input, or to each of several inputs by name."""
     if isinstance(inputs, Mapping):
         return {name: do(array) for name, array in inputs.items()}
     return do(inputs)
@@ -67,19 +67,19 @@ class Data:
     """A data set in memory.
 
     Attributes:
-        train: What the model learns from.
-        validation: What it is judged by while it trains.
-        test: What it is judged by at the very end, if that was set apart.
+        train: The training data.
+        validation: The validation data, evaluated after each epoch.
+        test: The test data, evaluated once at the end, if there is some.
         mean: The mean of the training inputs; of uint8 inputs, after scaling them to 0..1. A
-            number, or what broadcasts to one input: [channels, 1, 1] or [columns].
-        std: Their standard deviation, likewise.
-        classes: How many classes there are; None finds it in the targets.
-        augmentation: Of the training inputs.
-        record: What a run notes down about its data, as plain JSON values.
+            number, or an array that broadcasts to one input: [channels, 1, 1] or [columns].
+        std: The standard deviation of the training inputs, in the same form.
+        classes: The number of classes; None counts them in the targets.
+        augmentation: The augmentation of the training inputs.
+        record: What the run stores about its data, as plain JSON values.
 
     Raises:
-        DataError: If mean or deviation do not fit the inputs, a target is none of the classes, or
-            the inputs are no images and are to be augmented.
+        DataError: If mean or deviation do not fit the inputs, a target is not one of the classes,
+            or there is augmentation and the inputs are not images.
     """
 
     train: Split
@@ -98,15 +98,15 @@ class Data:
         _check_labels(self._targets(), self.classes)
 
     def normalise(self, inputs: Any) -> Any:
-        """Inputs as a model takes them; see :func:`normalised`."""
+        """Normalizes inputs for the model; see :func:`normalised`."""
         return each(inputs, lambda array: normalised(array, self.mean, self.std))
 
     def facts(self) -> dict[str, Any]:
-        """What a model must fit and an export must carry along, as plain JSON values.
+        """Returns what a model and an export need to know of the data, as plain JSON values.
 
         Returns:
-            ``input_shape``, ``input_dtype``, ``classes`` (of float targets: how many values one
-            has), ``mean`` and ``std``.
+            ``input_shape``, ``input_dtype``, ``classes`` (for float targets: the number of values
+            of one target), ``mean`` and ``std``.
         """
         targets = self.train.targets
         found = math.prod(targets.shape[1:])
@@ -135,7 +135,7 @@ class Data:
 
 
 def as_data(found: object) -> Data | None:
-    """What ``data._target_`` returned as Data, where it is in memory; else None.
+    """Converts the result of ``data._target_`` to Data if it is in memory; else returns None.
 
     Args:
         found: A :class:`Data`, or a dict with ``train`` and ``validation`` (and maybe ``test``),
@@ -174,18 +174,18 @@ def _check_labels(parts: list[Array], classes: int | None) -> None:
 
 
 def normalised(inputs: Array, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> Array:
-    """A copy in a type that models take.
+    """Returns normalized inputs, in a type that models take.
 
     Args:
         inputs: uint8 pixels, floats, or integers such as token ids.
-        mean: Of floats, and of pixels scaled to 0..1; broadcasts to one input.
-        std: Likewise.
+        mean: The mean of floats, or of pixels scaled to 0..1; broadcasts to one input.
+        std: The standard deviation, in the same form.
 
     Returns:
-        float32 with the mean taken away and divided by the deviation; integers as int64.
+        (inputs - mean) / std as float32; integers as int64, without normalization.
 
     Raises:
-        DataError: If the inputs are no numbers.
+        DataError: If the inputs are not numbers.
     """
     if inputs.dtype == np.uint8 or inputs.dtype.kind == "f":
         scale = 255.0 if inputs.dtype == np.uint8 else 1.0
@@ -203,14 +203,14 @@ def split_by_class(targets: Array, share: float, seed: int) -> tuple[Array, Arra
 
     Args:
         targets: The class of each example, shape [examples].
-        share: How much to hold out, between 0 and 1.
-        seed: Of the choice.
+        share: The share to hold out, between 0 and 1.
+        seed: The seed of the choice.
 
     Returns:
-        The positions that stay and those that are held out, both ascending.
+        The positions of the other examples and of those held out, both ascending.
 
     Raises:
-        ConfigError: If the share is not between 0 and 1, or leaves a class without an example.
+        ConfigError: If the share is not between 0 and 1, or a class has no example left.
     """
     if not 0 < share < 1:
         raise ConfigError(f"data.validation: Received {share}. Expected a share between 0 and 1.")

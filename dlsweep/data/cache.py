@@ -1,4 +1,4 @@
-"""Decoded arrays, kept once on a machine: every trial maps the same pages."""
+"""A cache of decoded arrays on disk. All trials of a machine map the same pages."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from dlsweep.errors import DataError
 
 
 def cache_folder() -> Path:
-    """Where dlsweep keeps what can be made again: ``$XDG_CACHE_HOME/dlsweep``."""
+    """Returns dlsweep's cache folder: ``$XDG_CACHE_HOME/dlsweep``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dlsweep"
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file."""
+    """Returns the SHA-256 digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def decoded_once(
     name: str, digest: str, decode: Callable[[], Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """Arrays by name, mapped from the cache; decoded and put there if they are not yet.
+    """Maps arrays from the cache; decodes and stores them first if they are not there.
 
     Args:
-        name: Of the data set.
-        digest: Of what is decoded.
-        decode: Called if the cache has nothing under this name and digest.
+        name: The name of the data set.
+        digest: The digest of the encoded data.
+        decode: Called if the cache has no entry with this name and digest.
 
     Returns:
-        Arrays that cannot be written to.
+        Read-only arrays by name.
 
     Raises:
         DataError: If the cache cannot be written or read.
@@ -54,7 +54,7 @@ def decoded_once(
 
 
 def _publish(folder: Path, arrays: Mapping[str, Array]) -> None:
-    """Writes the arrays aside and renames them into place, whoever else does so as well."""
+    """Writes the arrays to a temporary folder and renames it; safe with several processes."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -83,5 +83,5 @@ def _rename(aside: Path, folder: Path) -> None:
     try:
         aside.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was first, with the same arrays
+        if not folder.is_dir():  # else another process was first
             raise

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: grey images of 28 by 28 pixels in ten classes."""
+"""MNIST and Fashion-MNIST: gray images of 28 by 28 pixels in ten classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIDE = 28
 _CLASSES = 10
 _LABELS = list(range(_CLASSES))
 _EMBEDDED = Path(__file__).with_name("mnist10k.npz")
-#: Each array's file, and how many dimensions it has.
+#: The file of each array, and its number of dimensions.
 _FILES = {
     "train_images": ("train-images-idx3-ubyte", 3),
     "train_labels": ("train-labels-idx1-ubyte", 1),
@@ -32,13 +32,13 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Publication:
-    """A data set in four IDX files: where they are published, and what is known of them.
+    """A published data set in four IDX files.
 
     Attributes:
-        name: Of the data set.
-        url: What comes before each file's name.
-        md5: The digests of the gzipped files, in the order of their names above.
-        mean: Of the training pixels, scaled to 0..1.
+        name: The name of the data set.
+        url: The URL before each file name.
+        md5: The MD5 digests of the gzipped files, in the order of their names above.
+        mean: The mean of the training pixels, scaled to 0..1.
         std: Their standard deviation.
     """
 
@@ -84,21 +84,21 @@ def mnist(
     classes: int = _CLASSES,
     augmentation: Augmentation | None = None,
 ) -> Data:
-    """Handwritten digits (LeCun, Cortes and Burges, 1998).
+    """The MNIST data set of handwritten digits (LeCun, Cortes and Burges, 1998).
 
     Args:
-        source: ``embedded`` for the 10,000 digits in this package, which do not say whether they
-            were for training or for testing; ``full`` for all 70,000 with their test set.
-        folder: For ``full``: where the four IDX files are, or are downloaded to.
-        validation: The share of the training images held out, equal for each class.
-        seed: Of that choice.
+        source: ``embedded`` for the 10,000 digits in this package, without a test set; ``full`` for
+            all 70,000 with their test set.
+        folder: For ``full``: the folder of the four IDX files; missing files are downloaded.
+        validation: The share of training images to hold out, equal for each class.
+        seed: The seed of that choice.
         input_shape: The shape of one input.
-        classes: How many classes there are; a fact that the model's config refers to.
-        augmentation: Of the training images.
+        classes: The number of classes; the model's config refers to it.
+        augmentation: The augmentation of the training images.
 
     Raises:
         ConfigError: If an argument does not fit the data.
-        DataError: If the files cannot be had, or are damaged.
+        DataError: If a file cannot be downloaded, or is damaged.
     """
     if source not in ("embedded", "full"):
         raise ConfigError(f"data.source: Received {source!r}. Expected 'embedded' or 'full'.")
@@ -115,19 +115,19 @@ def fashion_mnist(
     classes: int = _CLASSES,
     augmentation: Augmentation | None = None,
 ) -> Data:
-    """Photographs of clothing (Xiao, Rasul and Vollgraf, 2017).
+    """The Fashion-MNIST data set of clothing (Xiao, Rasul and Vollgraf, 2017).
 
     Args:
-        folder: Where the four IDX files are, or are downloaded to.
-        validation: The share of the training images held out, equal for each class.
-        seed: Of that choice.
+        folder: The folder of the four IDX files; missing files are downloaded.
+        validation: The share of training images to hold out, equal for each class.
+        seed: The seed of that choice.
         input_shape: The shape of one input.
-        classes: How many classes there are; a fact that the model's config refers to.
-        augmentation: Of the training images.
+        classes: The number of classes; the model's config refers to it.
+        augmentation: The augmentation of the training images.
 
     Raises:
         ConfigError: If an argument does not fit the data.
-        DataError: If the files cannot be had, or are damaged.
+        DataError: If a file cannot be downloaded, or is damaged.
     """
     _check_facts(input_shape, classes)
     arrays, record = _published(FASHION_MNIST, folder)
@@ -135,7 +135,7 @@ def fashion_mnist(
 
 
 def _check_facts(input_shape: Sequence[int], classes: int) -> None:
-    """A shape may add dimensions of one, or be flat; other shapes would tear the images apart."""
+    """Checks input shape and classes: a shape may be flat or add dimensions of one."""
     if [size for size in input_shape if size != 1] not in ([_SIDE, _SIDE], [_SIDE * _SIDE]):
         raise ConfigError(
             f"data.input_shape: Received {list(input_shape)}. "
@@ -170,7 +170,7 @@ def _published(
 
 
 def _files(publication: Publication, folder: Path) -> dict[str, Path]:
-    """The path of each array's file; those that are missing are downloaded."""
+    """Returns the path of each array's file; downloads missing files."""
     checksums = {
         f"{name}.gz": md5
         for (name, _), md5 in zip(_FILES.values(), publication.md5, strict=True)

@@ -1,4 +1,4 @@
-"""Downloads that go on where they broke off, and that are checked before they are used."""
+"""Downloads files: resumes partial downloads, and verifies checksums."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from dlsweep.folders.lock import Lock
 
 _BLOCK = 1 << 16
 _TIMEOUT = 30.0
-#: How long, in seconds, to wait for another process that downloads into the same folder.
+#: How long to wait for another process that downloads to the same folder, in seconds.
 _PATIENCE = 3600.0
 _RANGE_NOT_SATISFIABLE = 416
 _PARTIAL_CONTENT = 206
 
 
 def download(base_url: str, checksums: Mapping[str, str], folder: Path) -> None:
-    """Downloads the files that a folder lacks.
+    """Downloads the missing files of a folder.
 
     Args:
-        base_url: What comes before each file's name.
+        base_url: The URL before each file name.
         checksums: The MD5 digest of each file, by its name.
-        folder: Where they go; made if need be.
+        folder: The folder; created if needed.
 
     Raises:
-        DataError: If a file cannot be had, or is not what was published.
+        DataError: If a file cannot be downloaded, or has another checksum.
     """
     lock = Lock(folder / "download.lock")
     url = base_url
@@ -67,7 +67,7 @@ def _fetch(url: str, target: Path, md5: str) -> None:
 
 
 def _complete(url: str, part: Path) -> None:
-    """Downloads what the partial file lacks."""
+    """Downloads the rest of a partial file."""
     have = part.stat().st_size if part.exists() else 0
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
     try:
@@ -75,7 +75,7 @@ def _complete(url: str, part: Path) -> None:
     except HTTPError as error:
         with error:
             if have and error.code == _RANGE_NOT_SATISFIABLE:
-                return  # nothing is left to download; the checksum tells whether it is right
+                return  # nothing is left to download; the checksum is verified next
             raise
     with response, Progress() as progress:
         have = have if response.status == _PARTIAL_CONTENT else 0

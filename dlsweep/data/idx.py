@@ -1,4 +1,4 @@
-"""IDX files, the format in which MNIST and its kin are published."""
+"""Reads IDX files, the format of MNIST."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNSIGNED_BYTE = 8
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """The file of that name in a folder, gzipped or unpacked, or None."""
+    """Finds a file in a folder, gzipped or not; None if there is none."""
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
@@ -25,14 +25,14 @@ def read_idx(path: Path, dimensions: int) -> Array:
     """Reads an IDX file of unsigned bytes.
 
     Args:
-        path: The file, gzipped or not, whatever its name says.
-        dimensions: How many dimensions the array must have.
+        path: The file, gzipped or not, with any suffix.
+        dimensions: The number of dimensions that the array must have.
 
     Returns:
         A uint8 array.
 
     Raises:
-        DataError: If the file is damaged, or holds something else.
+        DataError: If the file is damaged, or contains something else.
     """
     content = _unpacked(path)
     header = 4 + 4 * dimensions

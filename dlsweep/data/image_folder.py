@@ -1,4 +1,4 @@
-"""Images in a folder for each class, decoded once on a machine."""
+"""Image folders with one subfolder for each class; images are decoded once and cached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlsweep.data.cache import decoded_once
 from dlsweep.errors import ConfigError, DataError, MissingExtraError
 from dlsweep.machine.devices import cpu_count
 
-#: Pillow's names of the pixels, by how many channels they have.
+#: Pillow's image modes, by number of channels.
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -29,21 +29,21 @@ def image_folder(
     input_shape: Sequence[int] | None = None,
     classes: int | None = None,
 ) -> Data:
-    """The images under a folder that has a folder for each class, in any format Pillow reads.
+    """Loads images from a folder with one subfolder for each class, in any format of Pillow.
 
     Args:
-        folder: Its folders' names, sorted, are the classes 0, 1, and so on.
-        image_size: [height, width] in pixels to which images are resized, or one number for both.
-        channels: 3 for colour, 1 for grey.
-        validation: The share of the images held out, equal for each class.
-        seed: Of that choice.
-        augmentation: Of the training images.
-        input_shape: None, or [channels, height, width] to be checked against.
-        classes: None, or how many classes are expected.
+        folder: The folder; its subfolders' names, sorted, are the classes 0, 1, and so on.
+        image_size: [height, width] in pixels to resize images to, or one number for both.
+        channels: 3 for color, 1 for gray.
+        validation: The share of images to hold out, equal for each class.
+        seed: The seed of that choice.
+        augmentation: The augmentation of the training images.
+        input_shape: None, or the expected [channels, height, width].
+        classes: None, or the expected number of classes.
 
     Raises:
-        ConfigError: If an argument is out of its range, or the folder is not as expected.
-        DataError: If a folder or an image cannot be used; names it.
+        ConfigError: If an argument is out of range, or the folder is not as expected.
+        DataError: If a folder or an image cannot be used; the message has its path.
         MissingExtraError: If Pillow is not installed.
     """
     height, width = [image_size] * 2 if isinstance(image_size, int) else image_size
@@ -80,7 +80,7 @@ def image_folder(
 
 
 def _files(root: Path) -> dict[str, list[Path]]:
-    """The images of each class, hidden files left out."""
+    """Returns the images of each class, without hidden files."""
     if not root.is_dir():
         raise DataError(f"data.folder: {root} is not a folder.\nType  data.folder=<folder>")
     folders = sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] != ".")
@@ -109,7 +109,7 @@ def _check(name: str, received: object, found: object) -> None:
 
 
 def _digest(root: Path, paths: list[Path], *options: int) -> str:
-    """Of names, sizes and times of change: to read every byte would take as long as to decode."""
+    """Returns a digest of names, sizes and modification times: reading all bytes is slow."""
     digest = hashlib.sha256(repr((str(root), options)).encode())
     for path in paths:
         stat = path.stat()
@@ -118,7 +118,7 @@ def _digest(root: Path, paths: list[Path], *options: int) -> str:
 
 
 def _decode(paths: list[Path], height: int, width: int, channels: int) -> dict[str, Array]:
-    """All images, and of each the mean and the mean square of its channels, scaled to 0..1."""
+    """Decodes all images; also returns each one's mean and mean square by channel, in 0..1."""
     images = np.empty((len(paths), channels, height, width), np.uint8)
     moments = np.empty((len(paths), 2, channels))
 
@@ -129,7 +129,7 @@ def _decode(paths: list[Path], height: int, width: int, channels: int) -> dict[s
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         for _ in pool.map(fill, range(len(paths))):
-            pass  # reading the results raises what a thread raised
+            pass  # reading the results raises the threads' exceptions
     return {"images": images, "moments": moments}
 
 
@@ -150,7 +150,7 @@ def _image(path: Path, height: int, width: int, channels: int) -> Array:
 
 
 def _statistics(moments: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each channel; of one that never changes, a deviation of 1."""
+    """Returns the mean and standard deviation of each channel; 1 for a constant channel."""
     mean, square = moments.mean(axis=0)
     std = np.sqrt(np.maximum(square - np.square(mean), 0.0))
     return mean, np.where(std > 1e-6, std, 1.0)

@@ -1,4 +1,4 @@
-"""How data that does not lie in memory is read while a model trains."""
+"""Options for loading data that is not in memory."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dlsweep.errors import ConfigError
 
 @dataclass(frozen=True)
 class Loader:
-    """How a data set is read batch by batch; data in memory needs none of it.
+    """Options for reading a data set batch by batch; data in memory ignores them.
 
     Attributes:
-        workers: Processes that read beside the training; 0 reads in the training's own.
-        prefetch: Batches that each of them holds ready.
-        persistent_workers: Whether they live on from epoch to epoch (PyTorch).
-        pin_memory: Whether batches wait in memory that a GPU can copy from by itself (PyTorch).
+        workers: The number of processes that read; 0 reads in the training process.
+        prefetch: The number of batches that each worker reads ahead.
+        persistent_workers: Whether workers stay alive between epochs (PyTorch).
+        pin_memory: Whether batches are in pinned memory if there is a GPU (PyTorch).
 
     Raises:
-        ConfigError: If a number is out of its range.
+        ConfigError: If a number is out of range.
     """
 
     workers: int = 0

@@ -1,4 +1,4 @@
-"""A data set, ready to train on: what is the same whatever the framework's batches are."""
+"""A data set in batches, ready to train on; the part that all frameworks share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dlsweep.errors import DataError
 
 
 class Counted(Protocol):
-    """What knows how many examples it has.
+    """Has a number of examples.
 
     Attributes:
-        examples: How many; None if that is not known beforehand.
+        examples: The number of examples; None if it is unknown.
     """
 
     examples: int | None
@@ -27,13 +27,13 @@ B = TypeVar("B", bound=Counted)
 
 @dataclass(frozen=True)
 class Prepared(Generic[B]):
-    """A data set, ready to train on.
+    """A data set in batches, ready to train on.
 
     Attributes:
-        train: In another order each epoch.
-        validation: In the same order each epoch.
-        test: Likewise, if it was set apart.
-        record: What the run notes down about it, as plain JSON values.
+        train: The training data, in another order each epoch.
+        validation: The validation data, in the same order each epoch.
+        test: The test data, if there is some, in the same order each epoch.
+        record: What the run stores about it, as plain JSON values.
     """
 
     train: B
@@ -49,20 +49,20 @@ def prepared(
     from_others: Callable[[object, bool], B | None],
     others: str,
 ) -> Prepared[B]:
-    """Makes batches of whatever ``data._target_`` returned.
+    """Makes batches from the result of ``data._target_``.
 
     Args:
         found: A :class:`Data`, or a dict with ``train`` and ``validation`` (and maybe ``test``),
-            each of them a pair of arrays (inputs, targets) or what ``from_others`` takes.
-        batch_size: The examples of a batch.
-        from_arrays: Makes batches of a split, the data it belongs to, and whether it is the
-            training data; targets are float32 or int64.
-        from_others: Likewise of a framework's own; None if it is none of those.
-        others: What those are, in words.
+            each a pair of arrays (inputs, targets) or an object that ``from_others`` accepts.
+        batch_size: The number of examples in a batch.
+        from_arrays: Makes batches from a split, its data set, and whether it is the training data;
+            targets are float32 or int64.
+        from_others: Makes batches from a framework's own object; returns None for other types.
+        others: A description of the types that ``from_others`` accepts.
 
     Raises:
         ConfigError: If a batch is larger than the training data.
-        DataError: If it is something else.
+        DataError: If ``found`` is something else.
     """
     data = as_data(found)
     if data:
@@ -100,7 +100,7 @@ def prepared(
 
 
 def described(found: object) -> str:
-    """What something is, in a few words."""
+    """Describes an object in a few words."""
     if isinstance(found, Mapping):
         return f"a dict with {', '.join(map(repr, found)) or 'nothing in it'}"
     return f"{type(found).__module__}.{type(found).__qualname__}"

@@ -1,4 +1,4 @@
-"""Tables from CSV or Parquet files: numbers as they are, words as one column for each."""
+"""Tables from CSV or Parquet files; text columns are one-hot encoded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dlsweep.errors import ConfigError, DataError, did_you_mean
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-#: A column with more different words than this is a name, not a category.
+#: A text column with more distinct values than this is not a category.
 _MOST_CATEGORIES = 1000
 
 
@@ -29,24 +29,24 @@ def table(
     input_shape: Sequence[int] | None = None,
     classes: int | None = None,
 ) -> Data:
-    """The rows of a table as examples.
+    """Loads the rows of a table as examples.
 
-    A column of numbers is one input, brought to mean 0 and deviation 1; a column of words is one
-    input for each word, 1 where it stands. The target's values are classes, sorted, unless they
-    are floats: then they are what is to be predicted.
+    A numeric column is one input, normalized to mean 0 and deviation 1. A text column is one-hot
+    encoded: one input for each distinct value. The target's distinct values, sorted, are the
+    classes; a float target is predicted as a number.
 
     Args:
-        path: A ``.csv`` or ``.parquet`` file; its first line, or its schema, names the columns.
+        path: A ``.csv`` file with a header line, or a ``.parquet`` file.
         target: The column to predict.
-        columns: Those to predict it from; None for all others.
-        validation: The share of the rows held out; of classes, equal for each.
-        seed: Of that choice.
-        input_shape: None, or [inputs] to be checked against.
-        classes: None, or how many classes (of floats: 1) are expected.
+        columns: The input columns; None for all others.
+        validation: The share of rows to hold out; equal for each class.
+        seed: The seed of that choice.
+        input_shape: None, or the expected [inputs].
+        classes: None, or the expected number of classes (1 for a float target).
 
     Raises:
         ConfigError: If there is no such column, or the table is not as expected.
-        DataError: If the file cannot be read, or a column cannot be used; names it.
+        DataError: If the file cannot be read, or a column cannot be used; the message has its name.
     """
     file = Path(path).expanduser().absolute()
     if not file.is_file():
@@ -80,7 +80,7 @@ def table(
 
 
 def _decode(file: Path, target: str, wanted: list[str] | None) -> dict[str, Array]:
-    """The table as numbers.
+    """Encodes the table as numbers.
 
     Returns:
         ``inputs`` [rows, columns], their ``names`` and whether each ``is_number``; ``targets``
@@ -125,7 +125,7 @@ def _read(file: Path) -> DataFrame:
 
 
 def _encoded(file: Path, column: Series[Any]) -> tuple[Array, list[str], bool]:
-    """A column as inputs [rows, inputs], the name of each, and whether it holds numbers."""
+    """Encodes a column: inputs [rows, inputs], their names, and whether it is numeric."""
     _check_complete(file, column)
     if column.dtype.kind in "iufb":
         return column.to_numpy(np.float32)[:, None], [str(column.name)], True
@@ -148,7 +148,7 @@ def _encoded_target(file: Path, column: Series[Any]) -> dict[str, Array]:
 
 
 def _coded(file: Path, column: Series[Any]) -> tuple[list[Any], Array]:
-    """The different values of a column, sorted, and the position of each row's among them."""
+    """Returns the sorted distinct values of a column, and the index of each row's value."""
     if column.dtype.kind in "mM":
         raise DataError(
             f"{file}: the column {column.name!r} holds times.\n"
@@ -176,7 +176,7 @@ def _check(name: str, received: object, found: object) -> None:
 
 
 def _statistics(inputs: Array, is_number: Array) -> tuple[Array, Array]:
-    """Mean and deviation of each column of numbers; 0 and 1 for words and what never changes."""
+    """Returns mean and deviation of numeric columns; 0 and 1 for text and constant columns."""
     mean, std = inputs.mean(axis=0, dtype=np.float64), inputs.std(axis=0, dtype=np.float64)
     varies = is_number & (std > 0)
     return np.where(is_number, mean, 0.0), np.where(varies, std, 1.0)

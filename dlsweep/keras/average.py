@@ -1,4 +1,4 @@
-"""The mean of a Keras model's weights at the ends of epochs."""
+"""Stochastic weight averaging for Keras: the mean of the weights at the ends of epochs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 
 
 class AveragedModel:
-    """Stochastic weight averaging, as ``torch.optim.swa_utils.AveragedModel`` does it with buffers.
+    """Stochastic weight averaging, like ``torch.optim.swa_utils.AveragedModel`` with buffers.
 
-    Izmailov et al., Averaging weights leads to wider optima and better generalization, 2018; but
+    Izmailov et al., Averaging weights leads to wider optima and better generalization, 2018. Here,
     batch norm's statistics are averaged as well, in place of another pass over the data.
 
     Args:
-        model: Built; whose weights.
+        model: The built model.
 
     Attributes:
-        n_averaged: How many epochs the mean is over.
+        n_averaged: The number of epochs in the mean.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -29,7 +29,7 @@ class AveragedModel:
         self._mean: list[np.ndarray[Any, Any]] = []
 
     def update_parameters(self) -> None:
-        """Takes up the weights that the model has now."""
+        """Adds the model's current weights to the mean."""
         now = self._now()
         self._mean = [
             np.asarray(mean + (one - mean) / (self.n_averaged + 1), one.dtype)
@@ -39,7 +39,7 @@ class AveragedModel:
 
     @contextlib.contextmanager
     def swapped(self) -> Iterator[None]:
-        """Meanwhile the model holds the mean, if there is one yet."""
+        """A context in which the model has the mean weights, if there are any yet."""
         own = self._now() if self.n_averaged else []
         self._set(self._mean)
         try:
@@ -48,12 +48,12 @@ class AveragedModel:
             self._set(own)
 
     def trained(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The weights beside their mean, if there is one, for a checkpoint that holds the mean."""
+        """Returns the current weights for a checkpoint that contains the mean, if there is one."""
         own = self._now() if self.n_averaged else []
         return {f"trained/{number:04d}": one for number, one in enumerate(own)}
 
     def restore(self, n_averaged: int, trained: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Goes on from a checkpoint, whose mean the model holds now."""
+        """Restores a checkpoint; the model has its mean weights now."""
         self.n_averaged = n_averaged
         if n_averaged:
             self._mean = self._now()

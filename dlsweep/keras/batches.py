@@ -1,7 +1,7 @@
-"""Batches for Keras, from arrays in memory or what ``fit`` takes anyway.
+"""Batches for Keras, from arrays in memory, a ``tf.data.Dataset`` or a ``PyDataset``.
 
-The order of the examples is a function of the seed and the epoch alone, so that a run that goes
-on in another process sees what it would have seen.
+The order of the examples depends only on the seed and the epoch, so a resumed run sees the same
+batches.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _NO_WORKERS = Loader()
 
 
 class Batches:
-    """What is passed over once an epoch.
+    """Batches of a data set.
 
     Args:
-        source: What ``fit`` takes as ``x``, and what yields (inputs, targets).
+        source: An object that ``fit`` accepts as ``x`` and that yields (inputs, targets).
 
     Attributes:
         source: As above.
-        examples: How many examples there are; None if that is not known beforehand.
-        steps: How many batches an epoch has; None where one cannot begin in its middle.
+        examples: The number of examples; None if it is unknown.
+        steps: The number of batches in an epoch; None if an epoch cannot be resumed.
     """
 
     examples: int | None = None
@@ -41,22 +41,22 @@ class Batches:
         self.source = source
 
     def __iter__(self) -> Iterator[Any]:
-        """Yields the batches, for a training loop of one's own."""
+        """Yields the batches, for a custom training loop."""
         if isinstance(self.source, keras.utils.PyDataset):
             return (self.source[number] for number in range(len(self.source)))
         return iter(self.source)
 
     def begin(self, epoch: int, done: int = 0) -> None:
-        """Arranges an epoch; a source of others arranges itself.
+        """Sets the order of an epoch; a source from elsewhere has its own.
 
         Args:
             epoch: Its number.
-            done: How many of its batches to leave out; as many empty ones come at its end, for
-                Keras counts the batches once for all epochs.
+            done: The number of batches to skip. The same number of empty batches follows at its
+                end, because Keras counts an epoch's batches only once.
         """
 
     def spec(self) -> Any:
-        """The shapes and types of a batch, as symbolic tensors."""
+        """Returns the shapes and types of a batch as symbolic tensors."""
         like = getattr(self.source, "element_spec", None) or self.source[0]
 
         def symbolic(array: Any) -> keras.KerasTensor:
@@ -72,10 +72,10 @@ class ArrayBatches(Batches):
     Args:
         inputs: Shape [examples, ...], or several such arrays by name.
         targets: Shape [examples, ...].
-        size: The examples of a batch.
-        seed: Of the order and the augmentation; None keeps the order that is.
-        augmentation: Of the inputs; nothing is done unless there is a seed.
-        prefetch: Batches that are held ready.
+        size: The number of examples in a batch.
+        seed: The seed of order and augmentation; None keeps the given order.
+        augmentation: The augmentation of the inputs; needs a seed.
+        prefetch: The number of batches to read ahead.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ArrayBatches(Batches):
         super().__init__(source)
 
     def begin(self, epoch: int, done: int = 0) -> None:
-        """Arranges an epoch."""
+        """Sets the order and augmentation of an epoch."""
         if self._seed is not None:
             self._arrange(self._arrangement(self._seed, epoch))
         if self.steps:
@@ -119,7 +119,7 @@ class ArrayBatches(Batches):
 
 
 class _Slices(keras.utils.PyDataset):
-    """Arrays cut into batches, for the backends that have no pipeline of their own."""
+    """Slices arrays into batches, for backends other than TensorFlow."""
 
     def __init__(
         self, inputs: Any, targets: Array, size: int, arrangement: tuple[Array, ...]
@@ -145,31 +145,31 @@ class _Slices(keras.utils.PyDataset):
         return inputs, targets
 
 
-#: A data set in Keras's batches.
+#: A data set in batches for Keras.
 KerasData: TypeAlias = Prepared[Batches]
 
 
 def one_batch(data: KerasData) -> KerasData:
-    """The first training batch alone, as training and as validation data."""
+    """Returns a data set with only the first training batch, for training and validation."""
     inputs, targets = keras.tree.map_structure(np.asarray, next(iter(data.train)))
     only = ArrayBatches(inputs, targets, len(targets))
     return Prepared[Batches](only, only, None, data.record)
 
 
 def prepare(found: object, batch_size: int, seed: int, loader: Loader = _NO_WORKERS) -> KerasData:
-    """Makes batches of whatever ``data._target_`` returned.
+    """Makes batches from the result of ``data._target_``.
 
     Args:
         found: A :class:`dlsweep.data.Data`, or a dict with ``train`` and ``validation`` (and
-            maybe ``test``), each of them a pair of arrays (inputs, targets), or a
-            ``tf.data.Dataset`` or ``PyDataset`` of batches. A ``PyDataset`` has its own workers.
-        batch_size: The examples of a batch; what yields batches has its own.
-        seed: Of the order of the training examples.
+            maybe ``test``), each a pair of arrays (inputs, targets), or a ``tf.data.Dataset`` or
+            ``PyDataset`` of batches. A ``PyDataset`` has its own workers.
+        batch_size: The number of examples in a batch; a source of batches has its own.
+        seed: The seed of the order of the training examples.
         loader: How far to read ahead.
 
     Raises:
         ConfigError: If a batch is larger than the training data.
-        DataError: If it is something else.
+        DataError: If ``found`` is something else.
     """
 
     def from_arrays(split: Split, data: Data, is_train: bool) -> Batches:

@@ -1,4 +1,4 @@
-"""The files that Keras's models are saved in."""
+"""The file formats of Keras models: ``.keras``, ``.weights.h5`` and SavedModel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlsweep.errors import ConfigError
 def _write_model(model: keras.Model, path: Path) -> None:
     try:
         model.save(path)
-    except (NotImplementedError, TypeError, ValueError) as error:  # by a layer without get_config
+    except (NotImplementedError, TypeError, ValueError) as error:  # from a layer without get_config
         raise ConfigError(
             f"The model {model.name!r} cannot be written with its architecture: {error}\n"
             "Expected classes with get_config. Or save the weights alone, to a .weights.h5 file."

@@ -1,4 +1,4 @@
-"""The epochs and steps of ``model.fit``: logged, saved, and left when it is time."""
+"""A callback that logs, saves and stops ``model.fit``."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from dlsweep.trainers.saving import MidEpoch
 
 
 class Leave(Exception):  # noqa: N818 - it is no error
-    """Ends ``model.fit`` in the middle of an epoch, which is saved."""
+    """Leaves ``model.fit`` within an epoch, after saving a checkpoint."""
 
 
 class Reporter(keras.callbacks.Callback):
-    """Begins and ends the epochs of ``model.fit``; the last of its callbacks.
+    """Starts and ends the epochs of ``model.fit``; the last of its callbacks.
 
-    Keras may call it from another thread than the one that trains; so the steps are watched where
-    they are taken.
+    Keras may call callbacks from another thread than the one that trains. So steps are counted in
+    the training step itself.
 
     Args:
-        epochs: What is left to do.
-        mid_epoch: When to save in the middle of one.
-        steps: How many an epoch has; None if it cannot begin in its middle, and is not saved there.
+        epochs: The remaining epochs.
+        mid_epoch: Decides when to save within an epoch.
+        steps: The number of steps in an epoch; None if epochs cannot be saved before their end.
     """
 
     def __init__(self, epochs: Epochs[KerasState], mid_epoch: MidEpoch, steps: int | None) -> None:
         super().__init__()
-        #: Nothing waits for a batch's logs unless a user's own callback must see each batch.
+        #: Keras need not wait for a batch's logs unless a user's callback needs each batch.
         self.async_safe = not len(epochs.state.callbacks)
         self._epochs = epochs
         self._state = epochs.state
@@ -48,13 +48,13 @@ class Reporter(keras.callbacks.Callback):
         self._diverged: tuple[float, float] | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Behind those of a user, which begin anew."""
+        """Restores the state of a user's callbacks after their own start."""
         self._state.remind()
         self._take_step = self.model.train_function
         self.model.train_function = self._step
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Begins it, or goes on with it."""
+        """Starts or resumes an epoch."""
         self._epochs.begin()
         self._state.begin_metrics()
         self._before = self._progress.batches
@@ -62,45 +62,45 @@ class Reporter(keras.callbacks.Callback):
         self._has_begun = self._ends_early = self._steps_before > 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Tells a user's callbacks, but of a batch that had begun when it was saved."""
+        """Calls a user's callbacks, except for a batch that had started before the checkpoint."""
         if not self._has_begun:
             self._state.callbacks.on_train_batch_begin(self._before + batch + 1)
         self._has_begun = False
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        """Notes whether the loss is still a number."""
+        """Stores the batch's loss, to detect NaN."""
         if not math.isfinite(loss := logs.get("loss", 0.0)):
             self._diverged = min((batch + 1, loss), self._diverged or (math.inf, loss))
             self.model.stop_training = True
         self._state.callbacks.on_train_batch_end(self._before + batch + 1)
 
     def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Evaluates the average of the weights, if one is kept."""
+        """Swaps in the average of the weights for evaluation, if there is one."""
         if self._ends_early:
             self.model.stop_training = self._ends_early = False
         self._state.end_batches(self._progress.epoch + 1)
         self._averaged.enter_context(self._state.averaged())
 
     def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
-        """Trains on with the weights themselves."""
+        """Restores the weights for training."""
         self._averaged.close()
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:  # noqa: ARG002
-        """Ends it: logs, saves, and stops if it is time."""
+        """Ends an epoch: logs, saves, and stops if needed."""
         self._check()
-        asked_to_stop = self.model.stop_training  # by a user's own callback
+        asked_to_stop = self.model.stop_training  # by a user's callback
         self._epochs.end({_metric(name): shortest(value) for name, value in logs.items()})
         self.model.stop_training = asked_to_stop or self._epochs.are_over
         if self.model.stop_training:
             self._epochs.save_last()
 
     def release(self) -> None:
-        """Gives the model its own step back."""
+        """Restores the model's own training step."""
         if self._take_step:
             self.model.train_function = self._take_step
 
     def _step(self, data: Any) -> Any:
-        """Takes a step; before it, saves what is done if that is due."""
+        """Saves a checkpoint if one is due, then takes a training step."""
         progress = self._progress
         has_news = self._steps is not None and progress.steps > self._steps_before
         if has_news and self._mid_epoch.is_due(progress.steps):
@@ -122,5 +122,5 @@ class Reporter(keras.callbacks.Callback):
 
 
 def _metric(name: str) -> str:
-    """Our name of one of Keras's logs."""
+    """Converts the name of a Keras log to dlsweep's."""
     return f"val/{name[4:]}" if name.startswith("val_") else f"train/{name}"

@@ -1,7 +1,7 @@
-"""Keras models for classification, layer for layer those of :mod:`dlsweep.torch.models`.
+"""Keras models for classification, with the same layers as :mod:`dlsweep.torch.models`.
 
-They return one score (logit) a class, start from weights drawn as PyTorch draws them, and take
-images as [channels, height, width].
+They return one score (logit) for each class, use PyTorch's weight initialization, and take images
+as [channels, height, width].
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def MLP(  # noqa: N802 - the name in the config, as those in keras.applications
     dropout: float = 0.0,
     activation: Activation = "relu",
 ) -> keras.Model:
-    """Fully connected layers, each but the last with an activation and dropout.
+    """A multilayer perceptron: linear layers with activation and dropout between them.
 
     Args:
         input_shape: The shape of one input; it is flattened.
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         hidden: The width of each hidden layer, or of the only one; ``[]`` for none.
-        dropout: The share of activations set to zero in training.
-        activation: What comes after each hidden layer.
+        dropout: The dropout rate.
+        activation: The activation after each hidden layer.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -64,14 +64,14 @@ def CNN(  # noqa: N802
     hidden: int = 128,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """Blocks of a 3x3 convolution, batch norm, ReLU and pooling by two; then one hidden layer.
+    """A CNN: blocks of 3x3 convolution, batch norm, ReLU and 2x2 pooling; then a hidden layer.
 
     Args:
         input_shape: The shape of one input: [channels, height, width].
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         channels: The channels of each block; each block halves height and width.
-        hidden: The width of the hidden layer behind them.
-        dropout: The share of its activations set to zero in training.
+        hidden: The width of the hidden layer after the blocks.
+        dropout: The dropout rate of the hidden layer.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -104,14 +104,14 @@ def TwoBranches(  # noqa: N802
     hidden: int = 64,
     dropout: float = 0.0,
 ) -> keras.Model:
-    """A layer for each of several inputs; what they give is joined, and goes on through another.
+    """A model with several inputs: a layer for each input, then a hidden layer for all.
 
     Args:
         input_shape: The features of each input by name, such as ``{"left": [32], "right": [64]}``.
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         branch: The width of each input's layer.
-        hidden: The width of the layer behind the join.
-        dropout: The share of its activations set to zero in training.
+        hidden: The width of the hidden layer.
+        dropout: The dropout rate of the hidden layer.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -133,16 +133,16 @@ def ResNet(  # noqa: N802
     channels: list[int],
     blocks: int = 3,
 ) -> keras.Model:
-    """The residual network for images of 32 by 32 pixels.
+    """A residual network for images of 32 by 32 pixels.
 
-    He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2016, section 4.2; of
+    He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2016, section 4.2. It has
     6 ``blocks`` + 2 layers, with projections where the shape changes.
 
     Args:
         input_shape: The shape of one input: [channels, height, width].
-        classes: How many scores to return.
-        channels: Of each stage; each but the first halves height and width.
-        blocks: Residual blocks of each stage.
+        classes: The number of classes, and of scores.
+        channels: The channels of each stage; each stage after the first halves height and width.
+        blocks: The number of residual blocks in each stage.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -159,7 +159,7 @@ def ResNet(  # noqa: N802
 
 
 def _residual(inputs: Any, fan_out: int, strides: int) -> Any:
-    """Two convolutions beside a shortcut."""
+    """A residual block: two convolutions and a shortcut."""
     body = layers.ReLU()(_normed(inputs, fan_out, strides=strides))
     shortcut = inputs
     if inputs.shape[-1] != fan_out or strides > 1:
@@ -178,7 +178,7 @@ def _dense(fan_in: int, units: int) -> keras.Layer:
 
 
 def _convolution(fan_in: int, filters: int, size: int = 3, strides: int = 1) -> keras.Layer:
-    """Without a bias, since batch norm comes next; the output is smaller by the stride alone."""
+    """A convolution without bias, as batch norm follows; only the stride reduces the size."""
     return layers.Conv2D(
         filters,
         size,

@@ -1,6 +1,6 @@
-"""Keras's optimizers under PyTorch's names, with PyTorch's arguments and meaning.
+"""Keras optimizers with PyTorch's names, arguments and meaning.
 
-So that one search space does for both frameworks. Each takes Keras's own options as well, such as
+So one search space works for both frameworks. Each also takes Keras's own options, such as
 ``global_clipnorm``.
 """
 
@@ -22,10 +22,10 @@ def Adam(  # noqa: N802 - the name in the config, which is PyTorch's
 
     Args:
         lr: The learning rate.
-        betas: How slowly the means of the gradient and of its square forget.
-        eps: Keeps the step finite.
-        weight_decay: Of an L2 penalty, added to the gradient; see :func:`AdamW` for the other kind.
-        **options: Of any Keras optimizer.
+        betas: The decay rates of the moving averages of the gradient and its square.
+        eps: A term in the denominator for numerical stability.
+        weight_decay: The L2 penalty, added to the gradient; for decoupled decay see :func:`AdamW`.
+        **options: Options of any Keras optimizer.
     """
     kind = PenalisedAdam if weight_decay else keras.optimizers.Adam
     made = kind(lr, betas[0], betas[1], eps, **options)
@@ -44,10 +44,10 @@ def AdamW(  # noqa: N802
 
     Args:
         lr: The learning rate.
-        betas: How slowly the means of the gradient and of its square forget.
-        eps: Keeps the step finite.
-        weight_decay: The share by which weights shrink in a step, times the learning rate.
-        **options: Of any Keras optimizer.
+        betas: The decay rates of the moving averages of the gradient and its square.
+        eps: A term in the denominator for numerical stability.
+        weight_decay: The decoupled decay; a step shrinks weights by it times the learning rate.
+        **options: Options of any Keras optimizer.
     """
     return keras.optimizers.AdamW(lr, weight_decay, betas[0], betas[1], eps, **options)
 
@@ -63,10 +63,10 @@ def SGD(  # noqa: N802
 
     Args:
         lr: The learning rate.
-        momentum: The share of the last step that is taken again.
-        weight_decay: Of an L2 penalty, added to the gradient.
-        nesterov: Whether momentum looks ahead.
-        **options: Of any Keras optimizer.
+        momentum: The momentum factor.
+        weight_decay: The L2 penalty, added to the gradient.
+        nesterov: Whether to use Nesterov momentum.
+        **options: Options of any Keras optimizer.
     """
     kind = PenalisedSGD if weight_decay else keras.optimizers.SGD
     made = kind(lr, float(momentum), nesterov, **options)
@@ -75,10 +75,10 @@ def SGD(  # noqa: N802
 
 
 class _Penalised:
-    """Adds an L2 penalty's gradient, after clipping, as PyTorch does.
+    """Adds the gradient of an L2 penalty after clipping, as PyTorch does.
 
-    Keras's own ``weight_decay`` shrinks the weights beside the step, which is not the same where
-    the step has a memory.
+    Keras's own ``weight_decay`` is decoupled, which is not the same for optimizers with momentum or
+    moving averages.
     """
 
     penalty = 0.0

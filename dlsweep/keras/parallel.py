@@ -1,8 +1,9 @@
-"""One Keras model on several devices, by TensorFlow's MirroredStrategy.
+"""Keras on several devices, with TensorFlow's MirroredStrategy.
 
-Keras divides each batch between the replicas, but averages their losses, and clips their
-gradients, as if their shares were equal. Here both are those of the whole batch, so that the
-number of replicas changes a training by rounding errors alone.
+Keras divides each batch between the replicas, but averages their losses and clips their gradients
+as if their shares were equal. Here both are those of the whole batch, so the number of replicas
+changes a training only by rounding errors. Keras has no public way to change how it sums, clips and
+builds; without the private names below, the replicas would train differently from one device.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import keras
 import tensorflow as tf
 
 
-@functools.cache  # one strategy a process: another's collectives would wait for this one's
+@functools.cache  # one strategy for each process: two would wait for each other
 def mirrored(count: int, on_gpus: bool) -> tf.distribute.Strategy:
-    """The strategy for so many GPUs or parts of a CPU; made before TensorFlow's first step."""
+    """Returns the strategy for so many GPUs or virtual CPUs; call it before TensorFlow starts."""
     if not on_gpus:
         (cpu,) = tf.config.list_physical_devices("CPU")
         parts = [tf.config.LogicalDeviceConfiguration()] * count
@@ -27,12 +28,12 @@ def mirrored(count: int, on_gpus: bool) -> tf.distribute.Strategy:
 
 
 class WholeBatchLoss(keras.losses.Loss):
-    """A loss over a replica's share, whose gradients add up to those over the whole batch.
+    """A loss over a replica's share; the gradients sum up to those of the whole batch.
 
-    Its value stays the mean over the share, which Keras's metrics weigh by the share's size.
+    Its value is the mean over the share. Keras's metrics weight it by the share's size.
 
     Args:
-        loss: Of targets and outputs; a mean over the batch, or a value for each example.
+        loss: A loss of targets and outputs: a mean over the batch, or a value for each example.
     """
 
     def __init__(self, loss: Callable[..., Any]) -> None:
@@ -40,13 +41,13 @@ class WholeBatchLoss(keras.losses.Loss):
         self._loss = loss
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The mean over a replica's share."""
+        """Returns the mean over a replica's share."""
         if isinstance(self._loss, keras.losses.Loss):
             mean = self._loss(y_true, y_pred, sample_weight)
         else:
             mean = keras.ops.mean(self._loss(y_true, y_pred))
         context = tf.distribute.get_replica_context()
-        if context is None:  # Keras looks at the shapes
+        if context is None:  # Keras infers shapes
             return mean
         size = tf.cast(tf.shape(y_pred)[0], mean.dtype)
         whole = context.all_reduce(tf.distribute.ReduceOp.SUM, size)
@@ -56,7 +57,7 @@ class WholeBatchLoss(keras.losses.Loss):
 
 
 def synchronise(model: keras.Model, batch: Any) -> None:
-    """Has a compiled model's replicas train as one.
+    """Makes a compiled model's replicas train like one device.
 
     Args:
         model: Compiled within the strategy's scope, with a :class:`WholeBatchLoss`.
@@ -66,10 +67,10 @@ def synchronise(model: keras.Model, batch: Any) -> None:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
     model._symbolic_build(data_batch=batch)
-    model._maybe_symbolic_build = lambda **_: None  # on a first batch, which need not be even
+    model._maybe_symbolic_build = lambda **_: None  # a first batch may be uneven
     clip = model.optimizer._clip_gradients
     model.optimizer._clip_gradients = lambda gradients: clip(_summed(gradients))
-    model.optimizer._all_reduce_sum_gradients = list  # done
+    model.optimizer._all_reduce_sum_gradients = list  # already summed
 
 
 def _summed(gradients: Sequence[Any]) -> Any:

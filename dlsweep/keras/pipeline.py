@@ -1,4 +1,4 @@
-"""A TensorFlow input pipeline over arrays in memory."""
+"""A ``tf.data`` pipeline over arrays in memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import tensorflow as tf
 
 from dlsweep.data.base import Array
 
-#: The positions of the examples in their order; and, if images are moved, where the pixels of each
-#: come from, along its height and its width, as :class:`dlsweep.data.augmentation.Moves` has it.
+#: The order of the examples and, with augmentation, the source positions of their pixels along
+#: height and width; see :class:`dlsweep.data.augmentation.Moves`.
 Arrangement = tuple[Array, ...]
 
 
 class Pipeline:
-    """Arrays cut into batches: one operation a batch, and none an example.
+    """Slices arrays into batches, with one operation for each batch.
 
     Args:
         inputs: Shape [examples, ...], or several such arrays by name.
         targets: Shape [examples, ...].
-        size: The examples of a batch; the last may be smaller.
-        prefetch: Batches that are held ready.
-        arrangement: The first; an empty one keeps the order that is, and the images.
+        size: The number of examples in a batch; the last may be smaller.
+        prefetch: The number of batches to read ahead.
+        arrangement: The first arrangement; an empty one keeps the given order and images.
 
     Attributes:
         dataset: Yields (inputs, targets).
@@ -37,7 +37,7 @@ class Pipeline:
         arrangement: Arrangement,
     ) -> None:
         self._size = size
-        with tf.device("CPU"):  # where pipelines run
+        with tf.device("CPU"):  # pipelines run there
             self._arrays = tf.nest.map_structure(tf.constant, (inputs, targets))
             self._arrangement = [tf.Variable(array, trainable=False) for array in arrangement]
             self._first = tf.Variable(0, trainable=False, dtype=tf.int64)
@@ -45,11 +45,11 @@ class Pipeline:
         self.dataset = starts.map(self._batch).prefetch(prefetch)
 
     def skip(self, done: int) -> None:
-        """Has the passes that begin from now on leave out so many batches."""
+        """Makes the next passes skip so many batches."""
         self._first.assign(done * self._size)
 
     def arrange(self, arrangement: Arrangement) -> None:
-        """Arranges the passes that begin from now on."""
+        """Sets the arrangement of the next passes."""
         for variable, array in zip(self._arrangement, arrangement, strict=True):
             variable.assign(array)
 

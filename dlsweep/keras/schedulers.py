@@ -1,7 +1,7 @@
-"""Schedules of a Keras optimizer's learning rate, under PyTorch's names and with its meaning.
+"""Learning rate schedulers for Keras with PyTorch's names and meaning.
 
-Each takes a step at an epoch's end. A schedule of Keras's own, which takes one at each batch, goes
-into the optimizer as its ``learning_rate`` instead.
+They step at the end of each epoch. A schedule of Keras's own steps at each batch; set it as the
+optimizer's ``learning_rate`` instead.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dlsweep.errors import ConfigError
 
 
 def learning_rate(optimizer: Any) -> float:
-    """What an optimizer's next step will use."""
+    """Returns the learning rate of an optimizer's next step."""
     rate = optimizer.learning_rate
     try:
         return float(rate)
-    except TypeError:  # mirrored on several devices
+    except TypeError:  # on several devices
         return float(rate.numpy())
 
 
@@ -45,29 +45,29 @@ class Scheduler(ABC):
         self.epoch = 0
 
     def step(self, monitored: float) -> None:
-        """Ends an epoch, with the value of the monitored metric."""
+        """Steps at the end of an epoch, with the value of the monitored metric."""
         self.epoch += 1
         self._optimizer.learning_rate = self._next(monitored)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint; the learning rate is the optimizer's."""
+        """Returns plain values for a checkpoint, without the learning rate."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what a checkpoint holds."""
+        """Restores the values of a checkpoint."""
         vars(self).update(state)
 
     @abstractmethod
     def _next(self, monitored: float) -> float:
-        """The learning rate of the epoch that follows."""
+        """Returns the learning rate of the next epoch."""
 
 
 class StepLR(Scheduler):
-    """Multiplies the learning rate at every so many epochs.
+    """Multiplies the learning rate by a factor every ``step_size`` epochs.
 
     Args:
-        optimizer: Whose learning rate.
-        step_size: How many epochs.
+        optimizer: The optimizer.
+        step_size: The number of epochs.
         gamma: The factor.
     """
 
@@ -81,12 +81,12 @@ class StepLR(Scheduler):
 
 
 class CosineAnnealingLR(Scheduler):
-    """Lowers the learning rate along half a cosine (Loshchilov and Hutter, 2017).
+    """Cosine annealing of the learning rate (Loshchilov and Hutter, 2017).
 
     Args:
-        optimizer: Whose learning rate.
-        T_max: After how many epochs it is lowest.
-        eta_min: How low.
+        optimizer: The optimizer.
+        T_max: The number of epochs until the minimum.
+        eta_min: The minimum learning rate.
     """
 
     def __init__(self, optimizer: Any, T_max: int, eta_min: float = 0.0) -> None:  # noqa: N803
@@ -100,11 +100,11 @@ class CosineAnnealingLR(Scheduler):
 
 
 class LambdaLR(Scheduler):
-    """Multiplies the learning rate at the start by a function of the epoch.
+    """Multiplies the initial learning rate by a function of the epoch.
 
     Args:
-        optimizer: Whose learning rate.
-        lr_lambda: The factor in an epoch, counted from 0.
+        optimizer: The optimizer.
+        lr_lambda: Returns the factor of an epoch, counted from 0.
     """
 
     def __init__(self, optimizer: Any, lr_lambda: Callable[[int], float]) -> None:
@@ -117,16 +117,16 @@ class LambdaLR(Scheduler):
 
 
 class ReduceLROnPlateau(Scheduler):
-    """Multiplies the learning rate once the monitored metric no longer improves.
+    """Reduces the learning rate when the monitored metric no longer improves.
 
     Args:
-        optimizer: Whose learning rate.
-        mode: Whether more (``max``) or less (``min``) of the metric is better.
-        factor: What to multiply with.
-        patience: How many epochs without improvement to allow.
-        threshold: What an improvement must exceed, relative to the best.
-        cooldown: How many epochs after a reduction not to count.
-        min_lr: How low the learning rate may become.
+        optimizer: The optimizer.
+        mode: Whether a higher (``max``) or a lower (``min``) value is better.
+        factor: The factor of a reduction.
+        patience: The number of epochs without improvement before a reduction.
+        threshold: The smallest relative change that counts as an improvement.
+        cooldown: The number of epochs after a reduction that do not count.
+        min_lr: The minimum learning rate.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""All that changes while Keras trains: what a checkpoint holds, and how it is put back."""
+"""The training state of Keras: what a checkpoint contains, and how to restore it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class KerasState(State):
-    """A compiled model, its schedule and callbacks, and the random numbers of an epoch.
+    """The training state of Keras: model, scheduler, callbacks and random numbers.
 
     Args:
-        model: Built and compiled.
-        data: What it is trained on.
-        scheduler: Changes the learning rate, if it is to change.
-        callbacks: A user's own, called by the trainer.
-        keras_callbacks: A user's own, called by Keras; their plain attributes are saved.
-        seed: Of all random numbers.
-        swa_start: The first epoch whose end's weights enter a mean.
+        model: The built and compiled model.
+        data: The training data.
+        scheduler: The learning rate scheduler, if there is one.
+        callbacks: The user's callbacks, called by the trainer.
+        keras_callbacks: The user's Keras callbacks, called by Keras; their plain attributes are
+            saved.
+        seed: The seed of all random numbers.
+        swa_start: The first epoch of an average over epochs.
     """
 
     unreadable = _UNREADABLE
@@ -63,11 +64,11 @@ class KerasState(State):
 
     @property
     def learning_rate(self) -> float:
-        """Of the optimizer."""
+        """The optimizer's learning rate."""
         return shortest(learning_rate(self.model.optimizer))
 
     def begin_epoch(self, epoch: int, done: int) -> None:
-        """Arranges the data and sets every random number generator."""
+        """Sets the order of the data and seeds every random generator."""
         self.data.train.begin(epoch, done)
         keras.utils.set_random_seed(_mixed(self.seed, epoch))
         for number, state in enumerate(_seed_states(self.model), start=1):
@@ -75,22 +76,22 @@ class KerasState(State):
         self._go_on("seeds", _seed_states(self.model))
 
     def end_batches(self, epoch: int) -> None:
-        """Has a mean over epochs follow, before the epoch is measured."""
+        """Updates an average over epochs, before the epoch is evaluated."""
         if self.swa_start is not None and epoch >= self.swa_start:
             self._mean.update_parameters()
 
     def step_scheduler(self, monitored: float) -> None:
-        """Has the scheduler set the next epoch's learning rate."""
+        """Steps the scheduler: sets the next epoch's learning rate."""
         if self.scheduler:
             self.scheduler.step(monitored)
 
     def remind(self) -> None:
-        """Gives Keras's callbacks back what they knew, after they have begun anew."""
+        """Restores the state of Keras callbacks, after Keras has reset them."""
         for callback, known in zip(self.keras_callbacks, self._remembered, strict=False):
             vars(callback).update(known)
 
     def begin_metrics(self) -> None:
-        """Has the metrics go on in the middle of an epoch, after Keras has reset them."""
+        """Restores the metrics of a resumed epoch, after Keras has reset them."""
         self._go_on("metrics", self.model.metrics_variables)
 
     def _go_on(self, kind: str, variables: Iterable[Any]) -> None:
@@ -100,7 +101,7 @@ class KerasState(State):
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Meanwhile the model holds the average of its weights, if one is kept."""
+        """A context in which the model has the average of its weights, if there is one."""
         optimizer = self.model.optimizer
         if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:
             with self._mean.swapped():
@@ -116,7 +117,7 @@ class KerasState(State):
 
     def _kinds(self) -> dict[str, str]:
         optimizer = self.model.optimizer
-        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss-scaling optimizer
         others = {f"keras_callbacks[{n}]": one for n, one in enumerate(self.keras_callbacks)}
         swa = {} if self.swa_start is None else {"average over": "epochs"}
         return {
@@ -173,21 +174,21 @@ class KerasState(State):
             variables[name].assign(value)
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
-        """Those of model and optimizer; by number, as names differ between processes."""
+        """Yields the variables of model and optimizer by number: names differ by process."""
         yield from _numbered("model", self.model.weights)
         yield from _numbered("optimizer", self.model.optimizer.variables)
 
     def _midway_variables(self) -> Iterator[tuple[str, Any]]:
-        """What an epoch begins anew: random numbers, and the means of what it measures."""
+        """Yields the variables that an epoch resets: random states and the metrics' means."""
         yield from _numbered("seeds", _seed_states(self.model))
         yield from _numbered("metrics", self.model.metrics_variables)
 
 
 def load_weights(model: keras.Model, folder: Path) -> None:
-    """Gives a model the weights that a checkpoint kept.
+    """Loads a checkpoint's weights into a model.
 
     Raises:
-        CheckpointError: If they are those of another model.
+        CheckpointError: If they belong to another model.
     """
     try:
         _assign(_values(folder), _numbered("model", model.weights))
@@ -206,7 +207,7 @@ def _values(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def _assign(values: Mapping[str, Any], variables: Iterator[tuple[str, Any]]) -> set[str]:
-    """Sets variables to the values of their names; returns the names of those left."""
+    """Sets variables by name; returns the names without a value."""
     left = set(values)
     for name, variable in variables:
         variable.assign(values[name])
@@ -215,10 +216,10 @@ def _assign(values: Mapping[str, Any], variables: Iterator[tuple[str, Any]]) -> 
 
 
 def _stable_names(weights: Sequence[Any]) -> list[str]:
-    """Their paths, with the numbers in names counted anew.
+    """Returns the paths of weights, with the numbers in names counted anew.
 
-    Keras counts layers of one class through the whole process, so the same model has other names
-    there where another was built before.
+    Keras counts layers of one class through the whole process, so the names of a model depend on
+    the models built before it.
     """
     siblings: dict[tuple[str, ...], list[str]] = {}
     names = []
@@ -236,13 +237,13 @@ def _stable_names(weights: Sequence[Any]) -> list[str]:
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that JSON can hold; such as the best value and how long ago that was."""
+    """Returns the attributes that JSON can store, such as a best value and a wait counter."""
     values = {k: v.item() if isinstance(v, np.generic) else v for k, v in attributes.items()}
     return {name: value for name, value in values.items() if isinstance(value, _PLAIN)}
 
 
 def _seed_states(model: keras.Model) -> Iterator[Any]:
-    """The state of every SeedGenerator in the model, such as those of dropout."""
+    """Yields the state of every SeedGenerator in the model, such as those of dropout."""
     weights = {id(weight) for weight in model.weights}
     return (variable for variable in model.variables if id(variable) not in weights)
 
@@ -252,6 +253,6 @@ def _mixed(*numbers: int) -> int:
 
 
 def shortest(value: float) -> float:
-    """The shortest number that stands for a float32, such as 0.1; others as they are."""
+    """Returns the shortest decimal of a float32, such as 0.1; other numbers as they are."""
     single = np.float32(value)
     return float(str(single)) if single == value else float(value)

@@ -1,4 +1,4 @@
-"""What Keras leaves to TensorFlow: threads, kernels, and which GPUs it takes and how."""
+"""The TensorFlow backend of Keras: threads, deterministic kernels, GPUs and their memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from dlsweep.errors import ConfigError
 
-#: Tells a trial how much of a GPU's memory TensorFlow may take; see ``devices.tf_memory``.
+#: The environment variable with the GPU memory for TensorFlow; see ``devices.tf_memory``.
 MEMORY_VARIABLE = "DLSWEEP_TF_MEMORY"
 
 
 def setup(seed: int, deterministic: bool, threads: int | None, debug: bool) -> None:  # noqa: ARG001
-    """Prepares a trial's process; see :func:`dlsweep.keras.setup`.
+    """Sets up a trial's process; see :func:`dlsweep.keras.setup`.
 
     Raises:
         ConfigError: If the memory is neither ``growth`` nor a number of megabytes.
@@ -47,14 +47,14 @@ def _limit(gpu: tf.config.PhysicalDevice, memory: str) -> None:
 
 
 def use_gpu(wanted: bool) -> bool:
-    """Whether there is a GPU to use; one that is not wanted is not touched."""
+    """Whether there is a GPU to use; hides GPUs if they are not wanted."""
     if not wanted:
         tf.config.set_visible_devices([], "GPU")
     return bool(tf.config.get_visible_devices("GPU"))
 
 
 def profiler(folder: Path, first: int, last: int) -> keras.callbacks.Callback:
-    """Traces batches, for TensorBoard's profile page: ``tensorboard --logdir <run>/profile``."""
+    """Returns a callback that traces batches for ``tensorboard --logdir <run>/profile``."""
     return keras.callbacks.TensorBoard(
         folder, profile_batch=(first, last), write_graph=False, update_freq="epoch"
     )

@@ -1,8 +1,8 @@
-"""Training with Keras: ``model.fit``, which can be stopped and goes on to the bit.
+"""The Keras trainer: ``model.fit`` with bit-exact resume.
 
-A model may be built in any of Keras's ways, and may have a ``train_step`` of its own. For a loop
-of your own, subclass :class:`KerasTrainer`, override ``train``, and name the class in the config
-as ``training._target_``.
+A model may be built in any of Keras's ways, and may have its own ``train_step``. For a custom loop,
+subclass :class:`KerasTrainer`, override ``train``, and set the class as ``training._target_`` in
+the config.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
 
-_ESCAPES = re.compile(r"\x1b\[\d+m")  # of the bold type in Keras's messages
+_ESCAPES = re.compile(r"\x1b\[\d+m")  # bold type in Keras's messages
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 _LOSSES = {
     "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -46,18 +46,16 @@ _LOSSES = {
 def setup(
     seed: int, deterministic: bool = False, threads: int | None = None, debug: bool = False
 ) -> None:
-    """Prepares a trial's process, before anything is built in it.
+    """Sets up a trial's process: seeds, deterministic kernels, threads, debugging.
 
     Args:
-        seed: Of Python's, NumPy's, Keras's and its backend's random numbers.
-        deterministic: Whether to use only kernels that give the same bits twice; an operation
-            that has none raises an error.
-        threads: How many CPU threads an operation may use; None leaves that to the backend.
-        debug: Whether functions run line by line, and a number that is NaN is an error, which
-            names the operation it came from.
+        seed: The seed of Python's, NumPy's, Keras's and its backend's random numbers.
+        deterministic: Whether to use only deterministic kernels; an operation without one raises.
+        threads: The number of CPU threads of an operation; None leaves that to the backend.
+        debug: Whether functions run eagerly, and a NaN raises an error that names its operation.
 
     Raises:
-        ConfigError: If the seed is not one that all of them take.
+        ConfigError: If the seed is out of range.
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
@@ -67,20 +65,20 @@ def setup(
 
 
 def _tensorflow_only_as_backend() -> AbstractContextManager[None]:
-    """Has Keras find no TensorFlow on another backend, which it would import only to seed it.
+    """Hides TensorFlow from Keras on another backend: Keras would import it only to seed it.
 
-    That takes seconds, and the two frameworks' kernels in one process crash some models.
+    The import takes seconds, and the kernels of both frameworks in one process crash some models.
     """
     return nullcontext() if keras.config.backend() == "tensorflow" else hidden("tensorflow")
 
 
 class KerasTrainer(EpochTrainer):
-    """Trains the config's model on the config's data.
+    """Trains the model and data of the config with Keras.
 
-    The arguments are those of :class:`EpochTrainer`. The optimizer's maker takes Keras's options,
-    such as ``global_clipnorm``; the loss may be one of Keras's; callbacks may be Keras's or
-    :class:`dlsweep.trainers.callbacks.Callback`. Of several batches that make one step, those left
-    over at an epoch's end count towards the next epoch's first step.
+    The arguments are those of :class:`EpochTrainer`. The optimizer also takes Keras's options, such
+    as ``global_clipnorm``; the loss may be one of Keras's; callbacks may be Keras's or
+    :class:`dlsweep.trainers.callbacks.Callback`. With ``accumulate``, batches left over at an
+    epoch's end count towards the first step of the next epoch.
     """
 
     callback_kinds = (Callback, keras.callbacks.Callback)
@@ -89,29 +87,29 @@ class KerasTrainer(EpochTrainer):
 
     @property
     def saves_mid_epoch(self) -> bool:
-        """Whether it can save before an epoch's end; a loop of one's own does so only there."""
+        """Whether it can save within an epoch; a custom loop saves only at the end."""
         return type(self).train is KerasTrainer.train
 
     def build_model(self, run: Run) -> keras.Model:
-        """The model to train; by default what ``model`` in the config names."""
+        """Builds the model; by default from ``model`` in the config."""
         return built(run, "model", keras.Model)
 
     def train(self, model: keras.Model, data: KerasData, epochs: Epochs[KerasState]) -> None:
-        """Trains through all epochs that are left.
+        """Trains the remaining epochs.
 
-        Override it for a loop of your own::
+        Override it for a custom loop::
 
             for epoch in epochs:
                 for inputs, targets in data.train:
                     ...
                 epochs.end({"train/loss": ..., "val/loss": ...})
 
-        Logging, checkpoints, the schedule, early stopping and pruning happen in ``epochs``.
+        ``epochs`` handles logging, checkpoints, the scheduler, early stopping and pruning.
 
         Args:
-            model: Built, and compiled with the config's optimizer and loss.
-            data: Batches to train on and to validate with.
-            epochs: What is left to do.
+            model: The model, built and compiled with the config's optimizer and loss.
+            data: Batches for training and validation.
+            epochs: The remaining epochs.
         """
         if epochs.are_over:
             return
@@ -152,7 +150,7 @@ class KerasTrainer(EpochTrainer):
             return self._fit(run, model, data)
 
     def load_model(self, run: Run) -> keras.Model:
-        """The trained model of a run, with its best checkpoint's weights."""
+        """Loads a run's trained model, with the weights of its best checkpoint."""
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(_POLICIES[self.precision])
         try:
@@ -166,14 +164,14 @@ class KerasTrainer(EpochTrainer):
         return model
 
     def predict(self, model: keras.Model, inputs: Any) -> Any:
-        """The outputs of a model, as arrays, for inputs that are arrays."""
+        """Returns a model's outputs as arrays, for inputs as arrays."""
         return keras.tree.map_structure(_single, model.predict(inputs, verbose=0))
 
     def save_model(self, run: Run, path: Path) -> None:
-        """Writes the trained model.
+        """Saves the trained model.
 
-        Whole (``.keras``), its weights alone (``.weights.h5``), or, where the path has no suffix,
-        as a folder that TensorFlow serves: a SavedModel.
+        Formats: the whole model (``.keras``), only its weights (``.weights.h5``) or, without a
+        suffix, a folder that TensorFlow can serve (SavedModel).
         """
         write_model(lambda: self.load_model(run), path, FORMATS)
 
@@ -198,7 +196,7 @@ class KerasTrainer(EpochTrainer):
     def _finish(
         self, run: Run, model: keras.Model, data: KerasData, epoch: int
     ) -> dict[str, float]:
-        """Has the model end as asked; returns how it does on the test data, if there is some."""
+        """Loads the best weights if configured; returns metrics of the test data, if any."""
         best = run.checkpoints.best()
         if best and self.early_stopping.restore_best_weights:
             load_weights(model, best.path)
@@ -248,7 +246,7 @@ class KerasTrainer(EpochTrainer):
         return scheduler
 
     def _placed(self) -> AbstractContextManager[Any]:
-        """Where the model lies: on a device or, mirrored, on several."""
+        """Returns the context of the model's device or, with replicas, of the strategy."""
         has_gpu = self.has_gpu
         if (count := self.replica_count) > 1:
             place = _parallel().mirrored(count, has_gpu).scope()
@@ -282,7 +280,7 @@ class KerasTrainer(EpochTrainer):
 
     @property
     def replica_count(self) -> int:
-        """On how many devices this trial trains its model; see :class:`EpochTrainer`."""
+        """The number of devices that train the model; see :class:`EpochTrainer`."""
         count = super().replica_count
         reasons = {
             f"framework.backend={keras.config.backend()}": keras.config.backend() != "tensorflow",
@@ -295,7 +293,7 @@ class KerasTrainer(EpochTrainer):
         return count
 
     def _check_step(self, model: keras.Model) -> None:
-        """A step of one's own would add up losses that are not divided by the replicas."""
+        """Refuses a custom train step: it would sum losses that are not divided by the replicas."""
         if type(model).train_step is not keras.Model.train_step:
             self._refuse(self.replica_count, f"{type(model).__qualname__}.train_step")
 
@@ -308,7 +306,7 @@ class KerasTrainer(EpochTrainer):
 
 
 def _backend() -> ModuleType:
-    """The module that knows what Keras leaves to its backend."""
+    """Returns the module with the backend's own settings."""
     if keras.config.backend() == "tensorflow":
         from dlsweep.keras import tensorflow
 
@@ -319,7 +317,7 @@ def _backend() -> ModuleType:
 
 
 def _parallel() -> ModuleType:
-    """The module that trains on several devices; loaded only where there are some."""
+    """Imports the module for training on several devices, only if there are some."""
     from dlsweep.keras import parallel
 
     return parallel
@@ -350,7 +348,7 @@ def _build(model: keras.Model, data: KerasData, loss: object) -> None:
 
 
 def _predict(model: keras.Model, batches: Batches) -> Iterator[Outcome]:
-    """What the model makes of each batch; without a graph, whose tracing would take longer."""
+    """Yields predictions for each batch, eagerly: tracing a graph would take longer."""
     for inputs, targets, *_ in batches:
         outputs = keras.ops.cast(model(inputs, training=False), "float32")
         outcome = inputs, targets, outputs
@@ -358,15 +356,15 @@ def _predict(model: keras.Model, batches: Batches) -> Iterator[Outcome]:
 
 
 def _single(array: Array) -> Array:
-    """Numbers of half precision in a type that NumPy has."""
+    """Converts half precision to a type that NumPy has."""
     return array.astype(np.float32) if array.dtype.kind in "fV" else array
 
 
 def _shapes(tensors: Any) -> Any:
-    """The shape of each example, without the batch."""
+    """Returns the shapes of tensors without the batch dimension."""
     return keras.tree.map_structure(lambda tensor: list(tensor.shape[1:]), tensors)
 
 
 def _symbolic(shape: Sequence[int]) -> keras.KerasTensor:
-    """A tensor of inputs of a shape, for any batch."""
+    """Returns a symbolic tensor of inputs of a shape, with any batch size."""
     return keras.KerasTensor((None, *shape))

@@ -1,4 +1,4 @@
-"""Batch norm over the batches of several processes, on a CPU; on GPUs PyTorch has its own."""
+"""Synchronized batch norm for several processes on CPUs; for GPUs, PyTorch's own is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # the base of all three Batch
 
 
 def synchronised(model: nn.Module, device: torch.device, group: dist.ProcessGroup) -> nn.Module:
-    """Has a model's batch norm take the statistics of what all processes have, in training."""
+    """Makes a model's batch norm use the statistics of all processes in training."""
     if device.type == "cuda":
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
@@ -22,12 +22,12 @@ def synchronised(model: nn.Module, device: torch.device, group: dist.ProcessGrou
 
 
 class _WholeBatchNorm(_BatchNorm):
-    """What ``nn.SyncBatchNorm`` does on GPUs."""
+    """Synchronized batch norm, as ``nn.SyncBatchNorm`` on GPUs."""
 
     group: dist.ProcessGroup
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any will do, as the layer that it was has been built for it."""
+        """Accepts any shape: the layer that it replaces was built for it."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:

@@ -1,7 +1,7 @@
 """Batches for PyTorch, from arrays in memory, a Dataset or a DataLoader.
 
-The order of the examples is a function of the seed and the epoch alone, so that a run that goes
-on in another process sees what it would have seen.
+The order of the examples depends only on the seed and the epoch, so a resumed run sees the same
+batches.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from dlsweep.errors import DataError
 from dlsweep.torch.loader import WHOLE, Part, SeededBatches, generator, seeded_loader
 
 _NO_WORKERS = Loader()
-#: In bytes: pixels that would take more as floats stay pixels, a quarter of the size.
+#: The limit in bytes above which pixels stay uint8, a quarter of their size as floats.
 _MOST_FLOATS = 1 << 30
 
 
 class Batches(Protocol):
-    """What is passed over once an epoch.
+    """Batches of a data set.
 
     Attributes:
-        examples: How many examples there are; None if that is not known beforehand.
+        examples: The number of examples; None if it is unknown.
     """
 
     examples: int | None
 
     def epoch(self, number: int) -> Iterator[Any]:
-        """Yields the epoch's batches, on the device; the last may be smaller."""
+        """Yields an epoch's batches on the device; the last may be smaller."""
 
 
 class ArrayBatches:
-    """Batches of tensors that lie on the device as a whole.
+    """Batches of tensors that are on the device as a whole.
 
     Args:
         inputs: Shape [examples, ...].
         targets: Shape [examples, ...].
-        size: The examples of a batch.
-        seed: Of the order and the augmentation; None keeps the order that is.
-        augmentation: Of the inputs; nothing is done unless there is a seed.
-        finish: Makes of a batch's inputs what the model takes.
+        size: The number of examples in a batch.
+        seed: The seed of order and augmentation; None keeps the given order.
+        augmentation: The augmentation of the inputs; needs a seed.
+        finish: Converts a batch's inputs for the model.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class ArrayBatches:
 class LoaderBatches:
     """Batches of a DataLoader, moved to the device.
 
-    A DataLoader of a user's own gets its generator, and that of its sampler, from seed and epoch.
-    With ``persistent_workers``, what its workers draw still depends on the epochs before: give the
+    The generators of a user's DataLoader and its sampler are seeded by seed and epoch. With
+    ``persistent_workers``, its workers' random numbers still depend on earlier epochs. Pass the
     Dataset instead, so that ``training.loader`` reads it.
 
     Args:
         loader: Yields tensors, or tuples, lists or dicts of them.
-        device: Where they go.
-        seed: Of each epoch.
+        device: The device.
+        seed: The seed.
     """
 
     def __init__(self, loader: DataLoader[Any], device: torch.device, seed: int) -> None:
@@ -108,17 +108,17 @@ class LoaderBatches:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the data set alone knows its order."""
+        """Whether the data set is a stream, which has its own order."""
         return isinstance(self._loader.dataset, IterableDataset)
 
     @property
     def sizes(self) -> list[int]:
-        """The examples of each batch; none where a process cannot read its part of them alone."""
+        """The size of each batch; empty if a process cannot read only its part of a batch."""
         batches = self._loader.batch_sampler
         return batches.sizes if isinstance(batches, SeededBatches) else []
 
     def epoch(self, number: int, part: Part = WHOLE) -> Iterator[Any]:
-        """Yields what the loader yields; a part of each batch only if it has :attr:`sizes`."""
+        """Yields the loader's batches; with :attr:`sizes`, only this process's part of each."""
         random = generator(self._seed, number)
         self._loader.generator = random
         if isinstance(self._loader.batch_sampler, SeededBatches):
@@ -156,12 +156,12 @@ class OneBatch:
         yield self._batch
 
 
-#: A data set in PyTorch's batches.
+#: A data set in batches for PyTorch.
 TorchData: TypeAlias = Prepared[Batches]
 
 
 def one_batch(data: TorchData) -> TorchData:
-    """The first training batch alone, as training and as validation data."""
+    """Returns a data set with only the first training batch, for training and validation."""
     only = OneBatch(data.train)
     return Prepared[Batches](only, only, None, data.record)
 
@@ -173,19 +173,19 @@ def prepare(
     device: torch.device,
     loader: Loader = _NO_WORKERS,
 ) -> TorchData:
-    """Makes batches of whatever ``data._target_`` returned.
+    """Makes batches from the result of ``data._target_``.
 
     Args:
         found: A :class:`Data`, or a dict with ``train`` and ``validation`` (and maybe ``test``),
-            each of them a pair of arrays (inputs, targets), a Dataset or a DataLoader.
-        batch_size: The examples of a batch; a DataLoader has its own.
-        seed: Of the order of the training examples.
-        device: Where the batches go.
-        loader: How a Dataset is read.
+            each a pair of arrays (inputs, targets), a Dataset or a DataLoader.
+        batch_size: The number of examples in a batch; a DataLoader has its own.
+        seed: The seed of the order of the training examples.
+        device: The device of the batches.
+        loader: Options for reading a Dataset.
 
     Raises:
         ConfigError: If a batch is larger than the training data.
-        DataError: If it is something else.
+        DataError: If ``found`` is something else.
     """
 
     def from_arrays(split: Split, data: Data, is_train: bool) -> Batches:
@@ -222,7 +222,7 @@ def _as_it_is(inputs: Tensor) -> Tensor:
 
 
 def _normaliser(data: Data, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What :meth:`Data.normalise` does to pixels, to the same bits, batch by batch."""
+    """Returns a function that normalizes pixels by batch, to the same bits as Data.normalise."""
     mean, std = (
         torch.from_numpy(np.asarray(np.multiply(value, 255.0), np.float32)).to(device)
         for value in (data.mean, data.std)
@@ -231,7 +231,7 @@ def _normaliser(data: Data, device: torch.device) -> Callable[[Tensor], Tensor]:
 
 
 def size_of(batch: Any) -> int:
-    """How many examples a batch has: the length of its first tensor.
+    """Returns the number of examples in a batch: the length of its first tensor.
 
     Raises:
         DataError: If it has no tensor.

@@ -1,4 +1,4 @@
-"""The files that PyTorch's models are saved in."""
+"""The file formats of PyTorch models: ``.pt`` and ``.safetensors``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A DataLoader whose order and random numbers are functions of seed, epoch and batch alone.
+"""A DataLoader whose order and random numbers depend only on seed, epoch and batch.
 
-So a run that goes on in another process, or with another number of workers, sees what it would
-have seen.
+So a resumed run sees the same batches, also with another number of workers.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ def seeded_loader(
     pinned: bool,
     **more: Any,
 ) -> DataLoader[Any]:
-    """Makes the DataLoader of a Dataset.
+    """Makes a DataLoader for a Dataset.
 
     Args:
-        dataset: One with a length and ``__getitem__``, or a stream, which keeps its own order.
-        batch_size: The examples of a batch; the last may be smaller.
-        seed: Of the order, and of what the dataset draws from Python, NumPy and PyTorch.
-        shuffle: Whether the order is another in each epoch.
-        options: How it is read.
+        dataset: A data set with a length and ``__getitem__``, or a stream, which has its own order.
+        batch_size: The number of examples in a batch; the last may be smaller.
+        seed: The seed of the order, and of Python's, NumPy's and PyTorch's random numbers.
+        shuffle: Whether each epoch has another order.
+        options: Options for reading.
         pinned: Whether there is a GPU to copy to.
-        **more: Of DataLoader itself.
+        **more: Further arguments of DataLoader.
     """
     if options.workers:
         more["prefetch_factor"] = options.prefetch
@@ -52,22 +51,22 @@ def seeded_loader(
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of each batch a process has, of several that train together.
+    """The part of each batch that one of several processes trains on.
 
     Attributes:
-        rank: The process's number, from 0.
-        ranks: How many there are.
+        rank: The rank of the process, from 0.
+        ranks: The number of processes.
     """
 
     rank: int = 0
     ranks: int = 1
 
     def size(self, whole: int) -> int:
-        """How many examples of a batch it has."""
+        """Returns the number of examples of a batch in this part."""
         return whole // self.ranks + (self.rank < whole % self.ranks)
 
     def of(self, rows: torch.Tensor) -> torch.Tensor:
-        """Its rows; the first one where there are too few, as each must have some."""
+        """Returns the rows of this part; the first row if there are too few for all parts."""
         return rows.tensor_split(self.ranks)[self.rank] if self.size(len(rows)) else rows[:1]
 
 
@@ -78,8 +77,8 @@ class SeededBatches(Sampler[tuple[int, list[int]]]):
     """Yields, for each batch, the seed of its random numbers and the positions of its examples.
 
     Attributes:
-        epoch: Whose batches come next; counted from 1.
-        part: Of each batch.
+        epoch: The next epoch, counted from 1.
+        part: The part of each batch.
     """
 
     def __init__(self, examples: int, size: int, seed: int, shuffle: bool) -> None:
@@ -95,7 +94,7 @@ class SeededBatches(Sampler[tuple[int, list[int]]]):
 
     @property
     def sizes(self) -> list[int]:
-        """The examples of each whole batch."""
+        """The number of examples in each whole batch."""
         starts = range(0, self._examples, self._size)
         return [min(self._size, self._examples - start) for start in starts]
 
@@ -105,20 +104,20 @@ class SeededBatches(Sampler[tuple[int, list[int]]]):
             order = torch.randperm(self._examples, generator=generator(self._seed, self.epoch))
         for number, rows in enumerate(torch.split(order, self._size)):
             stream: tuple[int, ...] = (self._seed, self.epoch, number, int(self._shuffle))
-            if self.part.rank:  # so that no two processes draw the same
+            if self.part.rank:  # each process draws other numbers
                 stream += (self.part.rank,)
             seed = np.random.SeedSequence(stream).generate_state(1)[0]
             yield int(seed), self.part.of(rows).tolist()
 
 
 def generator(seed: int, epoch: int) -> torch.Generator:
-    """Random numbers of an epoch, whatever was drawn before it."""
+    """Returns the random generator of an epoch, independent of earlier draws."""
     mixed = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(mixed[0]))
 
 
 class _Seeded(Dataset[Any]):
-    """Examples drawn batch by batch, with random numbers of the batch's own."""
+    """Reads a batch of examples with the batch's own random numbers."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset
@@ -136,7 +135,7 @@ class _Seeded(Dataset[Any]):
 
 @contextmanager
 def _random_numbers(seed: int) -> Iterator[None]:
-    """Global random numbers from a seed; those of before go on behind."""
+    """Seeds the global random generators, and restores their states afterwards."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -1,4 +1,4 @@
-"""The means of a PyTorch training's measures, read from the device seldom."""
+"""Means of metrics over an epoch, read from the device only every few batches."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from dlsweep.trainers.early_stopping import Progress
 #: Scalars by name.
 Measures: TypeAlias = Mapping[str, Tensor]
 
-#: After how many batches their measures are read; on a GPU, reading waits for them.
+#: The number of batches between two reads; reading from a GPU waits for it.
 _READ_EVERY = 50
 
 
 class Means:
-    """The means of measures over an epoch, each batch weighted by its size.
+    """Means of metrics over an epoch, each batch weighted by its size.
 
     Args:
-        part: Of the data, which is the first part of their names: ``train``, ``val`` or ``test``.
-        parallel: With whom they are measured.
-        begun: How far an epoch is that was saved in the middle.
+        part: The part of the data, a prefix of the names: ``train``, ``val`` or ``test``.
+        parallel: The processes that train together.
+        begun: The progress of an epoch that was saved before its end.
     """
 
     def __init__(self, part: str, parallel: Alone, begun: Progress | None = None) -> None:
@@ -39,20 +39,20 @@ class Means:
             self._take(begun)
 
     def add(self, measures: Measures, size: int, step: int) -> None:
-        """Adds a batch's scalars, of so many examples, at a batch of the training."""
+        """Adds a batch's scalars, with its number of examples and its number in the training."""
         detached = {name: value.detach() for name, value in measures.items()}
         self._pending.append((detached, size, step))
         if len(self._pending) == _READ_EVERY:
             self._collect()
 
     def keep(self, progress: Progress) -> None:
-        """Notes down how far they are."""
+        """Stores the sums so far in the progress."""
         self._collect()
         progress.sums, progress.examples = self._total()
         self._take(progress)
 
     def read(self) -> dict[str, float]:
-        """The means as floats, by name.
+        """Returns the means as floats, by name.
 
         Raises:
             DataError: If there was no batch.
@@ -65,13 +65,13 @@ class Means:
         return {f"{self._part}/{name}": sum_ / examples for name, sum_ in sums.items()}
 
     def _take(self, known: Progress) -> None:
-        """Goes on from what is known of all processes: the first alone, so that it counts once."""
+        """Continues from saved sums of all processes; rank 0 only, so they count once."""
         is_first = self._parallel.part.rank == 0
         self._sums = dict(known.sums) if is_first else dict.fromkeys(known.sums, 0.0)
         self._examples = known.examples if is_first else 0
 
     def _total(self) -> tuple[dict[str, float], int]:
-        """The sums of all processes, and over how many examples they are."""
+        """Returns the sums and the numbers of examples of all processes."""
         *sums, examples = self._parallel.sum([*self._sums.values(), self._examples])
         return dict(zip(self._sums, sums, strict=True)), int(examples)
 

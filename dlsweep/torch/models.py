@@ -1,4 +1,4 @@
-"""PyTorch models for classification: they return one score (logit) a class."""
+"""PyTorch models for classification. They return one score (logit) for each class."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class MLP(nn.Module):
-    """Fully connected layers, each but the last with an activation and dropout.
+    """A multilayer perceptron: linear layers with activation and dropout between them.
 
     Args:
         input_shape: The shape of one input; it is flattened.
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         hidden: The width of each hidden layer, or of the only one; ``[]`` for none.
-        dropout: The share of activations set to zero in training.
-        activation: What comes after each hidden layer.
+        dropout: The dropout rate.
+        activation: The activation after each hidden layer.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -62,20 +62,20 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(fan_in, classes))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scores of shape [batch, classes] for inputs of shape [batch, *input_shape]."""
+        """Returns scores [batch, classes] for inputs [batch, *input_shape]."""
         scores: Tensor = self.layers(inputs)
         return scores
 
 
 class CNN(nn.Module):
-    """Blocks of a 3x3 convolution, batch norm, ReLU and pooling by two; then one hidden layer.
+    """A CNN: blocks of 3x3 convolution, batch norm, ReLU and 2x2 pooling; then a hidden layer.
 
     Args:
         input_shape: The shape of one input: [channels, height, width].
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         channels: The channels of each block; each block halves height and width.
-        hidden: The width of the hidden layer behind them.
-        dropout: The share of its activations set to zero in training.
+        hidden: The width of the hidden layer after the blocks.
+        dropout: The dropout rate of the hidden layer.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -109,20 +109,20 @@ class CNN(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scores of shape [batch, classes] for inputs of shape [batch, *input_shape]."""
+        """Returns scores [batch, classes] for inputs [batch, *input_shape]."""
         scores: Tensor = self.layers(inputs)
         return scores
 
 
 class TwoBranches(nn.Module):
-    """A layer for each of several inputs; what they give is joined, and goes on through another.
+    """A model with several inputs: a layer for each input, then a hidden layer for all.
 
     Args:
         input_shape: The features of each input by name, such as ``{"left": [32], "right": [64]}``.
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         branch: The width of each input's layer.
-        hidden: The width of the layer behind the join.
-        dropout: The share of its activations set to zero in training.
+        hidden: The width of the hidden layer.
+        dropout: The dropout rate of the hidden layer.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -151,23 +151,23 @@ class TwoBranches(nn.Module):
         )
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Scores of shape [batch, classes] for inputs of shape [batch, features], by name."""
+        """Returns scores [batch, classes] for inputs [batch, features] by name."""
         parts = [layer(inputs[name]).relu() for name, layer in self.branches.items()]
         scores: Tensor = self.joined(torch.cat(parts, 1))
         return scores
 
 
 class ResNet(nn.Module):
-    """The residual network for images of 32 by 32 pixels.
+    """A residual network for images of 32 by 32 pixels.
 
-    He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2016, section 4.2; of
+    He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, 2016, section 4.2. It has
     6 ``blocks`` + 2 layers, with projections where the shape changes.
 
     Args:
         input_shape: The shape of one input: [channels, height, width].
-        classes: How many scores to return.
-        channels: Of each stage; each but the first halves height and width.
-        blocks: Residual blocks of each stage.
+        classes: The number of classes, and of scores.
+        channels: The channels of each stage; each stage after the first halves height and width.
+        blocks: The number of residual blocks in each stage.
 
     Raises:
         ConfigError: If an argument is out of its range.
@@ -196,13 +196,13 @@ class ResNet(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Scores of shape [batch, classes] for inputs of shape [batch, *input_shape]."""
+        """Returns scores [batch, classes] for inputs [batch, *input_shape]."""
         scores: Tensor = self.layers(inputs)
         return scores
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """A residual block: two convolutions and a shortcut."""
 
     def __init__(self, fan_in: int, fan_out: int, stride: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Training with PyTorch in several processes: each has a device and takes its share of each batch.
+"""Distributed training with PyTorch: each process has a device and a share of each batch.
 
-The loss that is minimised, and every metric, is that of the whole batch; so the number of
-processes changes a training by rounding errors alone. What does change it: dropout, and other
-random numbers, are drawn by each process for itself.
+The loss and every metric are those of the whole batch, so the number of processes changes a
+training only by rounding errors. An exception is dropout and other random numbers, which each
+process draws for itself.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from dlsweep.torch.loader import Part
 T = TypeVar("T")
 Step = Callable[[nn.Module, Any], Any]
 
-#: How long a process waits for another that saves, or reads data, before it gives up.
+#: How long a process waits for another one that saves or reads data.
 _PATIENCE = timedelta(minutes=10)
 
 
 class Alone:
-    """One process, which has nothing to share: what several do otherwise.
+    """Training in one process; the base class of the distributed strategies.
 
     Attributes:
-        part: Of each batch.
+        part: The process's part of each batch.
         shards: Whether each process holds only a part of the model.
     """
 
@@ -49,37 +49,37 @@ class Alone:
     shards = False
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Makes a model ready, before its optimizer is made."""
+        """Prepares a model, before its optimizer is built."""
         return model
 
     def shard(self, *models: nn.Module) -> None:
-        """Has each process keep a part of the models, if it is to."""
+        """Shards the models over the processes, if the strategy does."""
 
     def training_step(self, step: Step, model: nn.Module) -> Callable[[Any], Any]:
-        """The step as a function of the batch, whose backward pass adds up all gradients."""
+        """Returns the step as a function of the batch; its backward pass sums all gradients."""
         return lambda batch: step(model, batch)
 
     def is_last(self, is_last: bool) -> AbstractContextManager[Any]:  # noqa: ARG002
-        """Around a batch: whether the optimizer steps after it, which needs all gradients."""
+        """A context for one batch: whether the optimizer steps after it, with all gradients."""
         return contextlib.nullcontext()
 
     def seed(self, seed: int) -> None:
-        """Has each process draw random numbers of its own."""
+        """Seeds each process differently."""
 
     def sum(self, values: list[float]) -> list[float]:
-        """The sums over all processes."""
+        """Returns the sums over all processes."""
         return values
 
     def gathered(self, value: T) -> list[T]:
-        """The values of all processes, by rank."""
+        """Returns the values of all processes, by rank."""
         return [value]
 
     def whole(self, state: T) -> T:
-        """A state dict without what only a part is held of; for the first process alone."""
+        """Gathers the shards of a state dict; the result is for rank 0 only."""
         return state
 
     def parted(self, state: T, like: object) -> T:  # noqa: ARG002
-        """A state dict as a part takes it that has others; the reverse of :meth:`whole`."""
+        """Shards a state dict for this process; the reverse of :meth:`whole`."""
         return state
 
 
@@ -87,13 +87,13 @@ ALONE = Alone()
 
 
 class DataParallel(Alone):
-    """Each process holds the whole model; DistributedDataParallel averages the gradients.
+    """Data parallel training: each process holds the whole model, with DistributedDataParallel.
 
     Li et al., PyTorch Distributed: Experiences on accelerating data parallel training, 2020.
 
     Args:
-        run: Whose processes they are.
-        device: Of this one.
+        run: The run, with its ranks.
+        device: The device of this process.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
@@ -101,7 +101,7 @@ class DataParallel(Alone):
         self.device = device
         if sys.platform == "linux":
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-                os.environ.setdefault(name, "lo")  # nobody else is to connect
+                os.environ.setdefault(name, "lo")  # local connections only
         assert run.ranks.folder is not None
         store = dist.FileStore(str(run.ranks.folder / "store"), run.ranks.size)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -111,21 +111,21 @@ class DataParallel(Alone):
         self._on_cpu = dist.new_group(backend="gloo")
 
     def place(self, model: nn.Module) -> nn.Module:
-        """Has batch norm take the statistics of whole batches."""
+        """Makes batch norm use the statistics of whole batches."""
         return synchronised(model, self.device, self._on_cpu)
 
     def training_step(self, step: Step, model: nn.Module) -> Callable[[Any], Any]:
-        """The step as the forward pass of a module, so that it may use the model in any way."""
+        """Returns the step as a module's forward pass, so that it may use the model in any way."""
         self._wrapped = DistributedDataParallel(_Stepping(step, model))
         return self._wrapped
 
     def is_last(self, is_last: bool) -> AbstractContextManager[Any]:
-        """Adds up gradients within the process until the last batch of a step."""
+        """Sums gradients within the process until the last batch of a step."""
         assert self._wrapped is not None
         return contextlib.nullcontext() if is_last else self._wrapped.no_sync()
 
     def seed(self, seed: int) -> None:
-        """The first goes on with the numbers that one process would draw."""
+        """Seeds each process; rank 0 draws the numbers that a single process would draw."""
         if self.part.rank:
             mixed = int(np.random.SeedSequence((seed, self.part.rank)).generate_state(1)[0])
             random.seed(mixed)
@@ -133,29 +133,29 @@ class DataParallel(Alone):
             torch.manual_seed(mixed)
 
     def sum(self, values: list[float]) -> list[float]:
-        """The sums over all processes, to the same bits in each."""
+        """Returns the sums over all processes, with the same bits in each."""
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total, group=self._on_cpu)
         return cast(list[float], total.tolist())
 
     def gathered(self, value: T) -> list[T]:
-        """The values of all processes, by rank; whole in the first alone."""
+        """Returns the values of all processes by rank; only rank 0 gets all."""
         found: list[Any] = [None] * self.part.ranks
         dist.gather_object(value, None if self.part.rank else found, group=self._on_cpu)
         return found
 
 
 class FullySharded(DataParallel):
-    """Each process holds a part of every parameter, and fetches the rest while it computes.
+    """Fully sharded training (FSDP): each process holds a part of every parameter.
 
-    Zhao et al., PyTorch FSDP: Experiences on scaling fully sharded data parallel, 2023. What lies
-    in an ``nn.Sequential`` or ``nn.ModuleList`` is fetched one by one.
+    Zhao et al., PyTorch FSDP: Experiences on scaling fully sharded data parallel, 2023. Modules in
+    an ``nn.Sequential`` or ``nn.ModuleList`` are fetched one by one.
     """
 
     shards = True
 
     def shard(self, *models: nn.Module) -> None:
-        """Has each process keep a part of the models."""
+        """Shards the models over the processes."""
         mesh = init_device_mesh(self.device.type, (self.part.ranks,))
         for model in models:
             for block in _blocks(model):
@@ -163,29 +163,29 @@ class FullySharded(DataParallel):
             fully_shard(model, mesh=mesh)
 
     def training_step(self, step: Step, model: nn.Module) -> Callable[[Any], Any]:
-        """The step; the model's own forward pass sees to the gradients."""
+        """Returns the step; FSDP's hooks in the model handle the gradients."""
         assert isinstance(model, FSDPModule)
         self._model = model
         return lambda batch: step(model, batch)
 
     def is_last(self, is_last: bool) -> AbstractContextManager[Any]:
-        """Adds up gradients within the process until the last batch of a step."""
+        """Sums gradients within the process until the last batch of a step."""
         self._model.set_requires_gradient_sync(is_last)
         return contextlib.nullcontext()
 
     def whole(self, state: T) -> T:
-        """Fetches all parts of what is in a state dict."""
+        """Gathers all shards of a state dict."""
         return cast(T, _mapped(lambda one: one.full_tensor().cpu(), state))
 
     def parted(self, state: T, like: object) -> T:
-        """Takes this process's part of what is in a state dict, as the other one has it."""
+        """Takes this process's shards of a state dict, placed like another one."""
         if isinstance(like, Optimizer):
             return cast(T, _parted_steps(cast(dict[str, Any], state), like))
         return cast(T, _parted(state, like.state_dict() if isinstance(like, nn.Module) else like))
 
 
 def parallel(run: Run, strategy: str, device: torch.device) -> Alone:
-    """How the processes of a run train together, or its only one alone."""
+    """Returns the strategy object for a run's processes."""
     if run.ranks.size == 1:
         return Alone()
     return (FullySharded if strategy == "fsdp" else DataParallel)(run, device)
@@ -212,7 +212,7 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _mapped(change: Callable[[DTensor], Tensor], state: Any) -> Any:
-    """The same with each tensor changed of which a process holds a part."""
+    """Applies a function to each sharded tensor in a state."""
     if isinstance(state, DTensor):
         return change(state)
     if isinstance(state, Mapping):
@@ -232,7 +232,7 @@ def _parted(state: Any, like: Any) -> Any:
 
 
 def _parted_steps(state: dict[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """What an optimizer remembers of each parameter, parted as the parameter is."""
+    """Shards an optimizer's state of each parameter like the parameter."""
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     steps = {
         number: {

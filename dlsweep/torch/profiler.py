@@ -1,4 +1,4 @@
-"""A trace of what PyTorch does in the batches asked for."""
+"""A callback that traces batches with PyTorch's profiler."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Profiler(Callback):
     Open the trace in https://ui.perfetto.dev or chrome://tracing.
 
     Args:
-        first: The first batch to trace; they count from 1 and on through all epochs.
-        last: The last.
+        first: The first batch to trace, counted from 1 through all epochs.
+        last: The last batch to trace.
     """
 
     def __init__(self, first: int, last: int) -> None:
@@ -24,7 +24,7 @@ class Profiler(Callback):
         self._profile: profile | None = None
 
     def on_train_batch_begin(self, batch: int) -> None:
-        """Starts with the first batch."""
+        """Starts the profiler at the first batch."""
         if batch == self.first:
             activities = [ProfilerActivity.CPU]
             if torch.cuda.is_available():
@@ -33,12 +33,12 @@ class Profiler(Callback):
             self._profile.start()
 
     def on_train_batch_end(self, batch: int) -> None:
-        """Writes behind the last."""
+        """Writes the trace after the last batch."""
         if batch == self.last:
             self._write()
 
     def on_train_end(self, metrics: object) -> None:  # noqa: ARG002
-        """Writes what there is if the training ends before."""
+        """Writes the trace so far if the training ends earlier."""
         self._write()
 
     def _write(self) -> None:

@@ -1,4 +1,4 @@
-"""What each of several processes gets of the batches that they train on together."""
+"""Divides batches between the processes of a run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Share(NamedTuple):
     """A process's share of a batch.
 
     Attributes:
-        batch: Its examples; where there are fewer than processes, one that does not count.
-        size: How many of them count.
-        whole: How many examples the whole batch has.
+        batch: Its examples; with fewer examples than processes, one that does not count.
+        size: The number of examples that count.
+        whole: The number of examples in the whole batch.
     """
 
     batch: Any
@@ -27,13 +27,13 @@ class Share(NamedTuple):
 
 
 def shares(batches: Batches, epoch: int, part: Part = WHOLE) -> Iterator[Share]:
-    """Yields a process's shares of an epoch's batches, in their order.
+    """Yields a process's shares of an epoch's batches, in order.
 
-    A Dataset's examples are read by the process that they belong to alone; whatever else there is
-    yields whole batches, of which the process takes its own.
+    Each process reads only its own examples of a Dataset. Other sources yield whole batches, and
+    the process takes its share.
 
     Raises:
-        DataError: If what yields them need not yield the same in each process.
+        DataError: If the source may yield other batches in each process.
     """
     if part.ranks > 1 and isinstance(batches, LoaderBatches):
         if batches.is_stream:

@@ -1,4 +1,4 @@
-"""All that changes while PyTorch trains: what a checkpoint holds, and how it is put back."""
+"""The training state of PyTorch: what a checkpoint contains, and how to restore it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError  # which torch.load raises; nothing here is pickled
+from pickle import UnpicklingError  # torch.load raises it; nothing here is pickled
 from typing import Any
 
 import numpy as np
@@ -38,20 +38,20 @@ _UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, UnpicklingError)
 
 @dataclass
 class TorchState(State):
-    """All that changes in training but its progress, and nothing else is needed to go on.
+    """The training state of PyTorch; with the progress, all that a resumed training needs.
 
     Attributes:
-        device: Where the model is.
-        model: What the optimizer changes.
-        optimizer: Changes it.
-        scheduler: Changes the learning rate, if it is to change.
-        scaler: Scales the loss; does nothing unless the precision is fp16.
+        device: The model's device.
+        model: The model.
+        optimizer: The optimizer.
+        scheduler: The learning rate scheduler, if there is one.
+        scaler: The loss scaler; it does nothing unless the precision is fp16.
         autocast: The precision of the forward pass.
-        average: Of the model's weights, if one is kept.
-        swa_start: From which epoch on it is over the ends of epochs; None if over steps.
-        callbacks: A user's own, with what they remember.
-        parallel: With whom it is trained.
-        random: The state of every global generator at the checkpoint that training goes on from.
+        average: The average of the model's weights, if there is one.
+        swa_start: The first epoch of an average over epochs; None for an average over steps.
+        callbacks: The user's callbacks, with their state.
+        parallel: The processes that train together.
+        random: The state of every global random generator at the checkpoint that was restored.
     """
 
     device: torch.device
@@ -70,19 +70,19 @@ class TorchState(State):
 
     @property
     def learning_rate(self) -> float:
-        """Of the optimizer's first group of parameters."""
+        """The learning rate of the optimizer's first parameter group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
     def kept(self) -> nn.Module:
-        """The model that is evaluated and saved as the result: the average, where there is one."""
+        """The model to evaluate and save: the average, if there is one."""
         if self.average and (self.swa_start is None or self.average.n_averaged):
             averaged: nn.Module = self.average.module
             return averaged
         return self.model
 
     def step(self, clip_norm: float | None) -> None:
-        """Takes the optimizer's step, and has the average follow.
+        """Steps the optimizer and updates the average.
 
         Args:
             clip_norm: The largest norm of all gradients together.
@@ -97,22 +97,22 @@ class TorchState(State):
             self.average.update_parameters(self.model)
 
     def end_batches(self, epoch: int) -> None:
-        """Has an average over epochs follow, before the epoch is measured."""
+        """Updates an average over epochs, before the epoch is evaluated."""
         if self.average and self.swa_start is not None and epoch >= self.swa_start:
             self.average.update_parameters(self.model)
 
     def begin_epoch(self, epoch: int, done: int) -> None:
-        """Does nothing: the global random numbers go on as the checkpoint has them."""
+        """Does nothing: the global random states are those of the checkpoint."""
 
     def step_scheduler(self, monitored: float) -> None:
-        """Takes the scheduler's step at an epoch's end."""
+        """Steps the scheduler at an epoch's end."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(monitored)
         elif self.scheduler:
             self.scheduler.step()
 
     def skip_done(self, steps: Iterator[Any], done: int) -> None:
-        """Passes over the steps of the epoch that were done before, and what they have drawn."""
+        """Skips the finished steps of an epoch, and the random numbers that they have drawn."""
         if not done:
             return
         collections.deque(itertools.islice(steps, done), maxlen=0)
@@ -128,7 +128,7 @@ class TorchState(State):
         }
 
     def gather(self) -> None:
-        """Gets the other processes' parts and random numbers."""
+        """Gathers the other processes' shards and random states."""
         states = {
             name: self.parallel.whole(part.state_dict()) for name, part in self._parts().items()
         }
@@ -136,7 +136,7 @@ class TorchState(State):
         self._gathered = {**states, "random": first, "random_of_others": others}
 
     def take_kept(self, checkpoint: Checkpoint) -> None:
-        """Gives the model the weights that a checkpoint kept."""
+        """Loads a checkpoint's weights into the model."""
         load_weights(self.model, checkpoint, self.parallel)
 
     def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
@@ -145,7 +145,7 @@ class TorchState(State):
             state["averaged"] = {"n_averaged": self.average.n_averaged}
         with (
             (folder / STATE).open("wb") as file,  # so that a full disk is an OSError
-            # The checkpoint has a digest of its own; without zip's, saving takes half the time.
+            # The checkpoint has its own digests; without zip's CRC, saving takes half the time.
             serialization.patch("save.compute_crc32", False),  # type: ignore[attr-defined]
         ):
             torch.save(state, file)
@@ -154,13 +154,13 @@ class TorchState(State):
         return _load(folder)
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        if self.average:  # which tells what the model's weights are
+        if self.average:  # it decides what the model's weights are
             self.average.load_state_dict(saved["averaged"], strict=False)
         for name, part in self._parts().items():
             part.load_state_dict(self.parallel.parted(saved[name], part))
         known = [saved["random"], *saved.get("random_of_others", ())]
         self.random = dict(enumerate(known)).get(self.parallel.part.rank)
-        if self.random:  # else the process is one more than there were, with numbers of its own
+        if self.random:  # else this rank is new, with its own numbers
             _restore_random_state(self.random, self.device)
 
     def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -187,16 +187,16 @@ class TorchState(State):
 def weight_average(
     model: nn.Module, ema_decay: float | None, swa_start: int | None, is_sharded: bool
 ) -> AveragedModel | None:
-    """A copy of the model that follows it, batch norm's statistics included.
+    """Returns an averaged copy of the model, including batch norm's statistics.
 
     Polyak and Juditsky, Acceleration of stochastic approximation by averaging, 1992; Izmailov et
     al., Averaging weights leads to wider optima and better generalization, 2018.
 
     Args:
-        model: Whose weights.
-        ema_decay: Of an average that follows each step exponentially.
-        swa_start: The first epoch of a mean over the ends of epochs.
-        is_sharded: Whether its parameters will be, so that they cannot follow all in one operation.
+        model: The model.
+        ema_decay: The decay of an exponential average over steps.
+        swa_start: The first epoch of a mean over epochs.
+        is_sharded: Whether its parameters will be sharded, so that they need one update each.
     """
     if ema_decay is None:
         follow = get_swa_avg_fn()  # type: ignore[no-untyped-call]
@@ -209,10 +209,10 @@ def weight_average(
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, parallel: Alone = ALONE) -> None:
-    """Gives a model the weights that a checkpoint kept.
+    """Loads a checkpoint's weights into a model.
 
     Raises:
-        CheckpointError: If they are those of another model.
+        CheckpointError: If they belong to another model.
     """
     try:
         model.load_state_dict(parallel.parted(_load(checkpoint.path)["model"], model))
@@ -226,7 +226,7 @@ def _load(folder: Path) -> dict[str, Any]:
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:
-    """The state of every global generator, in types that are safe and quick to load."""
+    """Returns the state of every global random generator, in types that load safely and fast."""
     version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
     return {

@@ -1,8 +1,8 @@
-"""Training with PyTorch: a textbook loop that can be stopped and goes on to the bit.
+"""The PyTorch trainer: a textbook training loop with bit-exact resume.
 
-To change what is learned, subclass :class:`TorchTrainer` and override ``training_step`` (and, if
-validation differs, ``validation_step``), ``build_model`` or ``build_data``; then name the class in
-the config as ``training._target_``.
+To change the training, subclass :class:`TorchTrainer` and override ``training_step`` (and, if
+validation differs, ``validation_step``), ``build_model`` or ``build_data``. Then set the class as
+``training._target_`` in the config.
 """
 
 from __future__ import annotations
@@ -49,17 +49,16 @@ _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 def setup(
     seed: int, deterministic: bool = False, threads: int | None = None, debug: bool = False
 ) -> None:
-    """Prepares a trial's process, before anything is built in it.
+    """Sets up a trial's process: seeds, deterministic kernels, threads, anomaly detection.
 
     Args:
-        seed: Of Python's, NumPy's and PyTorch's random numbers.
-        deterministic: Whether to use only kernels that give the same bits twice; an operation
-            that has none raises an error.
-        threads: How many CPU threads an operation may use; None leaves that to PyTorch.
-        debug: Whether a gradient that is NaN is an error, which names the operation it came from.
+        seed: The seed of Python's, NumPy's and PyTorch's random numbers.
+        deterministic: Whether to use only deterministic kernels; an operation without one raises.
+        threads: The number of CPU threads of an operation; None leaves that to PyTorch.
+        debug: Whether a NaN gradient raises an error that names its operation.
 
     Raises:
-        ConfigError: If the seed is not one that all three take.
+        ConfigError: If the seed is out of range.
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed: Received {seed}. Expected a whole number from 0 to 2**32 - 1.")
@@ -75,9 +74,9 @@ def setup(
 
 
 class TorchTrainer(EpochTrainer):
-    """Trains the config's model on the config's data.
+    """Trains the model and data of the config with PyTorch.
 
-    The arguments are those of :class:`EpochTrainer`; ``loss`` may be any callable of outputs and
+    The arguments are those of :class:`EpochTrainer`. ``loss`` may be any callable of outputs and
     targets that averages over the batch.
     """
 
@@ -101,60 +100,60 @@ class TorchTrainer(EpochTrainer):
 
     @property
     def is_classifier(self) -> bool:
-        """Whether the model's outputs are one logit a class; other steps may differ."""
+        """Whether the outputs are one logit for each class; unknown if a step is overridden."""
         steps = type(self).training_step, type(self).validation_step
         is_ours = steps == (TorchTrainer.training_step, TorchTrainer.validation_step)
         return is_ours and super().is_classifier
 
     def build_model(self, run: Run) -> nn.Module:
-        """The model to train; by default what ``model`` in the config names."""
+        """Builds the model; by default from ``model`` in the config."""
         return built(run, "model", nn.Module)
 
     def load_model(self, run: Run) -> nn.Module:
-        """The trained model of a run on the CPU, in evaluation mode, with its best weights."""
+        """Loads a run's trained model on the CPU, in evaluation mode, with its best weights."""
         model = self.build_model(run)
         load_weights(model, run.checkpoints.need_best())
         return model.eval()
 
     @torch.no_grad()
     def predict(self, model: nn.Module, inputs: Any) -> Any:
-        """The outputs of a model, as arrays, for inputs that are arrays."""
+        """Returns a model's outputs as arrays, for inputs as arrays."""
         return each(model(each(inputs, torch.from_numpy)), _array)
 
     def save_model(self, run: Run, path: Path) -> None:
-        """Writes the trained model's weights: as a state dict (``.pt``) or as ``.safetensors``."""
+        """Saves the trained model's weights as a state dict (``.pt``) or as ``.safetensors``."""
         write_model(lambda: self.load_model(run), path, FORMATS)
 
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
-        """Measures the model on a batch.
+        """Computes the loss and metrics of a training batch.
 
         Args:
-            model: In training mode.
-            batch: What the data yields, on the device; by default a pair (inputs, targets).
+            model: The model in training mode.
+            batch: A batch on the device; by default a pair (inputs, targets).
 
         Returns:
-            Scalars by name, each a mean over the batch: ``loss``, which is minimised, and what
-            else is worth knowing. Their means over an epoch are logged as ``train/<name>``.
+            Scalars by name, each a mean over the batch: ``loss``, which is minimized, and other
+            metrics. Their means over an epoch are logged as ``train/<name>``.
         """
         inputs, targets = batch
         outputs = model(inputs)
         try:
             measures = {"loss": self.criterion(outputs, targets)}
-        except IndexError as error:  # by cross entropy
+        except IndexError as error:  # from cross entropy
             raise DataError(f"targets: {error} The model has {outputs.shape[1]} classes.") from None
         if self.criterion is functional.cross_entropy:
             measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
         return measures
 
     def validation_step(self, model: nn.Module, batch: Any) -> Measures:
-        """Measures the model, in evaluation mode, on a batch.
+        """Computes the loss and metrics of a validation batch, in evaluation mode.
 
-        Logged as ``val/<name>``, and at the very end on the test data as ``test/<name>``.
+        Their means are logged as ``val/<name>``, and at the end on test data as ``test/<name>``.
         """
         return self.training_step(model, batch)
 
     def fit(self, run: Run) -> dict[str, float]:
-        """Trains in a loop that reads top to bottom; see :meth:`EpochTrainer.fit`."""
+        """Trains the model; see :meth:`EpochTrainer.fit`."""
         device = self._device(run.ranks.rank)
         self._check_processes(run.ranks.size)
         if isinstance(self.criterion, nn.Module):
@@ -193,7 +192,7 @@ class TorchTrainer(EpochTrainer):
         means: Means,
         batches: Iterator[Share],
     ) -> Iterator[int]:
-        """Trains on what is left of an epoch; yields how many steps of it are done after each."""
+        """Trains the rest of an epoch; yields the number of finished steps after each."""
         state.model.train()
         groups = _groups(batches, self.accumulate)
         state.skip_done(groups, progress.steps)
@@ -229,7 +228,7 @@ class TorchTrainer(EpochTrainer):
         return means.read()
 
     def _finish(self, run: Run, epochs: Epochs[TorchState], data: TorchData) -> dict[str, float]:
-        """Has the model end as asked, and tests it unless the run goes on another time."""
+        """Loads the best weights if configured, and evaluates the test data of an ended run."""
         state, progress = epochs.state, epochs.progress
         metrics = progress.best
         if run.ranks.agree(lambda: run.stop_reason) is None:
@@ -255,7 +254,7 @@ class TorchTrainer(EpochTrainer):
         return self._check_gpu(use_gpu(self.device != "cpu"), "PyTorch")
 
     def _check_processes(self, count: int) -> None:
-        """Raises ConfigError if the trial was started for another number of replicas."""
+        """Raises ConfigError if the trial was started with another number of replicas."""
         if self.replica_count != count:
             raise ConfigError(
                 f"training.replicas: Received {self.replica_count}, and the trial has {count} "
@@ -296,7 +295,7 @@ class TorchTrainer(EpochTrainer):
 
 @torch.no_grad()
 def _predict(model: nn.Module, state: TorchState, batches: Batches) -> Iterator[Outcome]:
-    """What the model makes of each batch."""
+    """Yields the model's predictions for each batch."""
     model.eval()
     for inputs, targets in batches.epoch(1):
         with state.autocast:
@@ -343,5 +342,5 @@ def use_gpu(wanted: bool) -> bool:
 
 
 def profiler(folder: Path, first: int, last: int) -> Callback:  # noqa: ARG001 - Keras's TensorFlow needs it
-    """Traces batches; see :class:`Profiler`."""
+    """Returns a callback that traces batches; see :class:`Profiler`."""
     return Profiler(first, last)

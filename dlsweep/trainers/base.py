@@ -12,21 +12,21 @@ from dlsweep.run.run import Run
 
 
 class Trainer(ABC):
-    """Trains a model; named in the config as ``training._target_``.
+    """Trains a model; configured as ``training._target_``.
 
-    The keys of the ``training`` group are the arguments of the class's ``__init__``, and are
-    checked against its annotations before a sweep starts.
+    The keys of the ``training`` group are the arguments of ``__init__``. They are checked against
+    its annotations before a sweep starts.
 
     Attributes:
-        model_kind: What ``model`` in the config must make, said by the class whose
-            ``build_model`` makes it; None if anything will do.
+        model_kind: The type that ``model`` in the config must build, set by the class that defines
+            ``build_model``; None for any type.
     """
 
     model_kind: ClassVar[type | None] = None
 
     @classmethod
     def process_count(cls, arguments: Mapping[str, Any]) -> int:  # noqa: ARG003
-        """How many processes a run with these arguments needs; each of them calls :meth:`fit`."""
+        """Returns the number of processes for these arguments; each calls :meth:`fit`."""
         return 1
 
     @abstractmethod
@@ -34,30 +34,30 @@ class Trainer(ABC):
         """Trains, from ``run.checkpoints.latest()`` if there is one.
 
         Args:
-            run: Where to log and save; when ``run.should_stop`` turns true, save and return.
+            run: The run to log and save with; when ``run.should_stop`` is true, save and return.
 
         Returns:
-            The metrics of the model that is kept, by name; the sweep's objective among them.
+            The metrics of the saved model by name, including the sweep's objective.
 
         Raises:
-            Diverged: If a value that matters becomes NaN or infinite.
+            Diverged: If the loss or the objective becomes NaN or infinite.
         """
 
     def preflight(self) -> None:  # noqa: B027 - most trainers read nothing before they train
-        """Sees that what a new run needs is there; called before a run or a sweep starts.
+        """Checks what a new run needs, before a run or a sweep starts.
 
         Raises:
-            DlsweepError: If it is not.
+            DlsweepError: If something is missing.
         """
 
     def load_model(self, run: Run) -> Any:
-        """The trained model of a run, with its best checkpoint's weights, ready to predict.
+        """Loads the trained model of a run, with the weights of its best checkpoint.
 
         Args:
-            run: Whose config says how the model is built.
+            run: The run; its config defines the model.
 
         Raises:
-            ConfigError: If this trainer cannot.
+            ConfigError: If this trainer does not support it.
             CheckpointError: If there is no checkpoint, or none that fits.
         """
         raise ConfigError(
@@ -66,17 +66,17 @@ class Trainer(ABC):
         )
 
     def predict(self, model: Any, inputs: Any) -> Any:  # noqa: ARG002
-        """The outputs of a model that :meth:`load_model` gave.
+        """Returns the outputs of a model from :meth:`load_model`.
 
         Args:
             model: The model.
-            inputs: An array of shape [examples, ...], or several by name, normalised.
+            inputs: A normalized array of shape [examples, ...], or several by name.
 
         Returns:
-            The outputs as an array, or as several by name.
+            The outputs: an array, or several by name.
 
         Raises:
-            ConfigError: If this trainer cannot.
+            ConfigError: If this trainer does not support it.
         """
         raise ConfigError(
             f"{type(self).__qualname__} does not say how its models predict.\n"
@@ -84,10 +84,10 @@ class Trainer(ABC):
         )
 
     def save_model(self, run: Run, path: Path) -> None:
-        """Writes the model that :meth:`load_model` gives to a file, in the format of its suffix.
+        """Saves the model of :meth:`load_model` to a file, in the format of its suffix.
 
         Raises:
-            ConfigError: If this trainer cannot, or the file exists.
+            ConfigError: If this trainer does not support it, or the file exists.
             CheckpointError: If there is no checkpoint, or none that fits.
         """
         raise ConfigError(

@@ -1,13 +1,13 @@
-"""Code of a user's own that a trainer calls at the moments of a training.
+"""Callbacks: a user's own code that a trainer calls during training.
 
-Named in the config, with its arguments::
+Configure them with their arguments::
 
     training:
       callbacks:
         - _target_: my_project.SaveWeightHistogram
           every: 5
 
-The methods' names are those of ``keras.callbacks.Callback``.
+The method names are those of ``keras.callbacks.Callback``.
 """
 
 from __future__ import annotations
@@ -20,44 +20,44 @@ from dlsweep.trainers.starting_points import kinds
 
 
 class Callback:
-    """Does nothing at each moment; a subclass overrides those that it needs.
+    """The base class of callbacks. Its methods do nothing; override those that you need.
 
     Attributes:
-        run: The run that is trained; log with ``self.run.log``, stop with ``self.run.stop``.
-        model: The model in training. At the training's end, with the weights that are kept.
+        run: The run; log with ``self.run.log``, stop with ``self.run.stop``.
+        model: The model in training. At the end, it has the final weights.
     """
 
     run: Run
     model: Any
 
     def on_train_begin(self) -> None:
-        """Before the first batch; in a run that goes on, before its next one."""
+        """Called before the first batch; in a resumed run, before its next batch."""
 
     def on_epoch_begin(self, epoch: int) -> None:
-        """Before an epoch; they count from 1, as they are logged."""
+        """Called before an epoch; epochs count from 1, as they are logged."""
 
     def on_train_batch_begin(self, batch: int) -> None:
-        """Before a batch; they count from 1 and on through all epochs."""
+        """Called before a batch; batches count from 1 through all epochs."""
 
     def on_train_batch_end(self, batch: int) -> None:
-        """After a batch."""
+        """Called after a batch."""
 
     def on_epoch_end(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """After an epoch was measured and logged, before it is saved."""
+        """Called after an epoch's metrics are logged, before its checkpoint is saved."""
 
     def on_train_end(self, metrics: Mapping[str, float]) -> None:
-        """At the end, also of a run that was asked to stop; with the best epoch's metrics."""
+        """Called at the end, also after a stop request, with the best epoch's metrics."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold for the callback to go on: plain values and tensors."""
+        """Returns the callback's state for a checkpoint: plain values and tensors."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` gave."""
+        """Restores the state of :meth:`state_dict`."""
 
 
 class Callbacks(Callback):
-    """Several callbacks as one, called in their order."""
+    """Calls several callbacks in their order."""
 
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
         self._callbacks = list(callbacks)
@@ -66,17 +66,17 @@ class Callbacks(Callback):
         return len(self._callbacks)
 
     def kinds(self) -> dict[str, str]:
-        """The class of each, for a checkpoint."""
+        """Returns the class of each callback, for a checkpoint."""
         return kinds(**{f"callbacks[{n}]": each for n, each in enumerate(self._callbacks)})
 
     def begin(self, run: Run, model: Any) -> None:
-        """Tells each what is trained, and that it begins."""
+        """Sets run and model of each callback, and starts the training."""
         for each in self._callbacks:
             each.run, each.model = run, model
         self.on_train_begin()
 
     def on_train_begin(self) -> None:
-        """Passes it on, as do the others."""
+        """Calls each callback, as do the other methods."""
         for each in self._callbacks:
             each.on_train_begin()
 

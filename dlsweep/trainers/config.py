@@ -1,4 +1,4 @@
-"""What trainers of every framework do with the config: check arguments, build groups."""
+"""Config handling that all trainers share: check arguments, build groups."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dlsweep.security.instantiate import instantiate
 
 T = TypeVar("T")
 
-#: What is to be traced: the first and the last batch, counted from 1.
+#: The batches to trace: the first and the last, counted from 1.
 Traced = Sequence[int] | Literal["on", "off"] | bool | None
 _TRACED = [10, 20]
-#: What a model's config may leave to the data, as null.
+#: The model arguments that a config may leave to the data, as null.
 FACTS = ("input_shape", "classes")
 
 
 def check_one_of(name: str, value: object, valid: tuple[str, ...]) -> None:
-    """Raises ConfigError if ``training.<name>`` is none of the valid words."""
+    """Raises ConfigError if ``training.<name>`` is not one of the valid words."""
     if value not in valid:
         raise ConfigError(
             f"training.{name}: Received {value!r}. Expected one of {', '.join(valid)}."
@@ -37,10 +37,10 @@ def check_least(name: str, value: int, least: int) -> None:
 
 
 def traced_batches(asked: Traced) -> list[int] | None:
-    """The first and the last batch that ``training.profiler`` asks to trace, if any.
+    """Parses ``training.profiler``: returns the first and the last batch to trace, if any.
 
     Raises:
-        ConfigError: If it does not name two batches.
+        ConfigError: If these are not two batches.
     """
     if asked in (None, False, "off"):
         return None
@@ -55,10 +55,10 @@ def traced_batches(asked: Traced) -> list[int] | None:
 
 
 def checked_callbacks(callbacks: Sequence[object], *kinds: type[T]) -> list[T]:
-    """The callbacks as a list, each of them of one of the kinds.
+    """Checks the types of callbacks; returns them as a list.
 
     Raises:
-        ConfigError: If one is something else.
+        ConfigError: If one has another type.
     """
     for number, each in enumerate(callbacks):
         if not isinstance(each, kinds):
@@ -72,16 +72,16 @@ def checked_callbacks(callbacks: Sequence[object], *kinds: type[T]) -> list[T]:
 
 
 def built(run: Run, key: str, kind: type[T]) -> T:
-    """What a group of the run's config makes, such as its model.
+    """Builds a group of the run's config, such as its model.
 
     Args:
-        run: Whose config it is.
+        run: The run.
         key: The group.
-        kind: What it must make.
+        kind: The type that it must build.
 
     Raises:
-        ConfigError: If the group is empty, or makes something else.
-        DlsweepError: If that is what its target raises.
+        ConfigError: If the group is empty, or builds another type.
+        DlsweepError: If its target raises one.
     """
     node = OmegaConf.select(run.config, key)
     if not node:
@@ -105,16 +105,16 @@ def built(run: Run, key: str, kind: type[T]) -> T:
 
 
 def fit_model_to_data(config: DictConfig, found: object) -> None:
-    """Fills in what the model's config leaves to the data, and checks what it states.
+    """Fills in the model arguments that are left to the data, and checks the others.
 
     Args:
-        config: Of the run; ``model.input_shape`` and ``model.classes`` may be null.
-        found: What ``data`` makes.
+        config: The run's config; ``model.input_shape`` and ``model.classes`` may be null.
+        found: What ``data`` has built.
 
     Raises:
-        ConfigError: If they are of another shape than the data, or null and data that is not in
-            memory does not tell; or if a batch is larger than the training data.
-        DataError: If there are more classes in the data.
+        ConfigError: If they do not fit the data; if they are null and the data is not in memory;
+            or if a batch is larger than the training data.
+        DataError: If the data has more classes.
     """
     data = as_data(found)
     facts = data.facts() if data else {}

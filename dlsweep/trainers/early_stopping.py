@@ -1,4 +1,4 @@
-"""How well a training is going, epoch by epoch, and whether to go on."""
+"""Early stopping, and the progress of a training."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Mode = Literal["min", "max"]
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Ends a training whose monitored metric no longer improves.
+    """Stops a training when the monitored metric no longer improves.
 
     Attributes:
-        patience: How many epochs in a row may pass without improvement; None for any number.
-        min_delta: What an improvement must exceed to count as one.
-        restore_best_weights: Whether the model in memory ends with the weights of the best epoch,
-            for callbacks and for a trainer's subclass. The run's result and its best checkpoint
-            are those of the best epoch either way.
+        patience: Epochs without improvement after which training stops; None never stops it.
+        min_delta: The smallest change that counts as an improvement.
+        restore_best_weights: Whether the model in memory gets the best epoch's weights at the end,
+            for callbacks and subclasses of the trainer. The run's result and its best checkpoint
+            are those of the best epoch in any case.
 
     Raises:
-        ConfigError: If the patience is below 1, or the delta negative.
+        ConfigError: If the patience is below 1 or the delta negative.
     """
 
     patience: int | None = None
@@ -45,17 +45,17 @@ class EarlyStopping:
 
 @dataclass
 class Progress:
-    """Where a training is; part of its checkpoints.
+    """The progress of a training; part of its checkpoints.
 
     Attributes:
-        epoch: How many epochs are done.
-        batches: How many batches were trained on.
-        best: The metrics of the best epoch; of equals, the last.
-        reference: The value that the next improvement is measured from.
-        waited: How many epochs have passed since.
-        steps: How many steps of the epoch under way are done.
-        sums: The sums, so far, of what that epoch measures.
-        examples: Over how many examples they are.
+        epoch: The number of finished epochs.
+        batches: The number of batches trained on.
+        best: The metrics of the best epoch; of equal epochs, the last.
+        reference: The value that the next improvement is compared with.
+        waited: The number of epochs since then.
+        steps: The number of finished steps of the current epoch.
+        sums: The sums of the current epoch's metrics so far.
+        examples: The number of examples in these sums.
     """
 
     epoch: int = 0
@@ -70,13 +70,13 @@ class Progress:
     def end_epoch(
         self, metrics: Mapping[str, float], monitor: str, mode: Mode, min_delta: float
     ) -> bool:
-        """Notes an epoch down.
+        """Records the end of an epoch.
 
         Args:
-            metrics: Its metrics, the monitored one among them.
-            monitor: The metric that counts.
-            mode: Whether more or less of it is better.
-            min_delta: What an improvement must exceed.
+            metrics: Its metrics, including the monitored one.
+            monitor: The monitored metric.
+            mode: Whether a higher or a lower value is better.
+            min_delta: The smallest change that counts as an improvement.
 
         Returns:
             Whether this epoch is the best so far.
@@ -94,10 +94,10 @@ class Progress:
         return is_best
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
+        """Returns plain values for a checkpoint."""
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what a checkpoint holds."""
+        """Restores the values of a checkpoint."""
         for name, value in state.items():
             setattr(self, name, value)

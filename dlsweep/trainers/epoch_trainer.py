@@ -1,4 +1,4 @@
-"""What trainers of every framework share: their arguments, and the checks of them."""
+"""The base class of trainers: the arguments that all frameworks share, and their checks."""
 
 from __future__ import annotations
 
@@ -39,48 +39,48 @@ _NO_EARLY_STOPPING = EarlyStopping()
 
 @dataclass(eq=False, repr=False)
 class EpochTrainer(Trainer):
-    """A trainer that passes over the data in epochs.
+    """A trainer that trains in epochs.
 
     Attributes:
-        callback_kinds: What callbacks may be.
-        state_file: What a checkpoint of its framework holds.
-        strategies: What ``strategy`` may be.
-        forks: Whether each replica is trained by a process of its own.
+        callback_kinds: The allowed types of callbacks.
+        state_file: The name of the framework's file in a checkpoint.
+        strategies: The allowed values of ``strategy``.
+        forks: Whether each replica is trained in a process of its own.
 
     Args:
-        optimizer: Makes the optimizer.
-        scheduler: Makes the learning rate's schedule, which takes a step at each epoch's end.
-        epochs: Passes over the training data.
-        batch_size: Examples of a batch.
-        loader: How data is read that does not lie in memory.
-        loss: Of the outputs and the targets, averaged over the batch. With ``cross_entropy``, the
-            accuracy is measured as well.
-        device: ``auto`` takes a GPU if there is one.
-        replicas: On how many devices the model is trained; each takes its share of every batch.
+        optimizer: Builds the optimizer.
+        scheduler: Builds the learning rate scheduler, which steps at the end of each epoch.
+        epochs: The number of epochs.
+        batch_size: The number of examples in a batch.
+        loader: How to read data that is not in memory.
+        loss: The loss of outputs and targets, averaged over the batch. ``cross_entropy`` also logs
+            the accuracy.
+        device: ``auto`` uses a GPU if there is one.
+        replicas: The number of devices that train the model; each takes its share of every batch.
             ``auto`` is one for each GPU that the launcher gave the trial.
-        strategy: What each of them holds: ``data_parallel`` all of the model (PyTorch's
-            DistributedDataParallel, Keras's MirroredStrategy), ``fsdp`` a part of it (PyTorch's
+        strategy: ``data_parallel``: each device holds the whole model (PyTorch's
+            DistributedDataParallel, Keras's MirroredStrategy); ``fsdp``: a part of it (PyTorch's
             fully sharded data parallel).
-        precision: Of the forward pass; ``fp16`` comes with loss scaling.
-        accumulate: Batches whose gradients make one step.
+        precision: The precision of the forward pass; ``fp16`` uses loss scaling.
+        accumulate: The number of batches whose gradients make one step.
         clip_norm: The largest norm of all gradients together.
-        ema_decay: Of an exponential moving average of the weights, which follows each step; it is
-            what is evaluated and kept, in place of the weights themselves.
-        swa_start: The first epoch of a stochastic weight averaging: from its end on, the mean of
-            the weights at the ends of epochs, batch norm's statistics included, is what is
-            evaluated and kept.
-        monitor: The metric that tells which epoch is best.
-        mode: Whether more (``max``) or less (``min``) of it is better.
-        early_stopping: When to give up.
-        callbacks: A user's own, called at the moments of the training.
-        profiler: The first and the last batch to trace, counted from 1 and on through all epochs;
-            ``on`` means 10 to 20.
-        overfit_batch: Whether to train on one batch alone, and to validate on it as well: a model
-            that cannot learn it has an error.
-        checkpoint_every: Epochs between checkpoints; a new best and the last are saved anyway.
-        checkpoint_steps: Optimizer steps between checkpoints in the middle of an epoch.
-        checkpoint_seconds: Seconds between them, instead or as well.
-        seed: Of the order of the training examples.
+        ema_decay: The decay of an exponential moving average of the weights, updated at each step.
+            The average is evaluated and saved in place of the weights.
+        swa_start: The first epoch of stochastic weight averaging: from its end on, the mean of the
+            weights at the ends of epochs, including batch norm's statistics, is evaluated and
+            saved.
+        monitor: The metric that defines the best epoch.
+        mode: Whether a higher (``max``) or a lower (``min``) value is better.
+        early_stopping: When to stop early.
+        callbacks: The user's own callbacks.
+        profiler: The first and the last batch to trace, counted from 1 through all epochs; ``on``
+            means 10 to 20.
+        overfit_batch: Whether to train and validate on one batch only: a model that cannot learn
+            it has an error.
+        checkpoint_every: Epochs between checkpoints; a new best and the last are always saved.
+        checkpoint_steps: Optimizer steps between checkpoints within an epoch.
+        checkpoint_seconds: Seconds between checkpoints within an epoch, instead or in addition.
+        seed: The seed of the order of the training examples.
         initial_weights: The folder of a run, whose best checkpoint counts, or of a checkpoint: a
             new run starts with its weights. A parameter of another name or shape stays as
             initialised, and is said.

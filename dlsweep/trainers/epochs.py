@@ -1,7 +1,7 @@
-"""How epochs begin and end, and what is saved of a training, in every framework.
+"""Epochs and the training state that all frameworks share: begin, end, log, save, restore.
 
-A trainer's loop reads ``for epoch in epochs: …; epochs.end(metrics)``; one whose framework has a
-loop of its own calls :meth:`Epochs.begin` and :meth:`Epochs.end` from there.
+A trainer's loop is ``for epoch in epochs: …; epochs.end(metrics)``. If a framework has its own
+loop, the trainer calls :meth:`Epochs.begin` and :meth:`Epochs.end` from there.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dlsweep.trainers.starting_points import check_kinds, fitting
 
 
 class State(ABC):
-    """All of a training that changes; a framework's own, but for what all frameworks have.
+    """The training state: what changes during training. Each framework has a subclass.
 
     Attributes:
-        callbacks: A user's own, with what they remember.
-        unreadable: What reading a checkpoint raises that does not fit.
+        callbacks: The user's callbacks, with their state.
+        unreadable: The exceptions that reading an unsuitable checkpoint raises.
     """
 
     callbacks: Callbacks
@@ -34,26 +34,26 @@ class State(ABC):
     @property
     @abstractmethod
     def learning_rate(self) -> float:
-        """What the optimizer's next step will use."""
+        """The learning rate of the optimizer's next step."""
 
     @abstractmethod
     def begin_epoch(self, epoch: int, done: int) -> None:
-        """Makes ready for an epoch, as a function of its number alone.
+        """Prepares an epoch; depends only on its number.
 
         Args:
             epoch: Its number.
-            done: How many steps of it are done; then it goes on as the checkpoint has it.
+            done: The number of steps already done; then the state is the checkpoint's.
         """
 
     @abstractmethod
     def step_scheduler(self, monitored: float) -> None:
-        """Has the scheduler, if there is one, set the next epoch's learning rate."""
+        """Steps the scheduler, if there is one: sets the next epoch's learning rate."""
 
     def gather(self) -> None:  # noqa: B027 - most have all there is
-        """Gets from the run's other processes what :meth:`save` needs; all must call it."""
+        """Gathers what :meth:`save` needs from the other ranks; every rank must call it."""
 
     def save(self, folder: Path, progress: Progress) -> None:
-        """Fills a checkpoint's empty folder."""
+        """Writes the state to a checkpoint's empty folder."""
         shared = {
             "kinds": self._all_kinds(),
             "callbacks": self.callbacks.state_dict(),
@@ -62,10 +62,10 @@ class State(ABC):
         self._write(folder, shared)
 
     def restore(self, folder: Path, progress: Progress) -> None:
-        """Goes back to a checkpoint.
+        """Restores the state of a checkpoint.
 
         Raises:
-            CheckpointError: If it is not one of this model and optimizer.
+            CheckpointError: If it does not belong to this model and optimizer.
         """
         try:
             saved = self._read(folder)
@@ -80,10 +80,10 @@ class State(ABC):
             ) from None
 
     def take_weights(self, folder: Path) -> None:
-        """Takes a checkpoint's weights that fit the model, and says which do not.
+        """Loads a checkpoint's weights that fit the model, and prints those that do not.
 
         Raises:
-            CheckpointError: If none do.
+            CheckpointError: If none fits.
         """
         try:
             saved = self._saved_weights(self._read(folder))
@@ -97,35 +97,35 @@ class State(ABC):
 
     @abstractmethod
     def _kinds(self) -> dict[str, str]:
-        """What the parts are, which a checkpoint must agree with."""
+        """Returns the classes of the parts; a checkpoint must have the same ones."""
 
     @abstractmethod
     def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:
-        """Writes all there is, beside what all frameworks have."""
+        """Writes the framework's own state together with the shared state."""
 
     @abstractmethod
     def _read(self, folder: Path) -> dict[str, Any]:
-        """All that was written."""
+        """Reads everything that was written."""
 
     @abstractmethod
     def _restore(self, saved: Mapping[str, Any]) -> None:
-        """Takes over what is the framework's own."""
+        """Restores the framework's own state."""
 
     @abstractmethod
     def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The arrays of a checkpoint's model, by the names that :meth:`_weights` has."""
+        """Returns the weights in a checkpoint, by the names of :meth:`_weights`."""
 
     @abstractmethod
     def _weights(self) -> Mapping[str, Any]:
-        """The arrays of the model, by names that are the same in each process."""
+        """Returns the model's weights, by names that are the same in each process."""
 
     @abstractmethod
     def _set_weights(self, weights: Mapping[str, Any]) -> None:
-        """Sets some of them."""
+        """Sets some of the model's weights."""
 
 
 def _shapes(arrays: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Of the arrays among the values."""
+    """Returns the shapes of the arrays among the values."""
     return {name: list(one.shape) for name, one in arrays.items() if hasattr(one, "shape")}
 
 
@@ -133,16 +133,16 @@ S = TypeVar("S", bound=State)
 
 
 class Epochs(Generic[S]):
-    """The epochs of one training: logged, judged and saved at their ends, over when it is time.
+    """The epochs of a training: logs, checkpoints and stops at their ends.
 
     Args:
-        run: Where to log and save.
-        trainer: Whose training it is.
-        state: What is saved; taken from the latest checkpoint, if there is one, or from where a
-            new run is to start.
+        run: The run to log and save with.
+        trainer: The trainer.
+        state: The training state. It is restored from the latest checkpoint, if there is one, or
+            from a new run's starting point.
 
     Attributes:
-        progress: How far the training is.
+        progress: The progress of the training.
         run: As above.
         state: As above.
     """
@@ -167,25 +167,25 @@ class Epochs(Generic[S]):
 
     @property
     def are_over(self) -> bool:
-        """Whether no further epoch is to begin: all are done, patience is out, or a stop is due."""
+        """Whether to start no further epoch: all are done, or training must stop."""
         patience = self._trainer.early_stopping.patience or math.inf
         is_done = self.progress.epoch >= self._trainer.epochs or self.progress.waited >= patience
         return is_done or self.run.should_stop
 
     def begin(self) -> int:
-        """Begins the next epoch; returns its number."""
+        """Starts the next epoch; returns its number."""
         epoch = self.progress.epoch + 1
         self.state.begin_epoch(epoch, self.progress.steps)
-        if not self.progress.steps:  # else it goes on in the middle
+        if not self.progress.steps:  # else it resumes within the epoch
             self.state.callbacks.on_epoch_begin(epoch)
         return epoch
 
     def end(self, metrics: Mapping[str, float]) -> None:
-        """Ends the epoch that has begun.
+        """Ends the current epoch: logs its metrics and saves a checkpoint.
 
         Args:
-            metrics: What was measured, such as ``train/loss`` and ``val/accuracy``; the monitored
-                metric among them.
+            metrics: Metrics such as ``train/loss`` and ``val/accuracy``, including the monitored
+                one.
 
         Raises:
             ConfigError: If the monitored metric is not among them.
@@ -206,11 +206,11 @@ class Epochs(Generic[S]):
             self.save_last()
 
     def save_part(self) -> None:
-        """Saves what is done of the epoch under way, by ``progress.steps``."""
+        """Saves a checkpoint within an epoch, at ``progress.steps``."""
         self._save({}, part=self.progress.steps)
 
     def settle(self) -> None:
-        """Says what its end leaves open: that patience was out, that no batch was traced."""
+        """Prints why training ended early, and whether the profiler traced nothing."""
         traced, done = self._trainer.traced, self.progress.batches
         if traced and done < traced[0]:
             print(f"No trace: the training ended behind batch {done}, and {traced[0]} is the first")
@@ -218,15 +218,15 @@ class Epochs(Generic[S]):
             self.run.stop("stopped_early")
 
     def save_last(self) -> None:
-        """Saves the last epoch, if it has not been."""
+        """Saves the last epoch, if it is not saved yet."""
         if self._unsaved:
             metrics, self._unsaved = self._unsaved, {}
             self._save(metrics)
 
     def _take_over(self, folder: Path) -> None:
-        """Goes on from another training's checkpoint, which becomes this run's own first.
+        """Resumes from another run's checkpoint, which becomes this run's first one.
 
-        The best epoch and the patience count anew, among the epochs that this run has records of.
+        The best epoch and the patience start anew, from the epochs that this run logs.
         """
         self.state.restore(folder, self.progress)
         done = self.progress.epoch

@@ -1,4 +1,4 @@
-"""How a model's weights and gradients are spread, epoch by epoch, in every tracker."""
+"""A callback that logs histograms of weights and gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dlsweep.trainers.config import check_least
 class Histograms(Callback):
     """Logs histograms of all trainable weights, and of their gradients at the last batch.
 
-    Named in the config, for either framework::
+    Configure it for either framework::
 
         training:
           callbacks:
@@ -21,14 +21,14 @@ class Histograms(Callback):
               every: 5
 
     They are ``weights/<name>`` and ``gradients/<name>``, by the framework's own names. Gradients
-    are those of one batch before they are clipped or, with fp16, scaled back. For models on one
-    device.
+    are those of one batch, before clipping and, with fp16, before unscaling. Works for models on
+    one device.
 
     Args:
-        every: Epochs from one to the next.
+        every: Epochs between two logs.
 
     Raises:
-        ConfigError: If that is less than 1.
+        ConfigError: If it is less than 1.
     """
 
     def __init__(self, every: int = 1) -> None:
@@ -37,12 +37,12 @@ class Histograms(Callback):
         self._gradients: Mapping[str, Any] = {}
 
     def on_train_begin(self) -> None:
-        """Has the gradients kept from now on."""
+        """Starts to keep gradients."""
         is_torch = hasattr(self.model, "named_parameters")
         self._gradients = (_keep_in_torch if is_torch else _keep_in_keras)(self.model)
 
     def on_epoch_end(self, epoch: int, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
-        """Logs them, if it is time."""
+        """Logs the histograms every so many epochs."""
         if epoch % self.every:
             return
         for name, weight in _weights(self.model):
@@ -59,7 +59,7 @@ def _weights(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _keep_in_torch(model: Any) -> Mapping[str, Any]:
-    """The gradients by name, which each backward pass replaces."""
+    """Returns the gradients by name; each backward pass replaces them."""
     kept: dict[str, Any] = {}
     for name, parameter in _weights(model):
         parameter.register_hook(partial(kept.__setitem__, name))
@@ -67,7 +67,7 @@ def _keep_in_torch(model: Any) -> Mapping[str, Any]:
 
 
 def _keep_in_keras(model: Any) -> Mapping[str, Any]:
-    """Likewise, in variables: the step is compiled."""
+    """Returns variables with the gradients by name, because the step is compiled."""
     import keras
 
     kept = {name: keras.Variable(keras.ops.zeros_like(one)) for name, one in _weights(model)}
@@ -84,5 +84,5 @@ def _keep_in_keras(model: Any) -> Mapping[str, Any]:
 
 
 def _array(values: Any) -> Any:
-    """As NumPy's, of a PyTorch tensor or a Keras variable."""
+    """Converts a PyTorch tensor or a Keras variable to a NumPy array."""
     return values.detach().cpu().float() if hasattr(values, "detach") else values.numpy()

@@ -1,4 +1,4 @@
-"""Checks of what models of every framework are given."""
+"""Checks of model arguments, shared by all frameworks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dlsweep.errors import ConfigError
 
 
 def check_positive(**sizes: list[int]) -> None:
-    """Raises ConfigError if a size is not above 0; by the name of its argument."""
+    """Raises ConfigError if a size is not above 0; keywords are argument names."""
     for name, values in sizes.items():
         if not all(value > 0 for value in values):
             raise ConfigError(
@@ -16,13 +16,13 @@ def check_positive(**sizes: list[int]) -> None:
 
 
 def check_dropout(dropout: float) -> None:
-    """Raises ConfigError if a share of activations is none."""
+    """Raises ConfigError if the dropout rate is out of range."""
     if not 0 <= dropout < 1:
         raise ConfigError(f"model.dropout: Received {dropout}. Expected 0 or more, and below 1.")
 
 
 def check_activation(activation: str, valid: tuple[str, ...]) -> None:
-    """Raises ConfigError if an activation is none of those that there are."""
+    """Raises ConfigError if an activation is unknown."""
     if activation not in valid:
         raise ConfigError(
             f"model.activation: Received {activation!r}. Expected one of {', '.join(valid)}."
@@ -30,14 +30,14 @@ def check_activation(activation: str, valid: tuple[str, ...]) -> None:
 
 
 def pooled(input_shape: list[int], blocks: int) -> tuple[int, int]:
-    """The height and width of an image that remain behind blocks that each halve it.
+    """Returns the height and width of an image after blocks that each halve it.
 
     Args:
         input_shape: [channels, height, width].
-        blocks: How many.
+        blocks: The number of blocks.
 
     Raises:
-        ConfigError: If nothing remains, or there is no block.
+        ConfigError: If nothing is left, or there is no block.
     """
     check_image(input_shape)
     height, width = (size >> blocks for size in input_shape[1:])
@@ -51,7 +51,7 @@ def pooled(input_shape: list[int], blocks: int) -> tuple[int, int]:
 
 
 def check_image(input_shape: list[int]) -> None:
-    """Raises ConfigError if an input is no image."""
+    """Raises ConfigError if an input is not an image."""
     if len(input_shape) != 3:
         raise ConfigError(
             f"model.input_shape: Received {list(input_shape)}. Expected [channels, height, width]."
@@ -59,7 +59,7 @@ def check_image(input_shape: list[int]) -> None:
 
 
 def check_branches(input_shape: object) -> None:
-    """Raises ConfigError unless there are several inputs by name, each a row of features."""
+    """Raises ConfigError unless there are several inputs by name, each a vector of features."""
     shapes = list(input_shape.values()) if isinstance(input_shape, dict) else []
     if len(shapes) < 2 or any(len(shape) != 1 for shape in shapes):
         raise ConfigError(

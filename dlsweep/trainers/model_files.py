@@ -1,4 +1,4 @@
-"""Trained models as files of their framework's own formats, which the file's suffix names."""
+"""Saves trained models to files; the file's suffix selects the format."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 from dlsweep.errors import ConfigError
 
-#: Writes a model to a path that is free.
+#: Writes a model to a new path.
 Writer = Callable[[Any, Path], None]
 
 
 def write_model(load: Callable[[], Any], path: Path, formats: Mapping[str, Writer]) -> None:
-    """Writes a model, whole or not at all.
+    """Writes a model file atomically.
 
     Args:
-        load: Gives the model; called once the path is known to be good.
-        path: Where it goes; a folder that is missing is made.
-        formats: What writes it, by suffix; an empty one stands for a folder.
+        load: Returns the model; called after the path has been checked.
+        path: The file; missing folders are created.
+        formats: The writers by suffix; an empty suffix means a folder.
 
     Raises:
-        ConfigError: If there is something already, or no format has the suffix.
+        ConfigError: If the file exists, or no format has the suffix.
     """
     write = _writer(path, formats)
     if os.path.lexists(path):

@@ -1,4 +1,4 @@
-"""Where a trained classifier errs, as the tables and the image that its trainer logs at the end."""
+"""Logs a classifier's confusion matrix, example predictions and surest mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dlsweep.run.run import Run
 with contextlib.suppress(ImportError):
     import PIL.Image
 
-    PIL.Image.preinit()  # imports formats, which is done only once if trials are forked
+    PIL.Image.preinit()  # imports formats once, before trials are forked
 
 #: The inputs, the targets and the outputs of a batch, the last two of shape [examples] and
 #: [examples, classes].
@@ -29,18 +29,18 @@ _MOST_CLASSES = 50
 
 
 def log_predictions(run: Run, part: str, outcomes: Iterable[Outcome], step: int) -> None:
-    """Logs what a model makes of a part of the data.
+    """Logs a model's predictions on a part of the data.
 
-    The tables are ``<part>/confusion``, a row for each target and a column for each class that was
-    predicted (up to 50 classes), and ``<part>/predictions``, the first 20 examples. Of images the
-    mistakes that the model was surest of become ``<part>/mistakes``, if Pillow is installed.
-    Nothing is logged if the outputs are not one logit a class for each example.
+    The tables are ``<part>/confusion``, a row for each target and a column for each predicted class
+    (up to 50 classes), and ``<part>/predictions``, the first 20 examples. For images,
+    ``<part>/mistakes`` shows the surest mistakes, if Pillow is installed. Nothing is logged if the
+    outputs are not one logit for each class.
 
     Args:
-        run: Where to log.
+        run: The run to log to.
         part: ``val`` or ``test``.
-        outcomes: Of each batch.
-        step: Where the run is.
+        outcomes: The outcome of each batch.
+        step: The step.
     """
     found = _Predictions()
     for inputs, targets, outputs in outcomes:
@@ -59,13 +59,13 @@ def log_predictions(run: Run, part: str, outcomes: Iterable[Outcome], step: int)
 
 @dataclass
 class _Predictions:
-    """What is known of all batches so far.
+    """The predictions of all batches so far.
 
     Attributes:
-        confusion: How many examples of each target, by row, were predicted as each class.
-        seen: How many examples there were.
-        examples: The first of them: index, target, predicted class and its probability.
-        mistakes: The surest: probability and image, of shape [height, width, channels].
+        confusion: The number of examples of each target (row) and predicted class (column).
+        seen: The number of examples.
+        examples: The first examples: index, target, predicted class and its probability.
+        mistakes: The surest mistakes: probability and image [height, width, channels].
     """
 
     confusion: Array = field(default_factory=lambda: np.zeros((0, 0), np.int64))
@@ -92,7 +92,7 @@ class _Predictions:
             self._keep(float(surety[row]), _image(inputs, row))
 
     def _keep(self, surety: float, image: Array | None) -> None:
-        """Keeps a mistake's image if it is one of the surest, and of the others' size."""
+        """Keeps a mistake's image if it is one of the surest, and has the size of the others."""
         if image is not None and all(image.shape == other.shape for _, other in self.mistakes):
             self.mistakes.append((surety, image))
             self.mistakes.sort(key=lambda one: -one[0])
@@ -100,7 +100,7 @@ class _Predictions:
 
 
 def _image(inputs: Any, row: int) -> Array | None:
-    """An input of shape [height, width] or [channels, height, width] as an image, if it is one."""
+    """Converts an input of shape [height, width] or [channels, height, width] to an image."""
     if not isinstance(inputs, np.ndarray) or inputs.ndim not in (3, 4):
         return None
     one: Array = inputs[row] if inputs.ndim == 4 else inputs[row][None]
@@ -112,7 +112,7 @@ def _image(inputs: Any, row: int) -> Array | None:
 
 
 def _grid(images: list[Array]) -> Array:
-    """Images side by side, in rows."""
+    """Arranges images in a grid."""
     columns = math.ceil(math.sqrt(len(images)))
     missing = -len(images) % columns
     cells = np.stack([*images, *[np.zeros_like(images[0])] * missing])

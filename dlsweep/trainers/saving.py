@@ -1,4 +1,4 @@
-"""When to save in the middle of an epoch, for trainers of every framework."""
+"""Decides when to save a checkpoint within an epoch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 
 from dlsweep.run.run import Run
 
-#: How often, in seconds, a training looks in the middle of an epoch whether it is to stop.
+#: How often a training looks for a stop request within an epoch, in seconds.
 _LOOK_EVERY = 0.1
 
 
 class MidEpoch:
-    """Tells after which steps to save before the epoch's end.
+    """Decides after which steps to save before the epoch's end.
 
     Args:
-        run: The run; its wish to stop is a reason to save.
-        steps: Optimizer steps between two checkpoints; None saves none for their sake.
-        seconds: Seconds after which a checkpoint is due; None saves none for their sake.
+        run: The run; a stop request is a reason to save.
+        steps: Optimizer steps between two checkpoints; None for no such limit.
+        seconds: Seconds between two checkpoints; None for no such limit.
     """
 
     def __init__(self, run: Run, steps: int | None, seconds: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Learning rates over the epochs, as factors of the one that the optimizer starts from."""
+"""Learning rate schedules, as factors of the optimizer's initial learning rate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dlsweep.errors import ConfigError
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """Rises in a line to the full rate, then falls in half a cosine.
+    """Linear warm-up to the full learning rate, then cosine decay.
 
     Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, 2017 (one cycle);
     the warm-up is that of Goyal et al., Accurate, Large Minibatch SGD, 2017.
 
     Attributes:
-        epochs: Of the whole training; its last one trains at the smallest rate but one step.
-        warmup_epochs: How many of them rise.
-        min_factor: What remains of the rate behind the last epoch.
+        epochs: The number of epochs; the minimum would be reached one step after the last one.
+        warmup_epochs: The number of warm-up epochs.
+        min_factor: The factor after the last epoch.
 
     Raises:
         ConfigError: If the warm-up leaves no epoch, or the factor is not between 0 and 1.
@@ -41,7 +41,7 @@ class WarmupCosine:
             )
 
     def __call__(self, epoch: int) -> float:
-        """The factor in an epoch, counted from 0."""
+        """Returns the factor in an epoch, counted from 0."""
         if epoch < self.warmup_epochs:
             return (epoch + 1) / (self.warmup_epochs + 1)
         done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)

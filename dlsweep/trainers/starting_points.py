@@ -1,7 +1,7 @@
-"""Where a new run starts from, if not from scratch: another run's weights, or a whole checkpoint.
+"""The starting point of a new run: another run's weights, or a whole checkpoint.
 
-``training.initial_weights`` takes the model's weights alone; ``training.resume_from`` takes over
-all of a training. Both name a folder.
+``training.initial_weights`` loads only the model's weights; ``training.resume_from`` restores the
+whole training state. Both are folders.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Shapes = Mapping[str, list[int]]
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """What a new run starts from.
+    """The starting point of a new run.
 
     Attributes:
-        given: A checkpoint's folder or, for weights alone, a run's; a relative one counts from the
-            folder that the command was typed in.
-        file: What the trainer's own checkpoints hold.
-        weights_only: Whether it gives the model's weights, and no more.
+        given: A checkpoint's folder or, for weights only, a run folder; a relative path is relative
+            to the current folder.
+        file: The framework's file in a checkpoint.
+        weights_only: Whether to load only the model's weights.
     """
 
     given: str | os.PathLike[str]
@@ -36,11 +36,11 @@ class StartingPoint:
     weights_only: bool
 
     def check(self) -> None:
-        """Sees that it is there; reads none of it.
+        """Checks that it exists, without reading it.
 
         Raises:
             ConfigError: If there is no checkpoint.
-            CheckpointError: If it is another framework's.
+            CheckpointError: If it belongs to another framework.
         """
         found = self._saved if self.weights_only else []
         if self._is_checkpoint:
@@ -57,11 +57,11 @@ class StartingPoint:
             )
 
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint, whole: the one named or, of a run named, the best.
+        """Opens the checkpoint; of a run folder, the best one.
 
         Raises:
             ConfigError: If there is none.
-            CheckpointError: If it is damaged, or another framework's.
+            CheckpointError: If it is damaged, or belongs to another framework.
         """
         self.check()
         if self._is_checkpoint:
@@ -78,7 +78,7 @@ class StartingPoint:
 
     @property
     def _saved(self) -> list[Path]:
-        """The checkpoints of the run, if it is one."""
+        """The checkpoints in a run folder."""
         return sorted(self._path.glob("checkpoints/step-*"))
 
     @property
@@ -99,7 +99,7 @@ class StartingPoint:
 
 
 def fitting(source: Path, model: Shapes, saved: Shapes) -> list[str]:
-    """The names of the parameters to take over; the others are said.
+    """Returns the names of the parameters to load; prints the others.
 
     Args:
         source: The checkpoint.
@@ -107,7 +107,7 @@ def fitting(source: Path, model: Shapes, saved: Shapes) -> list[str]:
         saved: The same of the checkpoint.
 
     Raises:
-        CheckpointError: If there are none.
+        CheckpointError: If none fits.
     """
     taken = [name for name, shape in model.items() if saved.get(name) == shape]
     lines = [
@@ -127,12 +127,12 @@ def fitting(source: Path, model: Shapes, saved: Shapes) -> list[str]:
 
 
 def kinds(**parts: object) -> dict[str, str]:
-    """The classes of a training's parts, for a checkpoint to tell what its states belong to."""
+    """Returns the classes of the parts of a training, which a checkpoint stores."""
     return {name: type(part).__qualname__ for name, part in parts.items()}
 
 
 def check_kinds(saved: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Raises ValueError if a checkpoint's parts are of other classes than those here."""
+    """Raises ValueError if a checkpoint's parts have other classes than those here."""
     for name in dict.fromkeys([*here, *saved]):
         if saved.get(name) != here.get(name):
             raise ValueError(

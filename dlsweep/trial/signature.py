@@ -1,7 +1,7 @@
 """Checks a config against the signatures of its targets, before they are called.
 
-The error of an unknown key has the nearest argument; that of a wrong type has the expected type. The
-check runs where the trial would run, so it also finds what cannot be imported there.
+The error of an unknown key has the nearest argument; that of a wrong type has the expected type.
+The check runs where the trial would run, so it also finds what cannot be imported there.
 """
 
 from __future__ import annotations
