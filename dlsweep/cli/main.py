@@ -140,10 +140,10 @@ def _sync(arguments: Sequence[str]) -> int:
     _add_trackers(parser)
     parser.add_argument("--follow", action="store_true", help="go on until standard input closes")
     options = parser.parse_args(arguments)
-    from dlsweep.cli.tracking_config import asked_trackers
+    from dlsweep.cli.tracking_config import parse_trackers
     from dlsweep.trackers import mirror
 
-    names, added = asked_trackers(options.folder, options.trackers)
+    names, added = parse_trackers(options.folder, options.trackers)
     return mirror.main(options.folder, names, options.follow, added)
 
 
@@ -152,10 +152,10 @@ def _verify(arguments: Sequence[str]) -> int:
     _add_trackers(parser)
     parser.add_argument("--repair", action="store_true", help="tell trackers again what differs")
     options = parser.parse_args(arguments)
-    from dlsweep.cli.tracking_config import asked_trackers
+    from dlsweep.cli.tracking_config import parse_trackers
     from dlsweep.results import verify
 
-    names, added = asked_trackers(options.folder, options.trackers)
+    names, added = parse_trackers(options.folder, options.trackers)
     return verify.main(options.folder, names, options.repair, added)
 
 

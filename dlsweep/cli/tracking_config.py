@@ -18,7 +18,7 @@ from dlsweep.errors import ConfigError
 from dlsweep.trackers import mirror
 
 
-def asked_trackers(folder: Path, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+def parse_trackers(folder: Path, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Parses the trackers and overrides after ``sync`` and ``verify``.
 
     Args:

@@ -199,7 +199,7 @@ class Driver:
                 memory_ran_out = _oom_kills() > active.oom_kills
                 yield active.folder, active.folder.settle(code, memory_ran_out, active.timed_out)
 
-    def hurry_mirror(self) -> None:
+    def sync_now(self) -> None:
         """Asks the mirror process to sync now."""
         if self._mirror:
             self._mirror.wake()
@@ -207,7 +207,7 @@ class Driver:
     def drain(self) -> None:
         """Tells the mirror that all runs have ended, so that it syncs the rest meanwhile."""
         if self._mirror:
-            self._mirror.hang_up()
+            self._mirror.close_input()
 
     def stop(self, reason: str) -> None:
         """Launches no more runs, and asks the running ones to save and end."""
@@ -337,7 +337,7 @@ class Mirror:
             with contextlib.suppress(BrokenPipeError):  # it has died; finish() handles that
                 os.write(self._process.stdin.fileno(), b"\n")
 
-    def hang_up(self) -> None:
+    def close_input(self) -> None:
         """Closes the mirror's input: it syncs the rest and ends."""
         if self._process and self._process.stdin:
             self._process.stdin.close()
@@ -346,7 +346,7 @@ class Mirror:
         """Waits until the mirror has synced the rest, or kills it."""
         if self._process is None:
             return
-        self.hang_up()
+        self.close_input()
         if not wait:
             self._process.kill()
         started = self._heard = time.monotonic()

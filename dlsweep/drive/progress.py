@@ -131,7 +131,7 @@ class View:
     def tick(self) -> None:
         """Refreshes the view; plain lines need no refresh."""
 
-    def say_dashboards(self) -> None:
+    def print_dashboards(self) -> None:
         """Prints the commands that open the trackers' dashboards."""
         for tracker, command in self.dashboards.items():
             self.say(f"{tracker + ':':<13}{command}")

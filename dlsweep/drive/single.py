@@ -120,7 +120,7 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
             while not (ended := list(driver.turn())):
                 pass
             view.ended(folder, ended[0][1])
-    view.say_dashboards()
+    view.print_dashboards()
     _say(folder, ended[0][1])
 
 

@@ -28,7 +28,7 @@ _BEAT, _PATIENCE = 2.0, 10.0
 
 
 @contextlib.contextmanager
-def held(folder: StudyDir) -> Iterator[None]:
+def locked(folder: StudyDir) -> Iterator[None]:
     """Locks a study for this driver.
 
     Raises:
@@ -76,7 +76,7 @@ class Lease:
         if found and found.get("kernel") != self._mine["kernel"] and self._is_alive(found):
             return False
         self._beat()
-        threading.Thread(target=self._keep_beating, daemon=True).start()
+        threading.Thread(target=self._send_heartbeats, daemon=True).start()
         return True
 
     def holder(self) -> str:
@@ -96,7 +96,7 @@ class Lease:
                 return True
         return False
 
-    def _keep_beating(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Sends heartbeats. If another host has taken the lease, this driver stops."""
         while not self._over.wait(_BEAT):
             if self.holder() != self._mine["holder"]:

@@ -89,5 +89,5 @@ class InlineLauncher(Launcher):
         """Does nothing: no process is left."""
 
     def _answer(self, wire: DriverEnd, folder: RunDir) -> None:
-        while wire.rang(wait=None):
+        while wire.read_notification(wait=None):
             wire.answer(self._judge(folder))

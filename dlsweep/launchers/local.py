@@ -141,7 +141,7 @@ class LocalLauncher(Launcher):
         watched: list[socket.socket | DriverEnd] = [self._socket, *wires]
         ready, _, _ = select.select(watched, [], [], seconds)
         for wire, job in wires.items():
-            if wire in ready and wire.rang():
+            if wire in ready and wire.read_notification():
                 wire.answer(self._judge(job.folder))
         if self._socket in ready:
             self._hear()

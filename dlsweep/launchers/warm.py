@@ -71,7 +71,7 @@ def _preload(server: socket.socket, modules: list[str]) -> bool:
             for name in modules:
                 importlib.import_module(name)
             if modules:
-                _learn_grammar()
+                _warm_up_grammar()
     except Exception:  # noqa: BLE001 - any failure of any module is told to the driver
         _tell(server, {"failed": name, "error": traceback.format_exc(limit=-3)})
         return False
@@ -80,7 +80,7 @@ def _preload(server: socket.socket, modules: list[str]) -> bool:
     return bool(modules) and threads == 1
 
 
-def _learn_grammar() -> None:
+def _warm_up_grammar() -> None:
     """Resolves interpolations once: their parser builds its tables on first use, in 10 ms."""
     from omegaconf import OmegaConf
 

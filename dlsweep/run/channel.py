@@ -30,7 +30,7 @@ class Channel:
         descriptor = os.environ.pop(CHANNEL_VARIABLE, None)
         return cls(Connection(int(descriptor))) if descriptor else None
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Notifies the driver of a new record."""
         if self._connection:
             try:
@@ -84,7 +84,7 @@ class DriverEnd:
         """Closes this process's copy of the trial's end."""
         self._child.close()
 
-    def rang(self, wait: float | None = 0.0) -> bool:
+    def read_notification(self, wait: float | None = 0.0) -> bool:
         """Reads one notification. Waits for that many seconds; with None, until the trial ends."""
         try:
             return self._connection.poll(wait) and self._connection.recv_bytes() == _RING

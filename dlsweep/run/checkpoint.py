@@ -164,7 +164,7 @@ class Checkpointer:
         if publishing:
             publishing.result()
 
-    def take_up(self) -> None:
+    def publish_leftover(self) -> None:
         """Publishes a killed process's complete checkpoint. Only the run's owner may call it."""
         for aside in self.folder.glob(f".step-*{_ASIDE}"):
             if not _problem(aside, self._run) and _read(aside).records <= self._records_size():

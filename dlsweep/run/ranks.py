@@ -60,8 +60,8 @@ class Ranks:
             decide: Called on rank 0 only; returns a plain JSON value.
         """
         if self.rank:
-            told: T = json.loads(self._wires[0].recv_bytes())
-            return told
+            decision: T = json.loads(self._wires[0].recv_bytes())
+            return decision
         decided = decide()
         for wire in self._wires:
             wire.send_bytes(json.dumps(decided).encode())
@@ -117,11 +117,11 @@ class Processes:
             for rank, result in list(self._results.items()):
                 if result in ready and (found := _received(result)) is not None:
                     if is_failure(found):
-                        self._die_with_the_dead(_CONSEQUENCE)
+                        self._end_like_failed_rank(_CONSEQUENCE)
                     if rank == 0 or is_failure(found):
                         return found
                     del self._results[rank]
-            self._die_with_the_dead()
+            self._end_like_failed_rank()
 
     def _forward(self, number: int, _: object) -> None:
         """Forwards a signal to rank 0, which decides for all."""
@@ -140,7 +140,7 @@ class Processes:
         self._results[ranks.rank] = ours
         self._alive[ranks.rank] = pid
 
-    def _die_with_the_dead(self, patience: float = 0.0) -> None:
+    def _end_like_failed_rank(self, patience: float = 0.0) -> None:
         """Ends this process as a rank ended that sent no outcome; waits that long for one."""
         until = time.monotonic() + patience
         while True:

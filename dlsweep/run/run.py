@@ -121,7 +121,7 @@ class Run:
         record = {"step": int(step), "time": time.time(), "metrics": values}
         append_line(self._file, json.dumps(record).encode() + b"\n")
         if self._channel and self.info.objective and self.info.objective[0] in values:
-            self._channel.ring()
+            self._channel.notify()
 
     def log_image(self, name: str, image: Any, step: int) -> None:
         """Logs an image; trackers show it by step.
@@ -171,13 +171,13 @@ class Run:
         objective, this waits a few milliseconds for the pruner's answer. If several processes
         train the run together, each must read it at the same point.
         """
-        reason = self.ranks.agree(lambda: self.wish_to_stop)
+        reason = self.ranks.agree(lambda: self.pending_stop)
         if self.ranks.rank:  # rank 0 decides; it may have got a signal meanwhile
             self.stop_reason = reason
         return reason is not None
 
     @property
-    def wish_to_stop(self) -> str | None:
+    def pending_stop(self) -> str | None:
         """Returns why this process should stop, or None; other ranks may not know yet."""
         if self.stop_reason is None:
             self.stop_reason = self._channel.verdict() if self._channel else None
@@ -229,7 +229,7 @@ class Run:
 
     def _open_records(self) -> None:
         """Opens the record file: cuts a torn last line, finds the steps already logged."""
-        self.checkpoints.take_up()
+        self.checkpoints.publish_leftover()
         checkpoint = self.checkpoints.latest()
         offset = checkpoint.records if checkpoint else 0
         self.train_seconds = checkpoint.seconds if checkpoint else 0.0

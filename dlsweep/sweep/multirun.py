@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from dlsweep.drive.driver import Driver, Limits, check_trackers
 from dlsweep.drive.progress import Counts, make_view
 from dlsweep.errors import ConfigError, room_to_write
-from dlsweep.folders.lease import held
+from dlsweep.folders.lease import locked
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
@@ -51,10 +51,10 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
 
         asked, space, settings = ask(app, options, arguments, folder)
         folder.create()
-        with held(folder), closing(Study(asked, space)) as study:
+        with locked(folder), closing(Study(asked, space)) as study:
             sweep = Sweep(app, folder, study, settings, driver)
             sweep.run()
-    sweep.say_result()
+    sweep.print_result()
 
 
 def _plan(app: App, options: Mapping[str, Any], arguments: Sequence[str], folder: StudyDir) -> None:

@@ -153,7 +153,9 @@ class Study:
             point: The parameters, where the sweep chooses them itself (a grid).
         """
         if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
-            self._study.sampler = _heir(self._build_sampler(self._begun), self._study.sampler)
+            self._study.sampler = _with_search_space_of(
+                self._build_sampler(self._begun), self._study.sampler
+            )
         self._begun += 1
         if point is not None:
             self._study.enqueue_trial(point)
@@ -315,7 +317,7 @@ def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> st
     return "\n".join(lines)
 
 
-def _heir(
+def _with_search_space_of(
     sampler: optuna.samplers.BaseSampler, earlier: optuna.samplers.BaseSampler
 ) -> optuna.samplers.BaseSampler:
     """Copies an earlier sampler's intersection search space, which is slow to compute anew."""

@@ -89,14 +89,14 @@ class Sweep:
                 self._loop()
         self._conclude()
 
-    def say_result(self) -> None:
+    def print_result(self) -> None:
         """Prints the leaderboard, the dashboards, and how many trials are missing.
 
         Raises:
             StudyError: If the sweep stopped because too many trials failed.
         """
         tables.show(self.finished, self.view.console)
-        self.view.say_dashboards()
+        self.view.print_dashboards()
         missing = (self.settings.n_trials or 0) - self.study.finished
         if missing > 0:
             self.view.say(
@@ -153,7 +153,7 @@ class Sweep:
             self._wait_for_orphan(folder)
         self._create(folder, trial, overrides)
         self.view.started(folder, trial.overrides, again)
-        if again and (result := self._untold(folder, trial)):
+        if again and (result := self._unrecorded_result(folder, trial)):
             self._end(trial, folder, result)
             return
         folder.clear()
@@ -164,7 +164,7 @@ class Sweep:
             judge=lambda records: self.study.judge(trial, records),
         )
 
-    def _untold(self, folder: RunDir, trial: Trial) -> Result | None:
+    def _unrecorded_result(self, folder: RunDir, trial: Trial) -> Result | None:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
         result = folder.result()
         records = [record for record, _ in folder.records()]
@@ -318,7 +318,7 @@ class Sweep:
         end = self._present_end() if is_new else {}
         if end:
             self._record_study(**end)
-        self.driver.hurry_mirror()
+        self.driver.sync_now()
         self.finished = tables.Finished(self.folder, self.study.as_optuna)
         if is_new:
             tables.write_tables(self.finished)

@@ -38,7 +38,7 @@ class Link:
 
     Attributes:
         failure: The error of the last call; None if it succeeded.
-        told: The number of records synced.
+        synced: The number of records synced.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Link:
         self.name = name
         self.options = options
         self.failure: str | None = None
-        self.told = 0
+        self.synced = 0
         self._folder = folder
         self._announce = announce
         self._announced = False
         self._tracker: Tracker | None = None
         self._said: set[str] = set()
-        self.try_now()
+        self.retry_now()
 
-    def try_now(self) -> None:
+    def retry_now(self) -> None:
         """Ends the pause after a failure."""
         self._wait, self._retry_at = _FIRST_WAIT, 0.0
 

@@ -4,9 +4,9 @@ The position of each tracker is stored in the run folder, in ``mirror/<tracker>.
 with the tracker's own state. So a tracker that was down, or was added later, can be synced at any
 time, and a view that was deleted is rebuilt.
 
-During a sweep, the mirror is a process of its own (:func:`keep_up`), so a slow tracker does not
-slow down training. Its standard input is a pipe from the driver. When the pipe closes, the driver
-has ended or died; the mirror then syncs the rest and exits.
+During a sweep, the mirror is a process of its own (:func:`follow_folder`), so a slow tracker does
+not slow down training. Its standard input is a pipe from the driver. When the pipe closes, the
+driver has ended or died; the mirror then syncs the rest and exits.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ def sync(
         TrackerError: If a tracker does not work; the others are synced then.
     """
     places = connect(Path(folder), trackers, added, verify=True)
-    with ExitStack() as holds:
+    with ExitStack() as locks:
         for place in places:
-            place.hold(holds, _LOCK_PATIENCE)
+            place.lock(locks, _LOCK_PATIENCE)
             place.turn()
         _close(places)
     links = links_of(places)
     if failures := [f"{link.name}: {link.failure}" for link in links if link.failure]:
         raise TrackerError("\n".join(failures))
-    told: Counter[str] = Counter()
+    synced: Counter[str] = Counter()
     for link in links:
-        told[link.name] += link.told
-    return dict(told)
+        synced[link.name] += link.synced
+    return dict(synced)
 
 
 def differences(
@@ -101,14 +101,14 @@ def differences(
         TrackerError: If a tracker does not work.
     """
     places = connect(Path(folder), trackers, added)
-    with ExitStack() as holds:
+    with ExitStack() as locks:
         for place in places:
-            place.hold(holds, _LOCK_PATIENCE)
+            place.lock(locks, _LOCK_PATIENCE)
             yield from place.differences(repair)
         _close(places)
 
 
-def keep_up(
+def follow_folder(
     folder: str | os.PathLike[str],
     trackers: list[str] | None = None,
     added: Mapping[str, Options] | None = None,
@@ -128,10 +128,10 @@ def keep_up(
         StudyError, ConfigError: As :func:`sync`.
     """
     places = connect(Path(folder), trackers, added, announce=_print_line)
-    with ExitStack() as holds:
+    with ExitStack() as locks:
         for place in places:
-            place.hold(holds, patience=math.inf)
-        holds.enter_context(redirect_stdout(sys.stderr))  # trackers may print, too
+            place.lock(locks, patience=math.inf)
+        locks.enter_context(redirect_stdout(sys.stderr))  # trackers may print, too
         if not any(place.has_run() for place in places):
             with no_garbage():
                 for link in links_of(places):
@@ -148,7 +148,7 @@ def keep_up(
                 place.turn()
             pause = (time.process_time() - began) / _SHARE
             following = _input_stays_open(min(max(_LOOK_EVERY, pause), _LONGEST_LOOK))
-        _tell_the_rest(places)
+        _sync_rest(places)
         _close(places)
     behind = [link for link in links_of(places) if link.failure]
     for link in behind:
@@ -183,9 +183,9 @@ def main(
     if follow:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.nice(_NICENESS)
-        return 0 if keep_up(folder, trackers or None, added) else 1
-    for name, told in sync(folder, trackers or None, added).items():
-        print(f"{name}: {told} new records")
+        return 0 if follow_folder(folder, trackers or None, added) else 1
+    for name, synced in sync(folder, trackers or None, added).items():
+        print(f"{name}: {synced} new records")
     return 0
 
 
@@ -194,12 +194,12 @@ def _close(places: list[Place]) -> None:
         link.close()
 
 
-def _tell_the_rest(places: list[Place]) -> None:
+def _sync_rest(places: list[Place]) -> None:
     """Syncs everything once more, with retries if a tracker fails."""
     for wait in _LAST_WAITS:
         time.sleep(wait)
         for place in places:
-            place.look_again()
+            place.rescan()
             place.turn()
         if not any(link.failure for link in links_of(places)):
             return

@@ -124,11 +124,11 @@ class Place:
         """Whether any run has been started."""
         return any(_Watched(self.path / name).exists() for name in self._names())
 
-    def hold(self, holds: ExitStack, patience: float) -> None:
+    def lock(self, locks: ExitStack, patience: float) -> None:
         """Locks the place against other mirrors, once they have ended.
 
         Args:
-            holds: Releases the locks.
+            locks: Releases the locks.
             patience: Seconds to wait for other mirrors.
 
         Raises:
@@ -141,22 +141,22 @@ class Place:
                     f"{self.path} is being mirrored to {link.name} by {lock.holder()}, which "
                     "keeps it up to date.\nTry again when that has ended."
                 )
-            holds.callback(lock.release)
+            locks.callback(lock.release)
 
-    def look_again(self) -> None:
+    def rescan(self) -> None:
         """Makes the next turn scan every run and retry every tracker."""
         self._over.clear()
         for link in self.links:
-            link.try_now()
+            link.retry_now()
 
     def turn(self) -> None:
         """Syncs everything that is new."""
         info = self._study_info()  # read before the runs: the study ends after its last run
         parents = self._open_study(info, self._verify)
-        owing = len(parents) < len(self.links)
+        incomplete = len(parents) < len(self.links)
         self._discover()
         for name, run in list(self._live.items()):
-            if run.tell(parents, owing, self._verify):
+            if run.sync(parents, incomplete, self._verify):
                 self._over.add(name)
                 del self._live[name]
         for view in self._study_views:
@@ -243,12 +243,12 @@ class _Watched:
         """Whether the folder is a run folder yet."""
         return self._run.info_file.exists()
 
-    def tell(self, parents: dict[Link, State], owing: bool, verify: bool) -> bool:
+    def sync(self, parents: dict[Link, State], incomplete: bool, verify: bool) -> bool:
         """Syncs what is new; returns True once the run has ended and everything is synced.
 
         Args:
             parents: The trackers that work, each with its state of the study.
-            owing: Whether there are trackers that do not work.
+            incomplete: Whether there are trackers that do not work.
             verify: Whether to check for deleted views.
         """
         files = (self._run.records_file, self._run.samples_file)
@@ -256,12 +256,12 @@ class _Watched:
         if stamp == self._seen:
             return False
         end = _end(self._run)
-        told = [self._tell(link, parents[link], end, verify) for link in parents]
-        complete = all(told) and not owing
+        done = [self._sync(link, parents[link], end, verify) for link in parents]
+        complete = all(done) and not incomplete
         self._seen = stamp if complete else None
         return complete and end is not None
 
-    def _tell(self, link: Link, parent: State, end: Result | None, verify: bool) -> bool:
+    def _sync(self, link: Link, parent: State, end: Result | None, verify: bool) -> bool:
         """Syncs one tracker. After a failure, the next try starts from the stored position."""
         view = self._views.pop(link.name, None) or RunView(self._run, link)
         if not link.call(lambda tracker: view.update(tracker, parent, end, verify)):

@@ -30,22 +30,25 @@ class _Position:
         options: The tracker's options. With other options, everything is synced from the start.
         offset: The bytes of the record file that are synced.
         samples: The bytes of the system metrics' file that are synced.
-        told: The result that is synced, if any.
+        result: The result that is synced, if any.
         state: The tracker's own state.
     """
 
     options: Options
     offset: int = 0
     samples: int = 0
-    told: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
     state: State = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, options: Options) -> _Position:
         try:
-            kept = cls(**json.loads(path.read_text()))
+            fields = json.loads(path.read_text())
         except FileNotFoundError:
             return cls(options)
+        if "told" in fields:  # the name of ``result`` in older folders
+            fields["result"] = fields.pop("told")
+        kept = cls(**fields)
         return kept if kept.options == options else cls(options)
 
     def save(self, path: Path) -> None:
@@ -76,7 +79,7 @@ class StudyView:
         if self._position is not None:
             return
         position = _Position.load(self._file, self.link.options)
-        if position.told == info and not verify:
+        if position.result == info and not verify:
             self._position = position
             return
         begun = {key: value for key, value in info.items() if key not in ("finished", "best")}
@@ -85,7 +88,7 @@ class StudyView:
     def close(self, info: dict[str, Any]) -> None:
         """Logs the study after its trials, if something is new."""
         position = self._position
-        if position and position.told != info:
+        if position and position.result != info:
             self._position = None
             self.link.call(lambda tracker: self._tell(tracker, info, position))
 
@@ -107,7 +110,7 @@ class StudyView:
 
     def _tell(self, tracker: Tracker, info: dict[str, Any], position: _Position) -> None:
         tracker.log_study(self._study, info, position.state)
-        position.told = info
+        position.result = info
         position.save(self._file)
         self._position = position
 
@@ -124,17 +127,17 @@ class RunView:
 
     def update(self, tracker: Tracker, parent: State, end: Result | None, verify: bool) -> None:
         """Logs all new records, and the result if the run has ended."""
-        told = asdict(end) if end else None
+        result = asdict(end) if end else None
         if self._position is None or self._started_by is not tracker:
             position = _Position.load(self._file, self._link.options)
-            if end and position.told == told and not verify:
+            if end and position.result == result and not verify:
                 return
             self._position = self._start(tracker, parent, position)
             self._started_by = tracker
         self._log(tracker, self._position)
-        if end and self._position.told != told:
+        if end and self._position.result != result:
             tracker.finish(self._run, end, self._position.state)
-            self._position.told = told
+            self._position.result = result
             self._position.save(self._file)
 
     def differences(self, tracker: Tracker, parent: State, end: Result | None) -> list[str]:
@@ -151,7 +154,7 @@ class RunView:
         records = chain(self._run.records(), self._run.samples())
         truth = [(r.step, n, v) for r, _ in records for n, v in r.metrics.items()]
         found = _compare(truth, tracker.read(self._run, position.state))
-        if position.told != (asdict(end) if end else None):
+        if position.result != (asdict(end) if end else None):
             found.append("how it ended was not told")
         elif end:
             found += tracker.missing(self._run, end, position.state)
@@ -181,7 +184,7 @@ class RunView:
             for _, file, end in batch:
                 setattr(position, file, end)
             position.save(self._file)
-            self._link.told += len(batch)
+            self._link.synced += len(batch)
 
     def _news(self, position: _Position) -> Iterator[tuple[Record, str, int]]:
         """Yields records that are not synced yet, by wall time, each with the position after it."""
@@ -190,7 +193,7 @@ class RunView:
         return heapq.merge(records, samples, key=lambda item: item[0].time)
 
 
-def _compare(truth: Iterable[Point], told: Iterable[Point]) -> list[str]:
+def _compare(truth: Iterable[Point], read: Iterable[Point]) -> list[str]:
     """Returns what is missing and what is surplus, of the metrics in the run folder.
 
     Values are compared as 32-bit floats, because TensorBoard stores no more. MLflow's largest
@@ -198,7 +201,7 @@ def _compare(truth: Iterable[Point], told: Iterable[Point]) -> list[str]:
     """
     expected = Counter(map(_rounded, truth))
     names = {name for _, name, _ in expected}
-    found = Counter(_rounded(point) for point in told if point[1] in names)
+    found = Counter(_rounded(point) for point in read if point[1] in names)
     differences = []
     for points, what in ((expected - found, "missing"), (found - expected, "not in the folder")):
         if points:

@@ -35,7 +35,7 @@ class MidEpoch:
         due = now - self._saved > self._seconds or bool(self._steps and step % self._steps == 0)
         if now - self._looked > _LOOK_EVERY:
             self._looked = now
-            due = due or self._run.wish_to_stop is not None
+            due = due or self._run.pending_stop is not None
         if due:
             self._saved = now
         return due

@@ -69,7 +69,7 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
         1 if it failed, else 0.
     """
     started = time.time()
-    with _polite_signals(run):
+    with _stop_on_signals(run):
         attempt = _attempt if processes == 1 else functools.partial(_attempt_together, processes)
         status, reason, metrics = attempt(run, work)
     reason = scrub(reason, run.dir.config_file.read_text())
@@ -204,7 +204,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _polite_signals(run: Run) -> Iterator[None]:
+def _stop_on_signals(run: Run) -> Iterator[None]:
     """Makes SIGTERM and SIGUSR1 set the stop flag, unless this process handles SIGTERM itself."""
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

@@ -53,7 +53,7 @@ def test_sentences_come_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     view.say("[bold]" + "long " * 100)
     view.say("")
     view.dashboards["mlflow"] = "mlflow ui --port 5000"
-    view.say_dashboards()
+    view.print_dashboards()
     said, dashboard = capsys.readouterr().out.splitlines()
     assert said == "[bold]" + "long " * 100
     assert dashboard.split(maxsplit=1) == ["mlflow:", "mlflow ui --port 5000"]

@@ -42,15 +42,15 @@ def test_the_wire_is_not_passed_on_to_children(trial: Channel) -> None:
 def test_every_ring_is_answered_before_the_trial_goes_on(driver: DriverEnd, trial: Channel) -> None:
     def answer_slowly() -> None:
         for verdict in (None, "pruned"):
-            assert driver.rang(wait=5)
+            assert driver.read_notification(wait=5)
             time.sleep(0.1)
             driver.answer(verdict)
 
     answering = threading.Thread(target=answer_slowly)
     answering.start()
-    trial.ring()
+    trial.notify()
     assert trial.verdict() is None
-    trial.ring()
+    trial.notify()
     began = time.monotonic()
     assert trial.verdict() == "pruned"
     assert time.monotonic() - began > 0.05
@@ -58,8 +58,8 @@ def test_every_ring_is_answered_before_the_trial_goes_on(driver: DriverEnd, tria
 
 
 def test_a_wish_behind_several_rings_is_heard(driver: DriverEnd, trial: Channel) -> None:
-    trial.ring()
-    trial.ring()
+    trial.notify()
+    trial.notify()
     driver.answer()
     wishing = threading.Timer(0.1, driver.answer, ["pruned"])
     wishing.start()
@@ -74,25 +74,25 @@ def test_without_a_ring_the_trial_only_looks(driver: DriverEnd, trial: Channel) 
 
 
 def test_a_driver_hears_rings_one_by_one(driver: DriverEnd, trial: Channel) -> None:
-    assert not driver.rang()
-    trial.ring()
-    trial.ring()
-    assert [driver.rang() for _ in range(3)] == [True, True, False]
+    assert not driver.read_notification()
+    trial.notify()
+    trial.notify()
+    assert [driver.read_notification() for _ in range(3)] == [True, True, False]
     assert driver.is_open
 
 
 def test_a_dead_driver_is_a_reason_to_stop(driver: DriverEnd, trial: Channel) -> None:
     driver.close()
-    trial.ring()
+    trial.notify()
     assert trial.verdict() == "interrupted"
-    trial.ring()
+    trial.notify()
     assert trial.verdict() == "interrupted"
 
 
 def test_a_driver_that_dies_while_it_is_asked_is_a_reason_to_stop(
     driver: DriverEnd, trial: Channel
 ) -> None:
-    trial.ring()
+    trial.notify()
     dying = threading.Timer(0.1, driver.close)
     dying.start()
     assert trial.verdict() == "interrupted"
@@ -103,6 +103,6 @@ def test_a_trial_that_has_ended_rings_no_more_and_hears_no_answer(
     driver: DriverEnd, trial: Channel
 ) -> None:
     trial.close()
-    assert not driver.rang()
+    assert not driver.read_notification()
     assert not driver.is_open
     driver.answer("pruned")

@@ -161,10 +161,10 @@ def test_only_the_objective_rings_and_its_verdict_stops(
     run, driver = wired(make_run(objective=["loss", "size"]), monkeypatch)
     with run:
         run.log({"size": 1.0}, step=0)
-        assert not driver.rang()
+        assert not driver.read_notification()
         assert not run.should_stop
         run.log({"loss": 1.0}, step=1)
-        assert driver.rang()
+        assert driver.read_notification()
         assert steps(run.dir) == [1], "the record is there before the ring"
         driver.answer("pruned")
         assert run.should_stop
