@@ -93,8 +93,8 @@ class DiskFullError(DlsweepError):
 
     def __init__(self, folder: object) -> None:
         super().__init__(
-            f"The disk is full, so the work in {folder} has stopped. What was done is kept.\n"
-            "Make room and type the same command: it goes on where this stopped."
+            f"The disk is full, so the work in {folder} has stopped. Finished work is kept.\n"
+            "Free some space and type the same command: it resumes."
         )
 
 

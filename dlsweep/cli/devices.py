@@ -66,7 +66,7 @@ def _gpus() -> Iterator[tuple[str, str]]:
         index, name, memory, driver = row.split(", ")
         yield "GPU", f"{index}: {name}, {memory}"
     cuda = re.search(r"CUDA Version: *([\d.]+)", summary)
-    yield "driver", f"{driver}, for CUDA up to {cuda[1] if cuda else 'a version it does not tell'}"
+    yield "driver", f"{driver}, for CUDA up to {cuda[1] if cuda else 'an unknown version'}"
 
 
 def _framework(package: str) -> str:

@@ -36,7 +36,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     tracker = re.match(r"tracking\.\w+\.", key)
     if tracker and not any(one.startswith(tracker[0]) for one in valid):
         name = tracker[0].split(".")[1]
-        return f"{missing}Keys of {name} are there where it is asked for. Type  tracking=[{name}]"
+        return f"{missing}Keys of {name} exist only if it is configured. Type  tracking=[{name}]"
     if key.startswith("hydra"):
         return f"{missing}See all of them with  --cfg hydra"
     return f"{missing}See all of them with  --cfg job ; add a new one with  +{key}=<value>"

@@ -15,16 +15,16 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   A search of your own  python -m dlsweep 'training.optimizer.lr=tag(log,interval(1e-4,1e-1))' \\
                             hydra.sweeper.n_trials=20 -m
   In a debugger         python -m dlsweep launcher=inline
-  Go on with a sweep    the same command again
-  Go on with a run      python -m dlsweep resume outputs/mnist/runs/<run>
+  Resume a sweep        the same command again
+  Resume a run          python -m dlsweep resume outputs/mnist/runs/<run>
   A study's results     python -m dlsweep report outputs/mnist
   Save a trained model  python -m dlsweep save outputs/mnist/runs/<run> model.pt
   What a sweep can use  python -m dlsweep devices
-  Update the trackers   python -m dlsweep sync outputs/mnist
+  Sync the trackers     python -m dlsweep sync outputs/mnist
   Compare all of it     python -m dlsweep verify outputs/mnist
   Open the dashboards   python -m dlsweep ui
 
-Groups, one choice each, as in  model=cnn  (a folder ./conf of your own adds to them):
+Groups, one choice each, as in  model=cnn  (your own folder ./conf adds to them):
 
 {groups}
 

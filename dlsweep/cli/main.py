@@ -97,7 +97,7 @@ def _train() -> int:
 
 
 def _resume(arguments: Sequence[str]) -> int:
-    parser = _parser("resume", "go on with one run from its last checkpoint")
+    parser = _parser("resume", "resume a run from its last checkpoint")
     parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/runs/…")
     from dlsweep.drive.single import resume
 
@@ -115,7 +115,7 @@ def _report(arguments: Sequence[str]) -> int:
 
 
 def _save(arguments: Sequence[str]) -> int:
-    parser = _parser("save", "write a run's trained model to a file of its framework's own")
+    parser = _parser("save", "save a run's trained model to a file of its framework's own format")
     parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/trials/0007")
     parser.add_argument(
         "file",
@@ -136,9 +136,11 @@ def _save(arguments: Sequence[str]) -> int:
 
 
 def _sync(arguments: Sequence[str]) -> int:
-    parser = _parser("sync", "bring trackers up to date with run folders")
+    parser = _parser("sync", "sync run folders to trackers")
     _add_trackers(parser)
-    parser.add_argument("--follow", action="store_true", help="go on until standard input closes")
+    parser.add_argument(
+        "--follow", action="store_true", help="continue until standard input closes"
+    )
     options = parser.parse_args(arguments)
     from dlsweep.cli.tracking_config import parse_trackers
     from dlsweep.trackers import mirror
@@ -150,7 +152,7 @@ def _sync(arguments: Sequence[str]) -> int:
 def _verify(arguments: Sequence[str]) -> int:
     parser = _parser("verify", "compare a study, its run folders and its trackers")
     _add_trackers(parser)
-    parser.add_argument("--repair", action="store_true", help="tell trackers again what differs")
+    parser.add_argument("--repair", action="store_true", help="sync what differs again")
     options = parser.parse_args(arguments)
     from dlsweep.cli.tracking_config import parse_trackers
     from dlsweep.results import verify

@@ -73,14 +73,14 @@ def find_dashboards(folder: Path, tools: Sequence[str] = ()) -> list[Dashboard]:
     found = {name: _FINDERS[name](folder.absolute()) for name in tools or _FINDERS}
     for name in [name for name in tools if not found[name]]:
         raise ConfigError(
-            f"{folder} holds nothing that {name} could show.\n"
-            "Expected a study's folder, or one that holds several:  --folder outputs/mnist"
+            f"{folder} has nothing for {name}.\n"
+            "Expected a study folder, or a folder of studies:  --folder outputs/mnist"
         )
     dashboards = [one for ones in found.values() for one in ones]
     if not dashboards:
         raise ConfigError(
-            f"{folder} holds no study and no runs.\n"
-            "Give the folder of a study, or of all:  --folder outputs/mnist"
+            f"{folder} contains no study and no runs.\n"
+            "Type a study folder, or the folder of all studies:  --folder outputs/mnist"
         )
     for one in dashboards:
         if find_spec(one.package) is None:

@@ -49,7 +49,7 @@ def decoded_once(
     except (OSError, ValueError) as error:
         raise DataError(
             f"The cache {folder} is damaged: {error}.\n"
-            "Remove that folder; it is made again when it is missing."
+            "Remove that folder; it will be created again."
         ) from None
 
 
@@ -67,7 +67,7 @@ def _publish(folder: Path, arrays: Mapping[str, Array]) -> None:
     except OSError as error:
         raise DataError(
             f"The cache {folder.parent} cannot be written: {error.strerror}.\n"
-            "Name another folder:  export XDG_CACHE_HOME=/some/folder"
+            "Set another folder:  export XDG_CACHE_HOME=/some/folder"
         ) from None
 
 

@@ -86,4 +86,4 @@ def _complete(url: str, part: Path) -> None:
                 file.write(block)
                 progress.advance(task, len(block))
     if part.stat().st_size < total:
-        raise OSError(f"{url} broke off; another try goes on from there")
+        raise OSError(f"{url} was interrupted; the next try resumes it")

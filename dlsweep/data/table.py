@@ -151,7 +151,7 @@ def _coded(file: Path, column: Series[Any]) -> tuple[list[Any], Array]:
     """Returns the sorted distinct values of a column, and the index of each row's value."""
     if column.dtype.kind in "mM":
         raise DataError(
-            f"{file}: the column {column.name!r} holds times.\n"
+            f"{file}: the column {column.name!r} contains times.\n"
             "Expected numbers or words; convert it, or leave it out with  data.columns=[…]"
         )
     values = column if column.dtype.kind in "iub" else column.astype(str)

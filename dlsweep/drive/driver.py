@@ -79,7 +79,7 @@ class Limits:
         if lasted > self.trial_timeout:
             return f"it took more than hydra.sweeper.trial_timeout={self.trial_timeout:g} s"
         if silent > self.step_timeout:
-            return f"no record came for hydra.sweeper.step_timeout={self.step_timeout:g} s"
+            return f"no record for hydra.sweeper.step_timeout={self.step_timeout:g} s"
         return ""
 
 
@@ -133,7 +133,7 @@ class Driver:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._handlers[number] = signal.signal(number, self._on_signal)
         if self.limits.bounds and not self.launcher.is_beside:
-            self.view.say("Trials run in this very process, which keeps no time limit of theirs.")
+            self.view.say("Trials run in this process, so time limits do not apply.")
         self.launcher.start(self._judge)
         return self
 
@@ -353,11 +353,11 @@ class Mirror:
         while self._process.poll() is None:
             time.sleep(0.02)
             if time.monotonic() - started > 2:
-                self._view.say("Bringing the trackers up to date …")
+                self._view.say("Syncing the trackers …")
                 started = float("inf")
             if time.monotonic() - self._heard > _TRACKER_PATIENCE:
                 self._view.say(
-                    "A tracker does not answer. Bring it up to date later:  "
+                    "A tracker does not answer. Sync it later:  "
                     f"python -m dlsweep sync {self._folder}"
                 )
                 self._process.kill()

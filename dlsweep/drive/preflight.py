@@ -42,7 +42,7 @@ def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -
         problems = json.loads((folder / _PROBLEMS).read_text())
     except FileNotFoundError:
         raise ConfigError(
-            f"The check of the config ended early, with exit code {job.poll()}; see above."
+            f"The config check ended early, with exit code {job.poll()}; see above."
         ) from None
     finally:
         for file in folder.iterdir():

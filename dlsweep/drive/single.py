@@ -88,7 +88,7 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
     info = folder.info()
     result = folder.result()
     if result is not None and result.status in COMPLETED | {"pruned"}:
-        make_console().print(f"{path} has {result.status} already; nothing is left to do.")
+        make_console().print(f"{path} is {result.status} already; there is nothing to do.")
         return
     config = OmegaConf.create(folder.config())
     check_trusted(config, path, conf)
@@ -130,7 +130,7 @@ def _say(folder: RunDir, result: Result) -> None:
         console.print(f"  {name:<16} {value:.6g}")
     shown = os.path.relpath(folder.path)
     if result.status in UNFINISHED:
-        console.print(f"Go on with:  python -m dlsweep resume {shown}")
+        console.print(f"Resume it:  python -m dlsweep resume {shown}")
     elif result.status in FAILURES:
         raise DlsweepError(f"The run {result.status}: {result.reason}\nIts log: {folder.log_file}")
     else:

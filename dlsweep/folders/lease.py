@@ -41,8 +41,8 @@ def locked(folder: StudyDir) -> Iterator[None]:
     if holder:
         lock.release()
         raise StudyLockedError(
-            f"The study in {folder.path} is being driven by {holder}.\n"
-            "Stop that process, or give this sweep a name of its own:  "
+            f"The study in {folder.path} is locked by {holder}.\n"
+            "Stop that process, or give this sweep another name:  "
             "hydra.sweeper.study_name=<name>"
         )
     try:

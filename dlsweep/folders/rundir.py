@@ -273,8 +273,8 @@ def refuse_link(path: Path) -> None:
     """
     if path.is_symlink():
         raise StudyError(
-            f"{path} is a link to {path.readlink()}. A run writes into its own folder "
-            "alone.\nPut the folder itself there, or remove the link."
+            f"{path} is a link to {path.readlink()}. A run writes only to its own "
+            "folder.\nPut the folder itself there, or remove the link."
         )
 
 
@@ -311,7 +311,7 @@ def _media(about: Media) -> Media:
 
 def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
     if code == LOST:
-        return "node_lost", "what started it and saw to it is gone"
+        return "node_lost", "its parent process is gone"
     if code == DISK_FULL_CODE:
         return "interrupted", DISK_FULL
     if code >= 0:

@@ -69,7 +69,7 @@ class StudyDir:
         """
         if not self.info_file.exists():
             raise StudyError(
-                f"{self.path} is not a study's folder: it has no {self.info_file.name}.\n"
+                f"{self.path} is not a study folder: it has no {self.info_file.name}.\n"
                 "Expected the folder of a sweep, such as outputs/mnist"
             )
         try:
@@ -82,7 +82,9 @@ class StudyDir:
             return {**record, "storage": f"sqlite:///{self.database}"}
         addresses.refuse_unknown({"storage": storage}, self.path)
         if storage.startswith("sqlite") and not _is_study(resolved(storage).partition("///")[2]):
-            raise StudyError(f"{self.info_file} names {storage}, where no study lies.")
+            raise StudyError(
+                f"{self.info_file} contains the storage {storage}, where there is no study."
+            )
         return record
 
     def make_charts(self) -> Path:

@@ -15,7 +15,7 @@ def _write_model(model: keras.Model, path: Path) -> None:
     except (NotImplementedError, TypeError, ValueError) as error:  # from a layer without get_config
         raise ConfigError(
             f"The model {model.name!r} cannot be written with its architecture: {error}\n"
-            "Expected classes with get_config. Or save the weights alone, to a .weights.h5 file."
+            "Expected classes with get_config. Or save only the weights, to a .weights.h5 file."
         ) from None
 
 
@@ -26,7 +26,7 @@ def _write_weights(model: keras.Model, path: Path) -> None:
 def _write_saved_model(model: keras.Model, path: Path) -> None:
     if keras.config.backend() != "tensorflow":
         raise ConfigError(
-            f"{path.name}: Received no suffix, which stands for TensorFlow's SavedModel. The run's "
+            f"{path.name}: Received no suffix, which means TensorFlow's SavedModel. The run's "
             f"backend is {keras.config.backend()}.\nExpected the suffix .keras or .weights.h5"
         )
     model.export(path, format="tf_saved_model", verbose=False)

@@ -153,7 +153,7 @@ class KerasState(State):
         trained = {name for name in left if name.startswith("trained/")}
         midway = {name for name in left if name.startswith(("seeds/", "metrics/"))}
         if other := left - trained - midway:
-            raise ValueError(f"it holds more: {', '.join(sorted(other))}")
+            raise ValueError(f"it contains more: {', '.join(sorted(other))}")
         own = {name: saved["variables"][name] for name in trained}
         self._mean.restore(saved.get("n_averaged", 0), own)
         self._midway = {name: saved["variables"][name] for name in midway}

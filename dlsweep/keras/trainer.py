@@ -213,7 +213,7 @@ class KerasTrainer(EpochTrainer):
             raise ConfigError(
                 "training.checkpoint_steps, training.checkpoint_seconds: Received one of them with "
                 f"Keras on {keras.config.backend()} and batches from "
-                f"{type(data.train.source).__qualname__}, where an epoch cannot begin in its "
+                f"{type(data.train.source).__qualname__}, where an epoch cannot be resumed in its "
                 "middle.\nExpected Keras on tensorflow and arrays as data, or null for both."
             )
 
@@ -268,7 +268,7 @@ class KerasTrainer(EpochTrainer):
             if given is not None:
                 raise ConfigError(
                     f"training.{name}: Received {given} for a training loop of your own; "
-                    f"model.fit alone sees to that.\nLeave it out, and see to it in "
+                    f"only model.fit supports that.\nLeave it out, and handle it in "
                     f"{type(self).__qualname__}.train"
                 )
 

@@ -169,7 +169,7 @@ class LocalLauncher(Launcher):
         said = f"The trials' parent process ended with exit code {code}"
         if not self._ready:
             raise RuntimeError(f"{said}.")
-        print(f"{said}; another is started.", file=sys.stderr)
+        print(f"{said}; starting another one.", file=sys.stderr)
         for job in [*self._jobs.values(), *self._starting]:
             job.kill()
             job.code = LOST
@@ -194,7 +194,7 @@ class LocalLauncher(Launcher):
         elif "failed" in message:
             raise ConfigError(
                 f"launcher.preload: {message['failed']!r} cannot be imported:\n{message['error']}"
-                "Mend it, or start without importing first:  launcher.start=fresh"
+                "Fix it, or start without preloading:  launcher.start=fresh"
             )
         else:
             self._ready = True

@@ -82,8 +82,8 @@ def open_trained(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
         os.environ.setdefault(name, str(value))
     if not is_trainer(locate("training", config.training["_target_"])):
         raise ConfigError(
-            f"{opened.dir.path} was trained by the function {config.training['_target_']}, which "
-            "alone knows what it saved.\nExpected a run of a Trainer."
+            f"{opened.dir.path} was trained by the function {config.training['_target_']}, and "
+            "only that knows what it has saved.\nExpected a run of a Trainer."
         )
     return build("training", config.training), opened
 

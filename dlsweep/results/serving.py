@@ -37,7 +37,7 @@ class ServedModel:
                 locate("model", target)
         except ConfigError as error:
             raise ConfigError(
-                f"{error}\nThe model is made of that code: serve it where it can be imported, from "
+                f"{error}\nThe model needs that code: serve it where it can be imported, from "
                 "the project's folder or with  PYTHONPATH=/that/folder"
             ) from None
         self._facts = json.loads((path / "data.json").read_text())

@@ -32,13 +32,13 @@ def main(
         print(line)
     found = 0
     for line in mirror.differences(folder, trackers or None, added, repair):
-        print(f"{line}; told again" if repair else line, flush=True)
+        print(f"{line}; synced again" if repair else line, flush=True)
         found += 1
     if not found and not open_ends:
-        print("The study, its folders and its trackers hold the same.")
+        print("The study, its folders and its trackers agree.")
     elif found and not repair:
         words = " ".join(map(str, (folder, *trackers)))
-        print(f"Tell the trackers again:  python -m dlsweep verify {words} --repair")
+        print(f"Sync again:  python -m dlsweep verify {words} --repair")
     return int(bool(open_ends) or (bool(found) and not repair))
 
 

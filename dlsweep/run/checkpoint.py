@@ -189,7 +189,7 @@ class Checkpointer:
         """
         if best := self.best():
             return best
-        raise CheckpointError(f"{self.folder} holds no whole checkpoint.")
+        raise CheckpointError(f"{self.folder} contains no valid checkpoint.")
 
     def _agreed(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
         """Finds a checkpoint; in a run of several processes, the first one decides for all."""

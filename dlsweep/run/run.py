@@ -201,7 +201,7 @@ class Run:
                 raise ConfigError(
                     f"The sweep's objective is {name!r}, which the run never reported.\n"
                     f"Received: {', '.join(sorted(metrics)) or 'no metrics at all'}.\n"
-                    "Log or return it, or name another:  training.monitor=<metric>"
+                    "Log or return it, or set another:  training.monitor=<metric>"
                 )
 
     def last_metrics(self) -> dict[str, float]:

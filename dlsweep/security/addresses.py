@@ -42,8 +42,8 @@ def remember(record: Mapping[str, Any], folder: Path) -> None:
             known.write("".join(f"{address}\n" for address in new))
     except OSError as error:
         raise ConfigError(
-            f"{file} cannot be written: {error.strerror}. It keeps the addresses that you have "
-            "named.\nGive another folder with  export XDG_STATE_HOME=/some/folder"
+            f"{file} cannot be written: {error.strerror}. It stores the addresses that you "
+            "have named.\nGive another folder with  export XDG_STATE_HOME=/some/folder"
         ) from None
 
 
@@ -61,9 +61,9 @@ def refuse_unknown(record: Mapping[str, Any], folder: Path) -> None:
     for address in _addresses(record, folder):
         if address not in known:
             raise ConfigError(
-                f"{folder} names {address}, which no command of yours has named here.\n"
-                "Nothing is sent there, as a folder may come from anybody. If it is yours, add "
-                f"this line to {_list()}:\n  {address}"
+                f"{folder} names {address}, which no command of yours has named.\n"
+                "Nothing is sent there, because a folder may come from anybody. If it is yours, "
+                f"add this line to {_list()}:\n  {address}"
             )
 
 

@@ -47,8 +47,9 @@ def check(config: DictConfig, overrides: Iterable[str] = ()) -> None:
         if _holds_secret(key, text):
             name = re.sub(r"\W", "_", re.split(r"[./]", key)[-1]).upper()
             raise ConfigError(
-                f"{key} holds a secret in clear, which would stand in every record of the run.\n"
-                "Keep it in the environment, and name it in the config:\n"
+                f"{key} contains a secret in clear text, which every record of the run would "
+                "contain.\n"
+                "Put it in the environment, and a reference in the config:\n"
                 f"  export {name}=…\n  '{key}=${{oc.env:{name}}}'"
             )
 

@@ -54,8 +54,8 @@ def check_trusted(config: DictConfig, folder: Path, conf: Sequence[Path]) -> Non
         if not (name in known or _CLASSES.fullmatch(name) or _is_of_project(name)):
             raise ConfigError(
                 f"{key}: Received {name!r} from {folder / '.hydra' / 'config.yaml'}, which neither "
-                "dlsweep's conf nor yours names.\nIt is not run, as a run folder may come from "
-                "anybody. If it is yours, name it in a YAML file under ./conf,\n"
+                "dlsweep's conf nor yours names.\nIt is not run, because a run folder may come "
+                "from anybody. If it is yours, name it in a YAML file under ./conf,\n"
                 "or go there where its module lies and try again."
             )
 

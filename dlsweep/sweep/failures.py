@@ -52,7 +52,7 @@ def read_policies(config: Mapping[str, Any]) -> dict[Status, Policy]:
         if policy.retries is not None and policy.retries not in range(1_000_000):
             raise ConfigError(
                 f"{key}.retries: Received {policy.retries}. Expected a whole number, or null for "
-                "as often as it happens."
+                "no limit."
             )
         if not 0 <= policy.pause < math.inf:
             raise ConfigError(f"{key}.pause: Received {policy.pause}. Expected seconds from 0.")

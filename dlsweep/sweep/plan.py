@@ -26,7 +26,7 @@ def show_plan(
     """
     console = make_console()
     how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]
-    count = f"{n_trials} trials" if n_trials else "until the time is up"
+    count = f"{n_trials} trials" if n_trials else "until the timeout"
     pruner = settings.pruner.get("_target_", "no pruner").rpartition(".")[2]
     console.print(f"{settings.name}: {count}, {how}, {pruner}")
     console.print(_space_table(space))

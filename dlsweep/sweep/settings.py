@@ -148,7 +148,7 @@ def sweep_settings(
         n_trials = sum(1 for _ in space.points())
     elif n_trials is None and options["timeout"] is None:
         raise ConfigError(
-            "The space has no end, so the sweep needs one.\n"
+            "The space is infinite, so the sweep needs a limit.\n"
             "Type  hydra.sweeper.n_trials=<count>  or  hydra.sweeper.timeout=<seconds>"
         )
     for name in ("n_trials", "n_jobs"):
@@ -190,7 +190,7 @@ def study_settings(
     if len(directions) != len(objective):
         raise ConfigError(
             f"hydra.sweeper: Received {len(objective)} metrics and {len(directions)} directions. "
-            "Expected as many of one as of the other."
+            "Expected equal numbers."
         )
     pruner = options["pruner"] or {}
     is_pruned = not settings.grid and "_target_" in pruner  # else options of an experiment

@@ -209,7 +209,7 @@ class SearchSpace:
                 texts = self.overrides(choices[0])
                 hint = did_you_mean(one.key, self.composer.keys(texts))
                 raise SpaceError(
-                    f"The swept key {one.key!r} exists in no config of this sweep.{hint}\n"
+                    f"The swept key {one.key!r} does not exist in any config of this sweep.{hint}\n"
                     f"To add a new key, write  +{one.key}={one.text}"
                 )
 
@@ -232,7 +232,7 @@ def dimension_of(override: Override, when: dict[str, list[Scalar]] | None = None
         raise SpaceError(f"~{key}: Received {text}. A deletion cannot be swept: expected ~{key}.")
     if getattr(sweep, "shuffle", False):
         raise SpaceError(
-            f"{key}: Received {text}. A shuffled space is another at every call, so that the sweep "
+            f"{key}: Received {text}. A shuffled space differs in every call, so that the sweep "
             "could not go on.\nLeave out shuffle; for a random order type  "
             "hydra/sweeper/sampler=random"
         )
@@ -265,7 +265,7 @@ def _options(key: str, override: Override) -> dict[Scalar, str]:
         plain = element.text if isinstance(element, QuotedString) else element
         value = plain if plain is None or isinstance(plain, str | int | float | bool) else text
         if value in options:
-            raise SpaceError(f"{key}: {text} stands twice among its choices.")
+            raise SpaceError(f"{key}: {text} is twice among its choices.")
         options[value] = text
     if not options:
         found = override.value()

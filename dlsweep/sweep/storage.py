@@ -152,6 +152,6 @@ class _Reader(pickle.Unpickler):
         if (module, name) not in _OPTIMIZERS_PARTS:
             raise StudyError(
                 f"trial {self._number} would call {module}.{name}. "
-                "Nothing of it is executed, as a study may come from anybody."
+                "It is not executed, because a study may come from anybody."
             )
         return _Nothing

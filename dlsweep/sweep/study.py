@@ -96,7 +96,8 @@ class Study:
         self._prunes = bool(settings.pruner) and len(settings.objective) == 1
         if settings.pruner and not self._prunes:
             raise ConfigError(
-                "A sweep with several objectives cannot prune: there is no one value to judge by.\n"
+                "A sweep with several objectives cannot prune: there is no single value to "
+                "compare.\n"
                 "Type  hydra/sweeper/pruner=none"
             )
         self._storage = _open(settings)
@@ -275,7 +276,7 @@ class Study:
         for key, values in grid.items():
             if values is None:
                 raise ConfigError(
-                    f"The grid sampler needs values that can be counted, and {key} is an interval."
+                    f"The grid sampler needs a finite number of values, and {key} is an interval."
                     "\nGive it a range or a choice, or another sampler: hydra/sweeper/sampler=tpe"
                 )
         return {key: values for key, values in grid.items() if values is not None}
@@ -291,7 +292,7 @@ class Study:
                 create_trial(value=0.0, params={key: value}, distributions={key: distribution})
             except ValueError:
                 raise ConfigError(
-                    f"{where}: {key}={value} lies outside of its space, {dimensions[key].text}."
+                    f"{where}: {key}={value} is outside of its space, {dimensions[key].text}."
                 ) from None
         return point
 
@@ -304,15 +305,15 @@ class Study:
 
 
 def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:
-    lines = [f"The study {name!r} exists and was made with another space or other fixed values:"]
+    lines = [f"The study {name!r} exists and was created with another space or other fixed values:"]
     for key in sorted(stored.keys() | wanted.keys()):
         before, now = stored.get(key), wanted.get(key)
         if before != now:
             lines.append(f"  {key}: was {before or 'absent'}, is {now or 'absent'}")
     lines += [
-        "To go on with it, type the command as it was.",
-        "To keep it and begin another:   hydra.sweeper.study_name=<a new name>",
-        "To begin it anew:               remove its folder",
+        "To resume it:                   type the command as it was",
+        "To keep it and start another:   hydra.sweeper.study_name=<a new name>",
+        "To start it again:              remove its folder",
     ]
     return "\n".join(lines)
 

@@ -99,13 +99,11 @@ class Sweep:
         self.view.print_dashboards()
         missing = (self.settings.n_trials or 0) - self.study.finished
         if missing > 0:
-            self.view.say(
-                f"{missing} trials are missing; the same command goes on where this stopped."
-            )
+            self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
-            raise StudyError("Too many trials failed; the reasons stand above and in their logs.")
+            raise StudyError("Too many trials failed; see the reasons above and in their logs.")
         if missing <= 0 and not self.study.best:
-            raise StudyError("No trial has completed; the reasons stand in their logs.")
+            raise StudyError("No trial has completed; see the reasons in their logs.")
 
     def _loop(self) -> None:
         while True:
@@ -118,7 +116,7 @@ class Sweep:
             for folder, result in self.driver.turn():
                 self._end(self._trials.pop(folder.path), folder, result)
             if time.monotonic() > self._deadline and not self.driver.stopping:
-                self.view.say("The time is up: the running trials save and end.")
+                self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
 
     def _has_room(self) -> bool:
@@ -194,7 +192,7 @@ class Sweep:
         self._later.append((time.monotonic() + policy.pause, trial))
         reason = f"{result.status}: {result.reason}".rstrip(": ")
         again = f" in {policy.pause:g} s" if policy.pause else ""
-        self.view.say(f"  {folder.path.name} {reason}; it is tried again{again}.")
+        self.view.say(f"  {folder.path.name} {reason}; it will be retried{again}.")
         postponed = dataclasses.replace(result, status="interrupted", reason=reason)
         folder.write_result(postponed)
         return postponed

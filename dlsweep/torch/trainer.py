@@ -89,8 +89,8 @@ class TorchTrainer(EpochTrainer):
         super()._check_arguments()
         if (self.strategy, self.precision) == ("fsdp", "fp16"):
             raise ConfigError(
-                "training.precision: Received 'fp16' with training.strategy=fsdp, which scales no "
-                "losses.\nExpected 'bf16' or 'fp32'. Type  training.precision=bf16"
+                "training.precision: Received 'fp16' with training.strategy=fsdp, which has no "
+                "loss scaling.\nExpected 'bf16' or 'fp32'. Type  training.precision=bf16"
             )
 
     @cached_property
@@ -258,7 +258,7 @@ class TorchTrainer(EpochTrainer):
         if self.replica_count != count:
             raise ConfigError(
                 f"training.replicas: Received {self.replica_count}, and the trial has {count} "
-                f"process{'es' * (count != 1)}.\nSay so in the config, not in the class:  "
+                f"process{'es' * (count != 1)}.\nSet it in the config, not in the class:  "
                 f"training.replicas={self.replica_count}"
             )
 

@@ -113,7 +113,7 @@ class Link:
             self._announce({"tracker": self.name, "error": self.failure})
             self._announced = True
         elif self._announce and self.failure not in self._said:
-            print(f"{self.name} is behind and will be tried again. {self.failure}", file=sys.stderr)
+            print(f"{self.name} is behind and will be retried. {self.failure}", file=sys.stderr)
         self._said.add(self.failure)
 
 
@@ -141,6 +141,6 @@ def make_tracker(name: str, options: Options) -> Tracker:
         return kind(**{str(key): value for key, value in arguments.items()})
     except (ImportError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"tracking.{name} does not make a tracker: {error}.\n"
+            f"tracking.{name} does not build a tracker: {error}.\n"
             f"Received: {options}. Expected: _target_ and the arguments of a Tracker."
         ) from error

@@ -152,8 +152,8 @@ def follow_folder(
         _close(places)
     behind = [link for link in links_of(places) if link.failure]
     for link in behind:
-        print(f"{link.name} is not up to date. {link.failure}", file=sys.stderr)
-        print(f"Bring it up to date:  python -m dlsweep sync {folder}", file=sys.stderr)
+        print(f"{link.name} is not synced. {link.failure}", file=sys.stderr)
+        print(f"Sync it:  python -m dlsweep sync {folder}", file=sys.stderr)
     return not behind
 
 

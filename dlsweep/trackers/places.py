@@ -31,7 +31,7 @@ def find_places(folder: Path) -> list[Place]:
     places += [_place_of_run(file.parent) for file in sorted(folder.glob("runs/*/run.json"))]
     if not places:
         raise StudyError(
-            f"{folder} holds no study and no runs: it has no study.json, run.json or runs/.\n"
+            f"{folder} contains no study and no runs: it has no study.json, run.json or runs/.\n"
             "Expected a folder such as outputs/mnist or outputs/mnist/trials/0007"
         )
     return places
@@ -139,7 +139,7 @@ class Place:
             if not lock.wait(patience):
                 raise StudyLockedError(
                     f"{self.path} is being mirrored to {link.name} by {lock.holder()}, which "
-                    "keeps it up to date.\nTry again when that has ended."
+                    "syncs it.\nTry again when that has ended."
                 )
             locks.callback(lock.release)
 

@@ -146,7 +146,7 @@ class RunView:
             return [f"{type(tracker).__name__} cannot be read back"]
         position = _Position.load(self._file, self._link.options)
         if not position.state:
-            return ["it was never told"]
+            return ["it was never synced"]
         try:
             tracker.start(self._run, parent, position.state)
         except ViewLostError as lost:
@@ -155,7 +155,7 @@ class RunView:
         truth = [(r.step, n, v) for r, _ in records for n, v in r.metrics.items()]
         found = _compare(truth, tracker.read(self._run, position.state))
         if position.result != (asdict(end) if end else None):
-            found.append("how it ended was not told")
+            found.append("its result was not synced")
         elif end:
             found += tracker.missing(self._run, end, position.state)
         return found

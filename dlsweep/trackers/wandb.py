@@ -132,7 +132,7 @@ class WandbTracker(Readable):
             state.update(mode=self.mode, rows=0)
             self._opened(run, state)
         elif state["mode"] != self.mode:
-            raise ViewLostError(f"{run.path} was told {state['mode']}. Expected {self.mode}.")
+            raise ViewLostError(f"{run.path} was synced {state['mode']}. Expected {self.mode}.")
         elif self.mode == "offline":
             self._require(run, state)
 
@@ -165,7 +165,7 @@ class WandbTracker(Readable):
             TrackerError: If the run was synced online; the W&B server is not queried.
         """
         if self.mode == "online":
-            raise TrackerError("What W&B's server holds is not compared; offline files are.")
+            raise TrackerError("Runs on the W&B server cannot be compared; offline files can.")
         for folder in _folders(run):
             for record in read_offline(folder):
                 if record["type"] == "history":
@@ -275,7 +275,7 @@ class WandbTracker(Readable):
         if rows != state["rows"] or not whole:
             end = "" if whole else " and no end"
             raise ViewLostError(
-                f"W&B's files of {run.path} hold {rows} rows{end}. Expected {state['rows']}."
+                f"W&B's files of {run.path} contain {rows} rows{end}. Expected {state['rows']}."
             )
 
     def _check_online(self) -> None:

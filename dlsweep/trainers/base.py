@@ -61,7 +61,7 @@ class Trainer(ABC):
             CheckpointError: If there is no checkpoint, or none that fits.
         """
         raise ConfigError(
-            f"{type(self).__qualname__} does not say how its models are loaded.\n"
+            f"{type(self).__qualname__} cannot load its models.\n"
             f"Override load_model in it, and read {run.dir.checkpoints}"
         )
 
@@ -79,7 +79,7 @@ class Trainer(ABC):
             ConfigError: If this trainer does not support it.
         """
         raise ConfigError(
-            f"{type(self).__qualname__} does not say how its models predict.\n"
+            f"{type(self).__qualname__} cannot predict with its models.\n"
             "Override predict in it, and call the model."
         )
 
@@ -91,6 +91,7 @@ class Trainer(ABC):
             CheckpointError: If there is no checkpoint, or none that fits.
         """
         raise ConfigError(
-            f"{type(self).__qualname__} does not say how its models are saved.\n"
-            f"Override save_model in it, and write what {run.dir.checkpoints} holds to {path}"
+            f"{type(self).__qualname__} cannot save its models.\n"
+            f"Override save_model in it, and write the checkpoint in {run.dir.checkpoints} to "
+            f"{path}"
         )

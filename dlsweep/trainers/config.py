@@ -128,7 +128,7 @@ def fit_model_to_data(config: DictConfig, found: object) -> None:
         elif name in (config.get("model") or {}):
             if name not in facts:
                 raise ConfigError(
-                    f"{key}: a value is needed: data that is not in memory does not tell.\n"
+                    f"{key}: a value is needed: the data is not in memory, so it is unknown.\n"
                     f"Type  {key}=<value>"
                 )
             OmegaConf.update(config, key, facts[name])

@@ -303,7 +303,7 @@ class EpochTrainer(Trainer):
         if self.initial_weights and self.resume_from:
             raise ConfigError(
                 "training.initial_weights, training.resume_from: Received both. Expected one: a "
-                "checkpoint that is resumed from brings its weights."
+                "checkpoint to resume from has weights."
             )
         if not callable(self.loss):
             check_one_of("loss", self.loss, ("cross_entropy", "mse"))

@@ -213,7 +213,7 @@ class Epochs(Generic[S]):
         """Prints why training ended early, and whether the profiler traced nothing."""
         traced, done = self._trainer.traced, self.progress.batches
         if traced and done < traced[0]:
-            print(f"No trace: the training ended behind batch {done}, and {traced[0]} is the first")
+            print(f"No trace: the training ended after batch {done}, and {traced[0]} is the first")
         if self.progress.waited >= (self._trainer.early_stopping.patience or math.inf):
             self.run.stop("stopped_early")
 
@@ -236,7 +236,7 @@ class Epochs(Generic[S]):
                 f"which {folder} has done.\nType, for instance,  training.epochs={2 * done}"
             )
         self.progress.best, self.progress.reference, self.progress.waited = {}, None, 0
-        print(f"Goes on behind epoch {done} of {folder}, with the optimizer as it was there")
+        print(f"Resumes after epoch {done} of {folder}, with its optimizer")
         self._save({}, part=self.progress.steps)
 
     def _save(self, metrics: dict[str, float], part: int = 0) -> None:
@@ -254,7 +254,7 @@ class Epochs(Generic[S]):
         monitor = self._trainer.monitor
         if monitor not in metrics:
             raise ConfigError(
-                f"training.monitor: Received {monitor!r}, which is not measured.\n"
+                f"training.monitor: Received {monitor!r}, which is not logged.\n"
                 f"Expected one of {', '.join(sorted(metrics))}.\n"
                 "Type, for instance,  training.monitor=val/loss training.mode=min"
             )

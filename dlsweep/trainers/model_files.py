@@ -44,6 +44,6 @@ def _writer(path: Path, formats: Mapping[str, Writer]) -> Writer:
             return write
     expected = ", ".join(suffix or "none, for a folder" for suffix in formats)
     raise ConfigError(
-        f"{path}: Received the suffix {path.suffix!r}, which is no format of the framework that "
-        f"trained this run.\nExpected one of  {expected}"
+        f"{path}: Received the suffix {path.suffix!r}, which is not a format of the framework "
+        f"that trained this run.\nExpected one of  {expected}"
     )

@@ -89,7 +89,7 @@ class StartingPoint:
     def _fault(self) -> str:
         if not self._path.exists():
             return "does not exist"
-        return "is a run's folder" if self._saved else "holds no checkpoint"
+        return "is a run's folder" if self._saved else "contains no checkpoint"
 
     @property
     def _expected(self) -> str:
@@ -122,7 +122,7 @@ def fitting(source: Path, model: Shapes, saved: Shapes) -> list[str]:
         )
     print(f"Initial weights: {len(taken)} of {len(model)} parameters are taken from {source}")
     if lines:
-        print("Left as initialised, or not in this model:", *lines, sep="\n")
+        print("Left as initialized, or not in this model:", *lines, sep="\n")
     return taken
 
 

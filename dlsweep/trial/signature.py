@@ -125,7 +125,7 @@ def _check_model_kind(config: DictConfig, trainer: type[Trainer]) -> None:
     raise ConfigError(
         f"model._target_: {target!r} makes a {made.__module__}.{made.__qualname__}. "
         f"Expected a {kind.__module__}.{kind.__qualname__}, which {trainer.__name__} trains.\n"
-        "Name a model of that kind, or the framework of this one:  framework=keras, framework=torch"
+        "Choose such a model, or its framework:  framework=keras, framework=torch"
     )
 
 

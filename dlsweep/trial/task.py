@@ -174,7 +174,7 @@ def _as_metrics(run: Run, returned: Any) -> dict[str, float]:
             return dict(zip(run.info.objective, map(float, values), strict=True))
     raise ConfigError(
         f"The training returned {returned!r}. Expected metrics by name, a number for each of "
-        f"{', '.join(run.info.objective) or 'no objective'}, or nothing where all was logged."
+        f"{', '.join(run.info.objective) or 'no objective'}, or nothing if everything was logged."
     )
 
 

@@ -85,12 +85,15 @@ CASES = [
     Case(
         "no end",
         (*SHIPPED, "model.dropout=interval(0,0.5)", "-m"),
-        ("The space has no end", "hydra.sweeper.n_trials=<count>"),
+        ("The space is infinite", "hydra.sweeper.n_trials=<count>"),
     ),
     Case(
         "swept key that exists nowhere",
         (*QUADRATIC, "training.xx=1,2", "-m"),
-        ("'training.xx' exists in no config of this sweep. Did you mean", "+training.xx=1,2"),
+        (
+            "'training.xx' does not exist in any config of this sweep. Did you mean",
+            "+training.xx=1,2",
+        ),
     ),
     Case(
         "several values without -m",
@@ -136,7 +139,7 @@ CASES = [
         ),
     ),
     Case("not a run folder", ("resume", "nowhere"), ("nowhere is not a run folder",)),
-    Case("not a study's folder", ("report", "nowhere"), ("nowhere is not a study's folder",)),
+    Case("not a study's folder", ("report", "nowhere"), ("nowhere is not a study folder",)),
 ]
 
 

@@ -157,9 +157,9 @@ def test_a_server_that_runs_elsewhere_is_only_named(study: Path) -> None:
 def test_a_tool_that_holds_nothing_is_refused(study: Path, tmp_path: Path) -> None:
     del_tracking = {**json.loads((study / "study.json").read_text()), "tracking": {}}
     (study / "study.json").write_text(json.dumps(del_tracking))
-    with pytest.raises(ConfigError, match="holds nothing that mlflow could show"):
+    with pytest.raises(ConfigError, match="has nothing for mlflow"):
         find_dashboards(study, ["mlflow"])
-    with pytest.raises(ConfigError, match="holds no study and no runs"):
+    with pytest.raises(ConfigError, match="contains no study and no runs"):
         find_dashboards(tmp_path / "elsewhere")
 
 

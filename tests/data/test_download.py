@@ -29,7 +29,7 @@ def test_a_missing_file_is_downloaded(published, tmp_path: Path):
 
 def test_a_broken_download_goes_on_from_where_it_broke(published, tmp_path: Path):
     published.cut = 100_000
-    with pytest.raises(DataError, match="broke off; another try goes on from there"):
+    with pytest.raises(DataError, match="was interrupted; the next try resumes it"):
         download(published.url, MD5, tmp_path)
     assert not (tmp_path / "digits.gz").exists()
     download(published.url, MD5, tmp_path)

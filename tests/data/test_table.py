@@ -112,7 +112,7 @@ def test_arguments_that_do_not_fit_are_refused(
         ("age", [1.0, np.nan, 3, np.inf] * 2, r"'age' has 4 missing or infinite .* row 2\."),
         ("colour", ["a", "b", None, "c"] * 2, r"'colour' has 2 missing or infinite .* row 3\."),
         ("kind", ["a", None, "a", "b"] * 2, r"'kind' has 2 missing"),
-        ("age", pd.date_range("2020", periods=8), r"'age' holds times"),
+        ("age", pd.date_range("2020", periods=8), r"'age' contains times"),
     ],
 )
 def test_a_column_that_cannot_be_used_is_named(

@@ -38,7 +38,7 @@ def test_another_host_is_refused_and_takes_over_from_a_dead_one(sweeps, preload,
     first = sweeps.start(*slow, **far)
     wait_until_it_trains(sweeps.study("quadratic"))
     output = sweeps.run(*slow, under=other_host(tmp_path), code=1, **far)
-    assert re.search(rf"is being driven by process {first.pid} on \S+ since \d{{4}}-", output)
+    assert re.search(rf"is locked by process {first.pid} on \S+ since \d{{4}}-", output)
     assert first.poll() is None
     sweeps.kill_all(first)
     began = time.monotonic()

@@ -59,7 +59,7 @@ def test_each_failure_has_a_reason_that_a_person_understands(ended) -> None:
     assert reasons[4] == "killed: killed by SIGKILL"
     assert reasons[5].startswith("out_of_memory: MemoryError")
     assert reasons[6] == "diverged: val/loss is nan"
-    assert reasons[7] == "timed_out: no record came for hydra.sweeper.step_timeout=3 s"
+    assert reasons[7] == "timed_out: no record for hydra.sweeper.step_timeout=3 s"
     assert reasons[8] == "timed_out: it took more than hydra.sweeper.trial_timeout=6 s"
     assert reasons[9] == "crashed: its process ended with exit code 3 and no result"
 
@@ -73,7 +73,7 @@ def test_the_sampler_is_told_which_points_are_infeasible(ended) -> None:
 
 def test_a_single_run_has_its_limits_too_also_when_it_goes_on(sweeps) -> None:
     hung = ENDS.index(("timed_out", ["timed_out"]))
-    sentence = "The run timed_out: no record came for hydra.sweeper.step_timeout=3 s"
+    sentence = "The run timed_out: no record for hydra.sweeper.step_timeout=3 s"
     alone = ("tracking=none", "training._target_=endings.train", *LIMITS)
     assert sentence in sweeps.run(*alone, f"training.x={hung}", code=1)
     (run,) = sweeps.study("quadratic").glob("runs/*")
@@ -84,7 +84,7 @@ def test_a_single_run_has_its_limits_too_also_when_it_goes_on(sweeps) -> None:
 
 def test_limits_that_cannot_be_kept_are_said(sweeps) -> None:
     arguments = ("tracking=none", "training.steps=1", "launcher=inline")
-    said = "Trials run in this very process, which keeps no time limit of theirs."
+    said = "Trials run in this process, so time limits do not apply."
     assert said in sweeps.run(*arguments, "hydra.sweeper.step_timeout=3")
     assert said not in sweeps.run(*arguments, "hydra.sweeper.study_name=other")
 
@@ -99,7 +99,7 @@ def test_a_policy_of_ones_own(sweeps) -> None:
         code=1,
     )
     assert attempts(sweeps.trials("quadratic")[0]) == ["crashed"] * 3
-    assert "0000 crashed: ValueError: a bug of the user's; it is tried again in 0.2 s." in output
+    assert "0000 crashed: ValueError: a bug of the user's; it will be retried in 0.2 s." in output
     assert "No trial has completed" in output
 
 
@@ -160,6 +160,6 @@ def test_the_parent_of_all_trials_may_die(sweeps) -> None:
     os.kill(int(children[0]), signal.SIGKILL)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == 0, output
-    assert "exit code -9; another is started" in output
+    assert "exit code -9; starting another one" in output
     assert "node_lost" in attempts(trial)
     sweeps.assert_exactly_once("quadratic", 2)

@@ -161,7 +161,7 @@ def test_a_config_may_call_only_what_is_known(sweeps, alone) -> None:
         done = dlsweep(sweeps, "resume", alone)
         assert done.returncode == 1, key
         assert key in done.stderr
-        assert "It is not run, as a run folder may come from anybody" in done.stderr
+        assert "It is not run, because a run folder may come from anybody" in done.stderr
         assert "Traceback" not in done.stderr
     assert not list(sweeps.path.rglob("owned*"))
     OmegaConf.save(honest, file)
@@ -176,7 +176,7 @@ def test_a_record_may_name_no_tracker_that_is_none(sweeps, alone) -> None:
     (alone / "run.json").write_text(json.dumps(record))
     done = dlsweep(sweeps, "resume", alone)
     assert done.returncode == 1
-    assert "tracking.evil does not make a tracker" in done.stderr
+    assert "tracking.evil does not build a tracker" in done.stderr
     assert not (sweeps.path / "owned").exists()
 
 
@@ -262,7 +262,7 @@ def test_a_tracker_that_no_command_has_named_is_told_nothing(
         path = alone.parent.parent if "--folder" in words else alone
         done = dlsweep(sweeps, *words.split(), path)
         assert done.returncode == 1, words
-        assert f"{alone} names {line}, which no command of yours has named here." in done.stderr
+        assert f"{alone} names {line}, which no command of yours has named." in done.stderr
         assert f"add this line to {addresses}:\n  {line}\n" in done.stderr
     assert_untold(foreign)
 
@@ -292,7 +292,7 @@ def test_what_a_command_has_named_is_believed_from_then_on(sweeps, addresses) ->
     sweeps.run(*ALONE[1:], "tracking=mlflow", option, "hydra.run.dir=outputs/quadratic/runs/one")
     assert option in addresses.read_text().splitlines()
     run = sweeps.study("quadratic") / "runs" / "one"
-    assert "hold the same" in dlsweep(sweeps, "verify", run).stdout
+    assert "agree" in dlsweep(sweeps, "verify", run).stdout
     another = {"XDG_STATE_HOME": str(sweeps.path / "another")}
     said = dlsweep(sweeps, "sync", run, **another).stderr
     assert f"names {option}, which no command" in said

@@ -71,7 +71,7 @@ def command_of(pid: int) -> str:
 def assert_told(sweeps) -> None:
     verify = [sys.executable, "-m", "dlsweep", "verify", str(sweeps.study("quadratic"))]
     found = subprocess.run(verify, capture_output=True, text=True)
-    assert found.stdout == "The study, its folders and its trackers hold the same.\n", found
+    assert found.stdout == "The study, its folders and its trackers agree.\n", found
 
 
 def logged(trial: Path) -> list[tuple[int, float]]:

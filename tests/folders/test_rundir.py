@@ -46,7 +46,7 @@ def test_a_result_is_absent_until_the_run_has_ended(make_run: Callable[..., RunD
         (3, "crashed", "its process ended with exit code 3 and no result"),
         (-signal.SIGSEGV, "killed", "killed by SIGSEGV"),
         (-signal.SIGKILL, "killed", "killed by SIGKILL"),
-        (LOST, "node_lost", "what started it and saw to it is gone"),
+        (LOST, "node_lost", "its parent process is gone"),
     ],
 )
 def test_a_process_that_is_gone_tells_by_its_exit_code(

@@ -107,5 +107,5 @@ def test_a_saved_model_needs_tensorflow(make_lab, tmp_path: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
-    assert "Received no suffix, which stands for TensorFlow's SavedModel" in child.stderr
+    assert "Received no suffix, which means TensorFlow's SavedModel" in child.stderr
     assert not (tmp_path / "model").exists()

@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_is_refused(torch_lab, key: str) -> None:
 def test_a_path_with_nothing_to_start_from_is_refused_before_anything_starts(
     torch_lab, key: str, tmp_path: Path
 ) -> None:
-    for given, says in (("nowhere", "does not exist"), (str(tmp_path), "holds no checkpoint")):
+    for given, says in (("nowhere", "does not exist"), (str(tmp_path), "contains no checkpoint")):
         new = torch_lab.run(**{key: given})
         with pytest.raises(ConfigError, match=rf"training\.{key}: Received /.*{says}"):
             torch_lab.train(new)

@@ -36,14 +36,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_secret_in_clear_is_refused_without_being_shown(config: dict) -> None:
-    with pytest.raises(ConfigError, match="holds a secret in clear") as raised:
+    with pytest.raises(ConfigError, match="contains a secret in clear") as raised:
         secrets.check(OmegaConf.create(config))
     assert "export " in str(raised.value)
     assert not any(text in str(raised.value) for text in (KEY, "pw@", "hf_0", "ghp_"))
 
 
 def test_a_secret_in_the_space_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"data.password holds a secret"):
+    with pytest.raises(ConfigError, match=r"data.password contains a secret"):
         secrets.check(OmegaConf.create({}), ["+data.password=a,b"])
 
 

@@ -46,7 +46,7 @@ def test_without_a_seed_the_trials_are_but_examples(
 ) -> None:
     show_plan(settings("", seed=None), make_space(*TEXTS), n_trials=None, grid=False)
     shown = capsys.readouterr().out
-    assert shown.startswith("mine: until the time is up")
+    assert shown.startswith("mine: until the timeout")
     assert "For example:\n  0000  " in shown
 
 

@@ -130,7 +130,7 @@ def test_a_value_of_a_key_that_is_added_keeps_its_plus(read) -> None:
         ("seed=tag(log,range(0,9))", "Expected a range above 0 under the tag log"),
         ("seed=tag(log,choice(1,2))", "the tag log needs numbers in order"),
         ("seed=tag(lag,interval(1,2))", "Received the tag 'lag'. Expected: log"),
-        ("seed=1,2,1", "1 stands twice among its choices"),
+        ("seed=1,2,1", "1 is twice among its choices"),
         ("training/optimizer=glob(x*)", "the pattern ['x*'] is empty"),
         ("seed=shuffle(1,2,3)", "hydra/sweeper/sampler=random"),
         ("seed=shuffle(range(1,4))", "Leave out shuffle"),
@@ -146,7 +146,7 @@ def test_a_space_that_cannot_be_searched_says_what_to_type(read, text: str, mess
 def test_a_key_of_no_config_names_the_nearest(make_space: MakeSpace) -> None:
     with pytest.raises(SpaceError) as error:
         make_space("training.optimizer.lrr=1,2")
-    assert "'training.optimizer.lrr' exists in no config" in str(error.value)
+    assert "'training.optimizer.lrr' does not exist in any config" in str(error.value)
     assert "Did you mean 'training.optimizer.lr'" in str(error.value)
     assert "write  +training.optimizer.lrr=1,2" in str(error.value)
 

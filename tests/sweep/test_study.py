@@ -130,7 +130,7 @@ def test_another_space_or_value_is_refused_with_the_difference(open_study) -> No
     ("params", "message"),
     [
         ({"training._target_": "os.system"}, "'training._target_' is not swept"),
-        ({"seed": "1 training._target_=os.system"}, "lies outside of its space"),
+        ({"seed": "1 training._target_=os.system"}, "is outside of its space"),
     ],
 )
 def test_a_record_makes_an_open_trial_do_nothing_but_what_is_swept(
@@ -187,9 +187,9 @@ def test_enqueued_points_come_first_and_once(open_study) -> None:
     ("point", "message"),
     [
         ({"sed": 1}, "'sed' is not swept. Did you mean 'seed'?"),
-        ({"seed": 100}, "seed=100 lies outside of its space, range(100)"),
-        ({"seed": "many"}, "seed=many lies outside of its space"),
-        ({CHOICE: "adamw"}, "training/optimizer=adamw lies outside of its space, adam,sgd"),
+        ({"seed": 100}, "seed=100 is outside of its space, range(100)"),
+        ({"seed": "many"}, "seed=many is outside of its space"),
+        ({CHOICE: "adamw"}, "training/optimizer=adamw is outside of its space, adam,sgd"),
     ],
 )
 def test_a_point_that_cannot_be_tried_is_refused(open_study, point: dict, message: str) -> None:

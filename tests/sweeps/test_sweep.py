@@ -306,7 +306,7 @@ def test_several_objectives_give_a_pareto_front(project) -> None:
 def test_a_time_budget_stops_and_the_rest_can_go_on(project) -> None:
     arguments = (*QUADRATIC, "training.seconds=0.2", "hydra.sweeper.n_trials=40")
     output = project.run(*arguments, "hydra.sweeper.timeout=3", "-m")
-    assert "The time is up" in output
+    assert "The timeout is over" in output
     assert 1 <= len(project.trials("quadratic")) < 40
 
 

@@ -19,7 +19,7 @@ def test_a_study_can_be_told_to_other_trackers_later_and_compared(project) -> No
         "-m",
     )
     study = project.path / "outputs" / "quadratic"
-    same = "The study, its folders and its trackers hold the same.\n"
+    same = "The study, its folders and its trackers agree.\n"
     tables = [pd.read_csv(file) for file in (study / "csv").glob("*.csv")]
     records = sum(len(table.groupby("time")) for table in tables)
     for expected in (records, 0):
@@ -34,7 +34,7 @@ def test_a_study_can_be_told_to_other_trackers_later_and_compared(project) -> No
     lost = project.run("verify", str(study), "csv", code=1)
     assert "0001 in csv: " in lost
     assert f"python -m dlsweep verify {study} csv --repair" in lost
-    assert "; told again" in project.run("verify", str(study), "--repair")
+    assert "; synced again" in project.run("verify", str(study), "--repair")
     assert project.run("verify", str(study)) == same
 
     result = study / "trials" / "0002" / "result.json"
@@ -59,7 +59,7 @@ def test_models_charts_and_traces_come_later_and_are_compared(project) -> None:
     )
     study = project.path / "outputs" / "mnist"
     asked = ("mlflow", "tensorboard", "tracking.mlflow.registered_model_name=digits")
-    same = "The study, its folders and its trackers hold the same.\n"
+    same = "The study, its folders and its trackers agree.\n"
     project.run("sync", str(study), *asked)
     assert project.run("verify", str(study), *asked) == same
 
@@ -73,7 +73,7 @@ def test_models_charts_and_traces_come_later_and_are_compared(project) -> None:
     assert "the study in mlflow: its model lacks data/run.json\n" in said
     assert "0001 in tensorboard: the trace trace.pt.trace.json is missing" in said
     assert project.run("verify", str(study), *asked, code=1) == said, "looking mends nothing"
-    assert "; told again" in project.run("verify", str(study), *asked, "--repair")
+    assert "; synced again" in project.run("verify", str(study), *asked, "--repair")
     assert project.run("verify", str(study), *asked) == same
     versions = project.path / "outputs" / "mlartifacts"
     assert len([*versions.glob("*/models/*")]) == 1

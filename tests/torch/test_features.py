@@ -220,7 +220,7 @@ def test_it_is_said_that_a_training_was_over_before_it_could_be_traced(
     make_run: Callable[..., RunDir], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(make_run(), Points(SGD, epochs=2, batch_size=20, profiler="on"))
-    assert "No trace: the training ended behind batch 6, and 10 is the first" in (
+    assert "No trace: the training ended after batch 6, and 10 is the first" in (
         capsys.readouterr().out
     )
 

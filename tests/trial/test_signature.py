@@ -153,7 +153,7 @@ def test_a_model_of_another_kind_is_refused_before_it_is_made(target: str) -> No
     config = {"training": {"_target_": "signature_targets.OfModels"}, "model": {"_target_": target}}
     (problem,) = problems(OmegaConf.create(config))
     assert f"model._target_: '{target}' makes a " in problem
-    assert "Expected a builtins.dict, which OfModels trains.\nName a model of that kind" in problem
+    assert "Expected a builtins.dict, which OfModels trains.\nChoose such a model" in problem
     config["training"]["_target_"] = "signature_targets.WithItsOwn"
     assert problems(OmegaConf.create(config)) == []
 

@@ -106,7 +106,7 @@ class Models:
         if model is None or model.status != "READY" or not _is_output(owner, model.model_id):
             return ["its model is missing"]
         found = [
-            f"its model lacks {name}"
+            f"its model has no {name}"
             for name in _missing_files(client, model.model_id, _files(run, checkpoint))
         ]
         if best and self._name and _objective(run) and not _version(client, self._name, model):

@@ -158,7 +158,7 @@ def test_a_tracker_resolves_what_the_environment_holds(
 )
 def test_options_that_make_no_tracker_are_refused(study, lines, target, reason):
     edit(study / "study.json", tracking={"odd": {"_target_": target, "directory": "."}})
-    with pytest.raises(TrackerError, match=f"tracking.odd does not make a tracker.*{reason}"):
+    with pytest.raises(TrackerError, match=f"tracking.odd does not build a tracker.*{reason}"):
         mirror.sync(study)
 
 
@@ -168,7 +168,7 @@ def test_a_name_of_no_tracker_is_refused(study, lines):
 
 
 def test_a_folder_without_runs_is_refused(tmp_path):
-    with pytest.raises(StudyError, match="holds no study and no runs"):
+    with pytest.raises(StudyError, match="contains no study and no runs"):
         mirror.sync(tmp_path)
 
 
@@ -319,9 +319,9 @@ def test_a_run_that_a_tracker_refuses_does_not_hold_up_the_others(
     process.news()
     until(lambda: (told("0001"), told("0002")) == ([0, 1], [0, 1]))
     code, said = process.close()
-    assert (code, said.count("will be tried again. OSError: 0000 is refused")) == (1, 1)
-    assert "lines is not up to date. OSError: 0000 is refused\n" in said
-    assert f"Bring it up to date:  python -m dlsweep sync {study}\n" in said
+    assert (code, said.count("will be retried. OSError: 0000 is refused")) == (1, 1)
+    assert "lines is not synced. OSError: 0000 is refused\n" in said
+    assert f"Sync it:  python -m dlsweep sync {study}\n" in said
 
 
 @pytest.mark.slow
