@@ -1,4 +1,4 @@
-"""A Keras model in the second way, a graph: two inputs, of 32 and 64 features, that are joined."""
+"""A functional Keras model with two inputs of 32 and 64 features."""
 
 from __future__ import annotations
 

@@ -1,23 +1,23 @@
-"""A training loop of one's own in TensorFlow: everything but the epochs' ends is written out."""
+"""A custom training loop in TensorFlow; ``epochs`` handles the ends of epochs."""
 
 from __future__ import annotations
 
 import keras
 import tensorflow as tf
 
+from dlsweep.keras import KerasTrainer
 from dlsweep.keras.batches import KerasData
-from dlsweep.keras.trainer import KerasTrainer
 from dlsweep.trainers.epochs import Epochs
 
 
 class TapeTrainer(KerasTrainer):
-    """Takes its steps with a ``GradientTape``.
+    """Trains with a ``GradientTape``.
 
-    Args are those of :class:`KerasTrainer`.
+    The arguments are those of :class:`KerasTrainer`.
     """
 
     def train(self, model: keras.Model, data: KerasData, epochs: Epochs) -> None:
-        """Trains through all epochs that are left."""
+        """Trains the remaining epochs."""
         means = {
             name: keras.metrics.Mean() if name.endswith("loss") else _accuracy()
             for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")

@@ -1,4 +1,4 @@
-"""A Keras model in the first way, layer behind layer."""
+"""A Sequential Keras model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras import layers
 def build(
     input_shape: list[int], classes: int, hidden: int = 64, dropout: float = 0.2
 ) -> keras.Model:
-    """One hidden layer."""
+    """Builds a model with one hidden layer."""
     return keras.Sequential(
         [
             keras.Input(tuple(input_shape)),

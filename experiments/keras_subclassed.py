@@ -1,4 +1,4 @@
-"""A Keras model in the third way, a class of its own that knows whether it trains."""
+"""A Keras model as a subclass, which knows whether it trains."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from keras import layers
 
 
 class NoisyMLP(keras.Model):
-    """One hidden layer behind inputs that are noisy in training.
+    """A model with one hidden layer, and noisy inputs in training.
 
     Args:
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         hidden: The width of the hidden layer.
-        noise: The standard deviation of what is added to each input in training.
+        noise: The standard deviation of the noise.
     """
 
     def __init__(self, classes: int, hidden: int = 64, noise: float = 0.1) -> None:
@@ -26,7 +26,7 @@ class NoisyMLP(keras.Model):
         self.scores = layers.Dense(classes)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Scores of shape [batch, classes]."""
+        """Returns scores [batch, classes]."""
         flat = self.flatten(inputs)
         if training:
             flat = flat + self.noise * keras.random.normal(keras.ops.shape(flat), seed=self.random)

@@ -1,4 +1,4 @@
-"""A Keras model with a training step of its own, which ``fit`` calls: mixup."""
+"""A Keras model with its own ``train_step``, which ``fit`` calls: mixup."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from keras import layers
 
 
 class Mixup(keras.Model):
-    """Learns from pairs of examples, mixed.
+    """Learns from mixed pairs of examples.
 
     Zhang, Cisse, Dauphin and Lopez-Paz, mixup: Beyond Empirical Risk Minimization, 2018.
 
     Args:
-        classes: How many scores to return.
+        classes: The number of classes, and of scores.
         hidden: The width of the hidden layer.
-        share: How much of the second example is mixed in at most.
+        share: The largest share of the second example.
     """
 
     def __init__(self, classes: int, hidden: int = 64, share: float = 0.5) -> None:
@@ -29,11 +29,11 @@ class Mixup(keras.Model):
         self.scores = layers.Dense(classes)
 
     def call(self, inputs: Any) -> Any:
-        """Scores of shape [batch, classes]."""
+        """Returns scores [batch, classes]."""
         return self.scores(self.hidden(self.flatten(inputs)))
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Mixes each example of a batch with another, and the losses alike."""
+        """Mixes each example of a batch with another, and their losses in the same way."""
         inputs, targets = data
         share = keras.random.uniform((), 0.0, self.share, seed=self.random)
         mixed = (1 - share) * inputs + share * inputs[::-1]

@@ -1,4 +1,4 @@
-"""The smallest experiment: a training function of one's own, without any framework."""
+"""The smallest experiment: your own training function, without any framework."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dlsweep import Run
 
 
 def train(run: Run, cfg: DictConfig) -> dict[str, float]:
-    """Walks towards the minimum of ``(x - 2)² + (y + 1)²`` and logs how far it is.
+    """Minimizes ``(x - 2)² + (y + 1)²`` step by step and logs the loss.
 
     Args:
-        run: Where it logs, and what tells it to stop.
-        cfg: The composed config; ``cfg.training`` holds x, y, steps and seconds a step.
+        run: The run to log with; it also says when to stop.
+        cfg: The composed config; ``cfg.training`` has x, y, steps, and seconds for each step.
 
     Returns:
         The last loss.

@@ -1,4 +1,4 @@
-"""A PyTorch trainer with a training step of its own: mixup, as in keras_train_step."""
+"""A PyTorch trainer with its own ``training_step``: mixup, as in keras_train_step."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from dlsweep.torch.trainer import Measures, TorchTrainer
 
 
 class MixupTrainer(TorchTrainer):
-    """Has the model learn from pairs of examples, mixed.
+    """Trains the model on mixed pairs of examples.
 
-    Zhang, Cisse, Dauphin and Lopez-Paz, mixup: Beyond Empirical Risk Minimization, 2018. All
+    Zhang, Cisse, Dauphin and Lopez-Paz, mixup: Beyond Empirical Risk Minimization, 2018. The
     arguments are those of :class:`TorchTrainer`.
     """
 
-    #: How much of the second example is mixed in at most.
+    #: The largest share of the second example.
     share = 0.5
 
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
-        """Mixes each example of a batch with another, and the losses alike."""
+        """Mixes each example of a batch with another, and their losses in the same way."""
         inputs, targets = batch
         share = self.share * torch.rand((), device=inputs.device)
         scores = model(torch.lerp(inputs, inputs.flip(0), share))
@@ -30,5 +30,5 @@ class MixupTrainer(TorchTrainer):
         return {"loss": torch.lerp(*losses, share), "accuracy": accuracy}
 
     def validation_step(self, model: nn.Module, batch: Any) -> Measures:
-        """Measures the model on examples as they are."""
+        """Computes loss and accuracy on unmixed examples."""
         return super().training_step(model, batch)

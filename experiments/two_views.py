@@ -1,4 +1,4 @@
-"""Data for a model of two inputs, of 32 and 64 features."""
+"""Data for a model with two inputs of 32 and 64 features."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dlsweep.data import Data, Split
 
 
 def two_views(examples: int = 3000, seed: int = 0) -> Data:
-    """Points that are seen from two sides; neither view alone tells their class of four.
+    """Makes points of four classes in two views; neither view alone determines the class.
 
     Args:
-        examples: How many; a fifth of them is held out.
-        seed: Of all that is drawn.
+        examples: The number of examples; a fifth is held out.
+        seed: The seed of all random numbers.
     """
     random = np.random.default_rng(seed)
     sides = random.integers(0, 2, (examples, 2))
