@@ -5,9 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from dlsweep.keras import KerasTrainer
-from dlsweep.keras.batches import KerasData
-from dlsweep.trainers.epochs import Epochs
+from dlsweep.keras import Epochs, KerasData, KerasTrainer
 
 
 class TapeTrainer(KerasTrainer):

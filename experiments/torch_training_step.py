@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlsweep.torch.trainer import Measures, TorchTrainer
+from dlsweep.torch import Measures, TorchTrainer
 
 
 class MixupTrainer(TorchTrainer):

@@ -10,7 +10,10 @@ _RENAMED = {
     "dlsweep.models.torch": "dlsweep.torch",
     "dlsweep.optimizers.keras": "dlsweep.keras.optimizers",
     "dlsweep.schedulers.keras": "dlsweep.keras.schedulers",
+    "dlsweep.trainers.early_stopping": "dlsweep.trainers",
+    "dlsweep.trainers.histograms": "dlsweep.trainers",
     "dlsweep.trainers.keras": "dlsweep.keras",
+    "dlsweep.trainers.schedules": "dlsweep.trainers",
     "dlsweep.trainers.torch": "dlsweep.torch",
 }
 _OLD = re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, _RENAMED))})(?!\w)")

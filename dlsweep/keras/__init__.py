@@ -1,6 +1,8 @@
 """Keras: the trainer, the models that ship, data loading, saving and multi-GPU training."""
 
+from dlsweep.keras.batches import KerasData
 from dlsweep.keras.models import CNN, MLP, ResNet, TwoBranches
 from dlsweep.keras.trainer import KerasTrainer, setup
+from dlsweep.trainers.epochs import Epochs
 
-__all__ = ["CNN", "MLP", "KerasTrainer", "ResNet", "TwoBranches", "setup"]
+__all__ = ["CNN", "MLP", "Epochs", "KerasData", "KerasTrainer", "ResNet", "TwoBranches", "setup"]

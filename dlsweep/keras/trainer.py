@@ -77,7 +77,7 @@ class KerasTrainer(EpochTrainer):
 
     The arguments are those of :class:`EpochTrainer`. The optimizer also takes Keras's options, such
     as ``global_clipnorm``; the loss may be one of Keras's; callbacks may be Keras's or
-    :class:`dlsweep.trainers.callbacks.Callback`. With ``accumulate``, batches left over at an
+    :class:`dlsweep.trainers.Callback`. With ``accumulate``, batches left over at an
     epoch's end count towards the first step of the next epoch.
     """
 

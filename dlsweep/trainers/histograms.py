@@ -17,7 +17,7 @@ class Histograms(Callback):
 
         training:
           callbacks:
-            - _target_: dlsweep.trainers.histograms.Histograms
+            - _target_: dlsweep.trainers.Histograms
               every: 5
 
     They are ``weights/<name>`` and ``gradients/<name>``, by the framework's own names. Gradients

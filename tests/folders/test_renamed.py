@@ -63,6 +63,7 @@ def test_the_old_run_has_old_names_in_its_file_and_todays_when_it_is_read(projec
         ("dlsweep.optimizers.keras.SGD", "dlsweep.keras.optimizers.SGD"),
         ("dlsweep.schedulers.keras", "dlsweep.keras.schedulers"),
         ("dlsweep.models.keras.ResNet", "dlsweep.keras.ResNet"),
+        ("dlsweep.trainers.early_stopping.EarlyStopping", "dlsweep.trainers.EarlyStopping"),
         ("my.dlsweep.models.torch.MLP", "my.dlsweep.models.torch.MLP"),
         ("dlsweep.models.torchlike", "dlsweep.models.torchlike"),
     ],

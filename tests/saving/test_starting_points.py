@@ -80,7 +80,7 @@ def test_its_result_is_the_best_of_its_own_epochs(torch_lab) -> None:
         ({"ema_decay": 0.9}, "average: "),
         ({"classes": 4}, "(?i)shape|size"),
         (
-            {"callbacks": [{"_target_": "dlsweep.trainers.callbacks.Callback"}]},
+            {"callbacks": [{"_target_": "dlsweep.trainers.Callback"}]},
             r"callbacks\[0\]: none in the checkpoint, Callback here",
         ),
     ],
