@@ -60,6 +60,8 @@ UNFINISHED: frozenset[Status] = frozenset({"interrupted", "preempted"})
 FAILURES: frozenset[Status] = frozenset(
     {"crashed", "killed", "out_of_memory", "diverged", "timed_out", "node_lost"}
 )
+#: The name of an objective that has none: the number that a user's Hydra app returns.
+OBJECTIVE = "objective"
 #: The exit code of a run whose process disappeared without one.
 LOST = 1000
 #: The exit code and the reason of a run that found the disk full.

@@ -59,6 +59,6 @@ def study_differences(folder: StudyDir) -> Iterator[str]:
         elif state != status:
             yield f"{name}: it is {state} there, and its folder says {status or 'nothing'}"
         elif result and status in COMPLETED:
-            returned = [result.metrics[metric] for metric in study.objective]
-            if returned != list(trial.values):
+            returned = [result.metrics.get(metric) for metric in study.objective]
+            if returned != list(trial.values or [None]):
                 yield f"{name}: its values are {trial.values} there, and {returned} in its folder"

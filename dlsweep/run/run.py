@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.lock import Lock
-from dlsweep.folders.rundir import Media, RunDir
+from dlsweep.folders.rundir import OBJECTIVE, Media, RunDir
 from dlsweep.run import media
 from dlsweep.run.channel import Channel
 from dlsweep.run.checkpoint import Checkpointer
@@ -196,12 +196,16 @@ class Run:
         Raises:
             ConfigError: If they do not; lists the metrics that there are.
         """
+        if not metrics and self.info.objective == [OBJECTIVE]:
+            return  # a grid may do without; the driver decides
+        is_own = OmegaConf.select(self.config, "training.monitor") is not None
+        key = "training.monitor" if is_own else "hydra.sweeper.metric"
         for name in self.info.objective:
             if name not in metrics:
                 raise ConfigError(
                     f"The sweep's objective is {name!r}, which the run never reported.\n"
                     f"Received: {', '.join(sorted(metrics)) or 'no metrics at all'}.\n"
-                    "Log or return it, or set another:  training.monitor=<metric>"
+                    f"Log or return it, or set another:  {key}=<metric>"
                 )
 
     def last_metrics(self) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,25 @@ from pathlib import Path
 from hydra._internal.utils import get_args_parser  # else flags would be parsed anew, by hand
 from hydra.core.config_loader import ConfigLoader
 from hydra.types import TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from dlsweep.errors import ConfigError
 from dlsweep.sweep.compose import Composer
 
 #: Writes the return value of a user's app into the run folder.
 _CALLBACK = "dlsweep.trial.reporting.ResultCallback"
+#: Overrides that concern the sweep; a trial gets all other ``hydra.…`` overrides.
+_OF_THE_SWEEP = re.compile(
+    r"[+~]*hydra([./](sweeper|launcher|sweep)\b|\.(mode|run\.dir|job\.(num|id))\b)"
+)
+#: Keys of Hydra's Optuna sweeper, and what to write instead.
+_OF_THE_OFFICIAL_SWEEPER = {
+    "search_space": "Write the space under hydra.sweeper.params, such as  x: interval(-5,5)",
+    "custom_search_space": "Conditions are part of the space:  x: {space: interval(0,1), when: "
+    "{model: mlp}}",
+    "optuna_config": "Write its keys under hydra.sweeper: direction, study_name, storage, "
+    "n_trials, n_jobs, sampler, seed.",
+}
 
 
 @dataclass(frozen=True)
@@ -42,16 +56,53 @@ class App:
         command = ("-m", "dlsweep") if is_own else _main_command()
         return cls((*command, *_config_flags()), is_own, loader, config)
 
+    @property
+    def hydra_overrides(self) -> list[str]:
+        """The ``hydra.…`` overrides of the command line, interpolations unresolved."""
+        texts = OmegaConf.to_container(self.config.hydra.overrides.hydra)
+        assert isinstance(texts, list)
+        return [str(text) for text in texts]
+
     def composer(self, fixed: Sequence[str]) -> Composer:
         """Returns a composer of this app's configs, with some overrides fixed."""
         return Composer(self.loader, self.config, fixed)
 
     def argv(self, overrides: Sequence[str], folder: Path) -> list[str]:
         """Returns the arguments after ``python`` that do one run in a folder."""
-        argv = [*self.command, *overrides, f"hydra.run.dir={quoted(str(folder))}"]
-        if not self.is_own:
-            argv += ["hydra.mode=RUN", f"++hydra.callbacks.dlsweep._target_={_CALLBACK}"]
-        return argv
+        run_dir = f"hydra.run.dir={quoted(str(folder))}"
+        if self.is_own:
+            return [*self.command, *overrides, run_dir]
+        job = [f"hydra.job.num={int(folder.name)}", f"hydra.job.id='{folder.name}'"]
+        kept = [text for text in self.hydra_overrides if not _OF_THE_SWEEP.match(text)]
+        callback = f"++hydra.callbacks.dlsweep._target_={_CALLBACK}"
+        return [*self.command, *overrides, *kept, *job, run_dir, "hydra.mode=RUN", callback]
+
+    def check(self) -> list[str]:
+        """Checks what a user's app asks of Hydra; returns a sentence for each ignored setting.
+
+        Raises:
+            ConfigError: If the app has a launcher of Hydra's, or options of its Optuna sweeper.
+        """
+        if self.is_own:
+            return []
+        node = self.config.hydra
+        for key, instead in _OF_THE_OFFICIAL_SWEEPER.items():
+            if node.sweeper.get(key) is not None:
+                raise ConfigError(
+                    f"hydra.sweeper.{key}: dlsweep's sweeper does not have this key of Hydra's "
+                    f"Optuna sweeper.\n{instead}"
+                )
+        launcher = node.runtime.choices.get("hydra/launcher")
+        if launcher not in (None, "basic"):
+            raise ConfigError(
+                f"hydra/launcher: Received {launcher!r}. dlsweep launches trials itself, each in a "
+                "process of its own.\nExpected hydra/launcher=basic. Type  hydra.sweeper.n_jobs="
+                "<count>  for the number of trials at a time, and hydra.sweeper.launcher for slots."
+            )
+        subdir = OmegaConf.to_container(node.sweep)
+        if isinstance(subdir, dict) and subdir.get("subdir") not in (None, "${hydra.job.num}"):
+            return ["hydra.sweep.subdir is ignored: a trial's folder is trials/<number>."]
+        return []
 
 
 def quoted(text: str) -> str:

@@ -39,6 +39,10 @@ class Composer:
         """Parses override strings with Hydra's parser."""
         return self._parser.parse_overrides(list(overrides))
 
+    def has_choice(self, group: str) -> bool:
+        """Whether the defaults choose an option of a group; a mandatory group has none."""
+        return self._master.hydra.runtime.choices.get(group) not in (None, "???")
+
     @functools.cache  # noqa: B019 - one composer lives as long as its process
     def is_group(self, key: str) -> bool:
         """Whether a key is a config group."""
@@ -75,6 +79,12 @@ class Composer:
                 base.pop("hydra")  # three quarters of all keys, and not part of a run's config
             self._bases[choices] = base
         return self._bases[choices]
+
+
+def key_of(override: Override) -> str:
+    """Returns the key that an override sets; of a group, with its package: ``db@source``."""
+    package = f"@{override.package}" if override.package else ""
+    return f"{override.key_or_group}{package}"
 
 
 def leaves(config: DictConfig) -> Iterator[tuple[str, Any]]:

@@ -32,6 +32,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     Raises:
         DlsweepError: If the user must fix something. No trial has started then.
     """
+    ignored = app.check()
     options = {name: _plain(value) for name, value in options.items()}
     folder = StudyDir(app.config.hydra.sweep.dir)
     if options["plan"]:
@@ -43,6 +44,8 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     check_trackers(tracking)
     launcher = _launcher(options["launcher"])
     view = make_view([], Counts(slots=launcher.free_slots))
+    for sentence in ignored:
+        view.say(sentence)
     driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
     with room_to_write(folder.path), driver:
         from dlsweep.sweep.settings import ask

@@ -10,11 +10,11 @@ from hydra.core.override_parser.types import Override
 
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
-from dlsweep.folders.rundir import Status
+from dlsweep.folders.rundir import OBJECTIVE, Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.security import secrets
 from dlsweep.sweep.app import App
-from dlsweep.sweep.compose import Composer, leaves
+from dlsweep.sweep.compose import Composer, key_of, leaves
 from dlsweep.sweep.failures import Policy, read_policies
 from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.sweep.storage import Direction
@@ -63,7 +63,7 @@ def ask(
     """
     space, from_command_line = read_space(app, options["params"], arguments)
     # Hydra has resolved the sweeper's interpolations; the composer's config is still unresolved.
-    written, sweeper = space.composer.config([]), app.config.hydra.sweeper
+    written, sweeper = space.unswept(), app.config.hydra.sweeper
     for config in (written, sweeper, app.config.hydra.job):
         secrets.check(config, arguments)
     tracking = (written if app.is_own else sweeper).get("tracking")
@@ -75,7 +75,10 @@ def ask(
 def read_space(
     app: App, params: Mapping[str, Any], arguments: Sequence[str]
 ) -> tuple[SearchSpace, bool]:
-    """Returns the search space, and whether the command line gave it. If so, it is all of it."""
+    """Returns the search space, and whether the command line gave it. If so, it is all of it.
+
+    Without any swept key, the space has one point: as in Hydra, ``-m`` runs the one job.
+    """
     parser = app.composer([])
     given = parser.parse(arguments)
     swept = [override for override in given if override.is_sweep_override()]
@@ -87,7 +90,7 @@ def read_space(
                 "Run one sweep for each."
             )
     dimensions = [dimension_of(override) for override in swept]
-    fixed_keys = {override.key_or_group for override in fixed}
+    fixed_keys = {key_of(override) for override in fixed}
     for dimension in dimensions:
         if dimension.key in fixed_keys:
             raise SpaceError(f"{dimension.key} is both swept and fixed. Expected one of the two.")
@@ -100,15 +103,7 @@ def read_space(
                 else:
                     fixed.append(override)
     texts = [override.input_line or "" for override in fixed]
-    if not dimensions:
-        raise SpaceError(
-            "There is nothing to sweep: no override has several values, and "
-            "hydra.sweeper.params is empty.\n"
-            "Give some, as in  -m model.hidden=64,128  or  "
-            "-m 'training.optimizer.lr=tag(log,interval(1e-4,1e-1))',\n"
-            "or leave out -m for a single run."
-        )
-    return SearchSpace(dimensions, app.composer(texts)), bool(swept)
+    return SearchSpace(dimensions, app.composer(texts)), bool(swept) or not dimensions
 
 
 def _parse_param(
@@ -138,9 +133,9 @@ def sweep_settings(
     Raises:
         ConfigError: If a limit is out of range, or missing for an infinite space.
     """
-    typed = list(app.config.hydra.overrides.hydra)
-    asks_sampler = any(
-        text.startswith(("hydra.sweeper.n_trials=", "hydra/sweeper/sampler=")) for text in typed
+    asks_sampler = bool(space.dimensions) and any(
+        text.startswith(("hydra.sweeper.n_trials=", "hydra/sweeper/sampler="))
+        for text in app.hydra_overrides
     )
     n_trials = options["n_trials"]
     grid = space.is_finite and not asks_sampler and (from_command_line or n_trials is None)
@@ -183,10 +178,10 @@ def study_settings(
     Raises:
         ConfigError: If the numbers of objectives and directions differ.
     """
-    objective = options["metric"] or ["objective"]
-    objective = objective if isinstance(objective, list) else [objective]
     directions = options["direction"]
     directions = directions if isinstance(directions, list) else [directions]
+    objective = options["metric"] or _unnamed_objectives(len(directions))
+    objective = objective if isinstance(objective, list) else [objective]
     if len(directions) != len(objective):
         raise ConfigError(
             f"hydra.sweeper: Received {len(objective)} metrics and {len(directions)} directions. "
@@ -207,6 +202,11 @@ def study_settings(
     )
 
 
+def _unnamed_objectives(count: int) -> list[str]:
+    """Names for the values that an app returns: ``objective``, or ``objective_0`` and so on."""
+    return [OBJECTIVE] if count == 1 else [f"{OBJECTIVE}_{number}" for number in range(count)]
+
+
 def _direction(text: str) -> Direction:
     if text in ("min", "minimize"):
         return "minimize"
@@ -221,7 +221,7 @@ def _identity(space: SearchSpace) -> dict[str, str]:
     """Returns the identity of a study: its search space and every fixed value."""
     identity = {f"space of {one.key}": _space_text(one) for one in space.dimensions}
     swept = {one.key for one in space.dimensions}
-    for key, value in leaves(space.composer.config([])):
+    for key, value in leaves(space.unswept()):
         is_circumstance = key.startswith(_CIRCUMSTANCES)
         if not (is_circumstance or key in swept or isinstance(value, dict)):
             identity[key] = identity_text(value)

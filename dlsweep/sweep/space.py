@@ -23,6 +23,7 @@ from hydra.core.override_parser.types import (
     QuotedString,
     RangeSweep,
 )
+from omegaconf import DictConfig
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -32,7 +33,7 @@ from optuna.distributions import (
 )
 
 from dlsweep.errors import SpaceError, did_you_mean
-from dlsweep.sweep.compose import Composer
+from dlsweep.sweep.compose import Composer, key_of
 
 Scalar = str | int | float | bool | None
 
@@ -118,6 +119,19 @@ class SearchSpace:
         self.dimensions = self._groups + sorted(values, key=lambda one: bool(one.when))
         self._check_keys()
 
+    def unswept(self) -> DictConfig:
+        """Composes the config without the swept values; mandatory groups have their first choice.
+
+        Raises:
+            hydra.errors.ConfigCompositionException: If Hydra cannot compose it.
+        """
+        needed = [
+            one.override(next(iter(one.options)))
+            for one in self._groups
+            if not (one.prefix or self.composer.has_choice(one.key))
+        ]
+        return self.composer.config(needed)
+
     def record(self) -> dict[str, Any]:
         """Returns the distribution of each key as Optuna's JSON."""
         return {
@@ -197,6 +211,11 @@ class SearchSpace:
         swept = set(keys)
         choices = list(self._choices())
         for one in self.dimensions:
+            if "@" in one.key and one not in self._groups:
+                raise SpaceError(
+                    f"{one.key}: There is no config group {one.key.partition('@')[0]!r}, so the "
+                    "key takes no package.\nExpected a group, or a key without @."
+                )
             if keys.count(one.key) > 1:
                 raise SpaceError(f"{one.key} is swept twice. Expected one space for each key.")
             for key in one.when:
@@ -224,7 +243,7 @@ def dimension_of(override: Override, when: dict[str, list[Scalar]] | None = None
     Raises:
         SpaceError: If it is empty or inverted, or has an unknown tag.
     """
-    key = override.key_or_group
+    key = key_of(override)
     prefix = "+" if override.is_add() else "++" if override.is_force_add() else ""
     text = (override.input_line or "").partition("=")[2]
     sweep = override.value()

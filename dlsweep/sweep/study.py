@@ -186,7 +186,10 @@ class Study:
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
         state, values = TrialState.FAIL, None
-        if result.status in COMPLETED:
+        if result.status in COMPLETED and not result.metrics:
+            state = TrialState.PRUNED  # Optuna has no completed trial without a value
+            trial.optuna.set_user_attr(STATUS, result.status)
+        elif result.status in COMPLETED:
             state = TrialState.COMPLETE
             values = [result.metrics[name] for name in self.settings.objective]
             self._note_best(trial.number, values)

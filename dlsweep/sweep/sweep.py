@@ -24,6 +24,7 @@ from dlsweep.folders.rundir import (
     COMPLETED,
     DISK_FULL,
     FAILURES,
+    OBJECTIVE,
     UNFINISHED,
     Result,
     RunDir,
@@ -102,7 +103,7 @@ class Sweep:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
             raise StudyError("Too many trials failed; see the reasons above and in their logs.")
-        if missing <= 0 and not self.study.best:
+        if missing <= 0 and not (self.study.best or self.view.counts.completed):
             raise StudyError("No trial has completed; see the reasons in their logs.")
 
     def _loop(self) -> None:
@@ -233,10 +234,13 @@ class Sweep:
         """Checks that a completed trial reported every objective as a finite number."""
         if result.status not in COMPLETED:
             return result
-        absent = [name for name in self.study.settings.objective if name not in result.metrics]
-        if not absent:
+        objective = self.study.settings.objective
+        absent = [name for name in objective if name not in result.metrics]
+        may_be_absent = self.settings.grid and objective == [OBJECTIVE] and not result.metrics
+        if not absent or may_be_absent:
             return result
-        reason = f"the run never reported {absent[0]!r}; it has: {', '.join(result.metrics)}"
+        found = ", ".join(result.metrics) or "no metrics"
+        reason = f"the run never reported {absent[0]!r}; it has: {found}"
         failed = Result("crashed", reason, result.metrics, result.started, result.ended)
         folder.write_result(failed)
         return failed

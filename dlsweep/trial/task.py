@@ -105,7 +105,8 @@ def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:
         if status not in COMPLETED:
             return status, "", metrics
         run.require(metrics)
-        if name := first_nonfinite({key: metrics[key] for key in run.info.objective}):
+        objectives = run.info.objective if metrics else []
+        if name := first_nonfinite({key: metrics[key] for key in objectives}):
             return "diverged", f"{name} is {metrics[name]}", metrics
         return status, "", metrics
     except Diverged as error:
@@ -114,6 +115,8 @@ def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:
         print(error, file=sys.stderr)
         return "crashed", str(error), {}
     except Exception as error:  # noqa: BLE001 - whatever user code raises is the trial's end
+        if _names(error) & {"TrialPruned"}:  # of Optuna, which a trial does not import
+            return "pruned", "", run.last_metrics()
         if is_disk_full(error):
             return "interrupted", DISK_FULL, {}
         traceback.print_exc()
@@ -195,9 +198,13 @@ def _seed(config: DictConfig) -> None:
     )
 
 
+def _names(error: Exception) -> set[str]:
+    """Returns the names of an exception's class and its base classes."""
+    return {kind.__name__ for kind in type(error).__mro__}
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    named = {kind.__name__ for kind in type(error).__mro__}
-    if named & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}:
+    if _names(error) & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}:
         return True
     # PyTorch's CPU allocator raises a RuntimeError, a failed fork an OSError.
     return getattr(error, "errno", None) == errno.ENOMEM or "can't allocate memory" in str(error)

@@ -81,7 +81,6 @@ CASES = [
         (*QUADRATIC, "training.x=interval(5,1)", "-m"),
         ("training.x: Received interval(5,1). Expected interval(low, high) with low below high",),
     ),
-    Case("nothing to sweep", (*SHIPPED, "-m"), ("There is nothing to sweep", "leave out -m")),
     Case(
         "no end",
         (*SHIPPED, "model.dropout=interval(0,0.5)", "-m"),

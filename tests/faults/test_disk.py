@@ -31,7 +31,7 @@ def resize(folder: Path, size: str) -> None:
 def test_a_full_disk_stops_a_sweep_and_room_lets_it_go_on(sweeps, disk) -> None:
     output = sweeps.run(*HEAVY, code=1)
     assert "The disk is full" in output
-    assert "Make room and type the same command" in output
+    assert "Free some space and type the same command" in output
     assert "Traceback" not in output
     assert not sweeps.training_in("quadratic")
     assert "The disk is full" in sweeps.run(*HEAVY, code=1), "also where there is none at all"

@@ -201,7 +201,16 @@ def test_metrics_without_the_objective_are_refused_with_what_there_is(make_run: 
             run.require({"val/loss": 1.0, "accuracy": 0.5})
     assert "objective is 'loss', which the run never reported" in str(error.value)
     assert "Received: accuracy, val/loss." in str(error.value)
-    assert "training.monitor=<metric>" in str(error.value)
+    assert "hydra.sweeper.metric=<metric>" in str(error.value)
+
+
+def test_the_key_to_set_is_one_that_the_runs_config_has(make_run: MakeRun) -> None:
+    config = {"training": {"monitor": "loss"}}
+    with (
+        Run.open(make_run(config, objective=["loss"]).path) as run,
+        pytest.raises(ConfigError, match=r"set another:  training.monitor=<metric>"),
+    ):
+        run.require({"accuracy": 0.5})
 
 
 def test_the_last_value_of_every_metric_is_known(make_run: MakeRun) -> None:

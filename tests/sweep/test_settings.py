@@ -83,10 +83,15 @@ def test_without_one_the_configs_params_are_the_space(app: App) -> None:
     assert not typed
 
 
+def test_nothing_swept_is_a_space_of_one_point(app: App) -> None:
+    space, from_command_line = read_space(app, {}, ["training.epochs=3"])
+    assert list(space.points()) == [{}]
+    assert from_command_line, "so it is a grid"
+
+
 @pytest.mark.parametrize(
     ("params", "arguments", "message"),
     [
-        ({}, ["training.epochs=3"], "There is nothing to sweep"),
         ({}, ["+experiment=mnist,quadratic"], "experiment cannot be swept"),
         ({"seed": {"space": "1,2", "if": {}}}, [], "Received the key 'if'. Expected space and"),
     ],

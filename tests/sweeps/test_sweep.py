@@ -120,7 +120,7 @@ def test_ctrl_c_saves_what_runs_and_the_same_command_goes_on(project, read_resul
     os.kill(driver.pid, signal.SIGINT)
     output, _ = driver.communicate(timeout=30)
     assert driver.returncode == 0, output
-    assert "the same command goes on" in output
+    assert "the same command resumes the sweep" in output
     assert read_result(project.trials("quadratic")[0])["status"] == "interrupted"
     output = project.run(*arguments)
     assert "0000 goes on" in output

@@ -70,7 +70,7 @@ def test_models_charts_and_traces_come_later_and_are_compared(project) -> None:
     (study / "tensorboard" / "0001" / "trace.pt.trace.json").unlink()
     said = project.run("verify", str(study), *asked, code=1)
     assert "the study in mlflow: its chart timeline.png is missing\n" in said
-    assert "the study in mlflow: its model lacks data/run.json\n" in said
+    assert "the study in mlflow: its model has no data/run.json\n" in said
     assert "0001 in tensorboard: the trace trace.pt.trace.json is missing" in said
     assert project.run("verify", str(study), *asked, code=1) == said, "looking mends nothing"
     assert "; synced again" in project.run("verify", str(study), *asked, "--repair")
@@ -84,6 +84,6 @@ def test_a_registered_name_without_mlflow_is_refused(project) -> None:
         "+experiment=quadratic", "tracking=csv", "tracking.mlflow.registered_model_name=x", code=1
     )
     assert "The config has no key 'tracking.mlflow.registered_model_name'." in said
-    assert "where it is asked for. Type  tracking=[mlflow]" in said
+    assert "exist only if it is configured. Type  tracking=[mlflow]" in said
     refused = project.run("+experiment=quadratic", "tracking.mlflow.log_model=some", code=1)
     assert "tracking.mlflow.log_model: Received 'some'. Expected best, all or none." in refused

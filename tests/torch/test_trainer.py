@@ -303,7 +303,7 @@ def test_a_gpu_that_is_not_there_is_refused(fit):
 
 def test_replicas_that_the_trial_was_not_started_for_are_refused(fit, monkeypatch):
     monkeypatch.setenv(THREADS_VARIABLE, "1")
-    with pytest.raises(ConfigError, match=r"Received 2, and the trial has 1 process\.\nSay so in"):
+    with pytest.raises(ConfigError, match=r"Received 2, and the trial has 1 process\.\nSet it in"):
         fit(Blobs(SGD, replicas=2, device="cpu"))
 
 

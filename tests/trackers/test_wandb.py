@@ -197,7 +197,7 @@ def test_a_tracker_that_failed_leaves_its_run_to_the_next(tracker, make_run):
 
 
 def test_a_run_that_was_told_in_the_other_mode_is_told_again(tracker, make_run):
-    with pytest.raises(ViewLostError, match=r"told online. Expected offline"):
+    with pytest.raises(ViewLostError, match=r"synced online. Expected offline"):
         tracker.start(make_run(), {}, {"mode": "online", "rows": 3})
 
 

@@ -4,6 +4,7 @@ Hydra imports this module at the start of every app in the environment, so it im
 The sweep itself is imported when one starts.
 """
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,10 @@ class DlsweepSweeperConf:
     launcher: Any = None
     tracking: Any = None
 
+    search_space: Any = None  # these three are Hydra's Optuna sweeper's: refused with what to write
+    custom_search_space: Any = None
+    optuna_config: Any = None
+
 
 def _failures() -> dict[str, Any]:
     """The default failure policies; see :mod:`dlsweep.sweep.failures`."""
@@ -77,11 +82,19 @@ class DlsweepSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep that the command line asks for."""
+        from dlsweep.errors import DlsweepError
+        from dlsweep.security.secrets import scrub
         from dlsweep.sweep.app import App
         from dlsweep.sweep.multirun import multirun
 
         app = App.of(self.task_function, self.hydra_context.config_loader, self.config)
-        return multirun(app, self.options, arguments)
+        try:
+            return multirun(app, self.options, arguments)
+        except DlsweepError as error:
+            if app.is_own:
+                raise
+            print(scrub(str(error)), file=sys.stderr)  # Hydra would add a traceback
+            raise SystemExit(1) from None
 
 
 def _register() -> None:
