@@ -219,7 +219,8 @@ def _parser(verb: str, description: str) -> argparse.ArgumentParser:
 
 
 def _end(message: object) -> None:
+    from dlsweep.security.printable import printable
     from dlsweep.security.secrets import scrub
 
-    print(scrub(str(message)), file=sys.stderr)
+    print(printable(scrub(str(message))), file=sys.stderr)
     raise SystemExit(1)

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Record, Result, RunDir
+from dlsweep.security.printable import printable
 
 #: Seconds between two refreshes of the live table.
 _REDRAW = 0.25
@@ -139,11 +140,11 @@ class View:
     def say(self, text: str) -> None:
         """Prints a line."""
         if text:
-            self.console.print(text, soft_wrap=True)
+            self.console.print(printable(text), soft_wrap=True)
 
     def _event(self, text: str, style: str = "") -> None:
         stamp = time.strftime("%H:%M:%S")
-        line = f"{stamp} {text}".rstrip()
+        line = printable(f"{stamp} {text}".rstrip())
         self.console.print(line, style=style, soft_wrap=True)
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import write_atomically
 from dlsweep.security.secrets import scrub
 
@@ -45,7 +46,7 @@ def record(folder: Path) -> None:
 def read(folder: Path) -> dict[str, Any]:
     """Reads what :func:`record` has written; empty if there is nothing."""
     file = folder / ORIGIN
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+    return dict(read_json(file)) if file.exists() else {}
 
 
 def _git(*arguments: str) -> str:

@@ -33,6 +33,7 @@ from urllib.parse import quote
 from omegaconf import DictConfig
 
 from dlsweep.errors import StudyError
+from dlsweep.folders.reading import open_file, read_json, read_text
 from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.yaml_text import config_yaml, parse_yaml
 
@@ -157,8 +158,8 @@ class RunDir:
             StudyError: If the folder is not a run folder.
         """
         try:
-            return RunInfo(**json.loads(self.info_file.read_text()))
-        except (ValueError, TypeError) as error:
+            return RunInfo(**read_json(self.info_file))
+        except TypeError as error:
             raise StudyError(f"{self.info_file} is damaged: {error}") from None
         except FileNotFoundError:
             raise StudyError(
@@ -168,15 +169,19 @@ class RunDir:
 
     def config(self) -> dict[str, Any]:
         """Reads the composed config, interpolations unresolved, modules by today's names."""
-        text = with_todays_names(self.config_file.read_text())
-        return parse_yaml(text)
+        try:
+            return parse_yaml(with_todays_names(read_text(self.config_file)))
+        except (ValueError, RecursionError) as error:
+            raise StudyError(f"{self.config_file} is damaged: {error}") from None
 
     def result(self) -> Result | None:
         """Reads the run's result; None while it has not ended."""
         try:
-            return Result(**json.loads(self.result_file.read_text()))
+            return Result(**read_json(self.result_file))
         except FileNotFoundError:
             return None
+        except TypeError as error:
+            raise StudyError(f"{self.result_file} is damaged: {error}") from None
 
     def write_result(self, result: Result) -> None:
         """Writes the run's result."""
@@ -212,20 +217,24 @@ class RunDir:
 
     def _attempts(self) -> list[Result]:
         try:
-            lines = self.attempts_file.read_text().splitlines()
+            lines = read_text(self.attempts_file).splitlines()
+            return [Result(**json.loads(line)) for line in lines]
         except FileNotFoundError:
             return []
-        return [Result(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise StudyError(f"{self.attempts_file} is damaged: {error}") from None
 
     def refuse_links(self) -> None:
-        """Checks that neither the folder nor a folder in it is a symbolic link.
+        """Checks that no folder here is a symbolic link, and no file a pipe or a device.
 
         Raises:
-            StudyError: If one is: the run would write elsewhere.
+            StudyError: If one is: the run would write elsewhere, or wait for ever.
         """
         for path in (self.path, *self.path.glob("*")):
             if path.is_dir() or path == self.path:
                 refuse_link(path)
+            elif not (path.is_file() or path.is_symlink()):
+                raise StudyError(f"{path} is not a regular file. Remove it, or restore the folder.")
 
     def clear(self) -> None:
         """Removes the result and the stop request of an earlier attempt, before a new one."""
@@ -241,7 +250,7 @@ class RunDir:
     def stop_reason(self) -> str | None:
         """Returns the reason of a stop request, or None without one."""
         try:
-            return self.stop_file.read_text() or "interrupted"
+            return read_text(self.stop_file) or "interrupted"
         except FileNotFoundError:
             return None
 
@@ -259,7 +268,7 @@ class RunDir:
     def log_tail(self, lines: int = 15) -> str:
         """Returns the end of the run's log."""
         try:
-            with self.log_file.open("rb") as file:
+            with open_file(self.log_file) as file:
                 file.seek(max(0, self.log_file.stat().st_size - 20_000))
                 text = file.read().decode(errors="replace")
         except FileNotFoundError:
@@ -282,7 +291,7 @@ def refuse_link(path: Path) -> None:
 
 def _records(path: Path, offset: int) -> Iterator[tuple[Record, int]]:
     try:
-        file = path.open("rb")
+        file = open_file(path)
     except FileNotFoundError:
         return
     with file:
@@ -300,7 +309,14 @@ def _record(line: bytes, file: Path) -> Record:
         metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
         media = {str(name): _media(about) for name, about in fields.get("media", {}).items()}
         return Record(int(fields["step"]), float(fields["time"]), metrics, media)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
 
 

@@ -15,7 +15,6 @@ It contains the trials' run folders and what belongs to the whole study::
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dlsweep.errors import StudyError
+from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import RunDir, refuse_link
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
@@ -58,7 +58,7 @@ class StudyDir:
 
     def info(self) -> dict[str, Any]:
         """Reads ``study.json`` as the driver has written it."""
-        return dict(json.loads(self.info_file.read_text()))
+        return dict(read_json(self.info_file))
 
     def record(self) -> dict[str, Any]:
         """Reads and checks ``study.json``, which anybody may have written.

@@ -33,8 +33,23 @@ _Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
 
 
 def parse_yaml(text: str) -> dict[str, Any]:
-    """Parses a config's YAML text as OmegaConf does; interpolations stay strings."""
-    return yaml.load(text, _Loader) or {}  # noqa: S506 - a safe loader
+    """Parses a config's YAML text as OmegaConf does; interpolations stay strings.
+
+    Raises:
+        ValueError: If it is not a mapping in YAML, or has an alias: expanding aliases of aliases
+            takes memory without limit, and no config that dlsweep writes has one.
+    """
+    try:
+        if "*" in text and any(
+            isinstance(one, yaml.AliasEvent) for one in yaml.parse(text, _Loader)
+        ):
+            raise ValueError("it has a YAML alias")
+        parsed = yaml.load(text, _Loader) or {}  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(parsed, dict):
+        raise ValueError("it is not a mapping")
+    return parsed
 
 
 def config_yaml(config: DictConfig) -> str:

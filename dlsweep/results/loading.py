@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError
+from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import RunDir
 from dlsweep.run.run import Run
 
@@ -91,7 +91,7 @@ def open_trained(run: str | os.PathLike[str]) -> tuple[Trainer, Run]:
 def _fill_in_facts(run: Run) -> None:
     """Fills in the model arguments that its config left to the data."""
     file = run.dir.path / "data.json"
-    facts = json.loads(file.read_text()) if file.exists() else {}
+    facts = read_json(file) if file.exists() else {}
     for name, value in (run.config.get("model") or {}).items():
         if value is None and name in facts:
             OmegaConf.update(run.config, f"model.{name}", facts[name])

@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dlsweep.drive.progress import make_console
+from dlsweep.errors import StudyError
 from dlsweep.folders.rundir import write_atomically
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.security.printable import printable
 from dlsweep.security.secrets import resolved
 
 if TYPE_CHECKING:
@@ -47,9 +49,7 @@ class Finished:
         self.folder = folder
         self.record: dict[str, Any] = folder.record()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.study = study or optuna.load_study(
-            study_name=self.record["name"], storage=resolved(self.record["storage"])
-        )
+        self.study = study or _load(folder, self.record)
         self.trials = self.study.get_trials(deepcopy=False)
 
     @property
@@ -95,6 +95,15 @@ class Finished:
         }
 
 
+def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=record["name"], storage=resolved(record["storage"]))
+    except KeyError:
+        raise StudyError(
+            f"{folder.path} has no study {record['name']!r} in its database."
+        ) from None
+
+
 def state_of(trial: FrozenTrial) -> str:
     """Returns a trial's state: its run's status, or a word for an unfinished trial."""
     return str(trial.user_attrs.get("status", _STATES[trial.state]))
@@ -133,13 +142,14 @@ def show(study: Finished, console: Console, rows: int = 10) -> None:
     best = study.best()
     states = Counter(map(state_of, study.trials)).most_common()
     counts = ", ".join(f"{count} {state}" for state, count in states)
-    console.print(f"\n{study.record['name']}: {len(study.trials)} trials ({counts})")
+    name = printable(str(study.record["name"]))
+    console.print(f"\n{name}: {len(study.trials)} trials ({printable(counts)})")
     if not best:
         console.print("No trial has completed.")
         return
     console.print(_leaderboard(study, best[:rows]))
     title = "The best trial again" if len(study.objective) == 1 else "The front's first again"
-    console.print(f"{title}:\n  {study.command(best[0])}", soft_wrap=True)
+    console.print(f"{title}:\n  {printable(study.command(best[0]))}", soft_wrap=True)
     console.print(f"Its folder:  {folder.trial(best[0].number).path}", soft_wrap=True)
     console.print(f"All trials:  {folder.csv}", soft_wrap=True)
 
@@ -149,9 +159,9 @@ def _leaderboard(study: Finished, trials: list[FrozenTrial]) -> Table:
     points = [point_of(trial) for trial in trials]
     params = sorted({key for point in points for key in point})
     for title in ("trial", *study.objective):
-        table.add_column(title, justify="right")
+        table.add_column(printable(title), justify="right")
     for title in params:
-        table.add_column(title.rpartition(".")[2])
+        table.add_column(printable(title.rpartition(".")[2]))
     for trial, point in zip(trials, points, strict=True):
         values = [f"{value:.6g}" for value in trial.values]
         cells = [_cell(point[key]) if key in point else "-" for key in params]
@@ -160,7 +170,7 @@ def _leaderboard(study: Finished, trials: list[FrozenTrial]) -> Table:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
 
 
 def _uniform(table: pd.DataFrame) -> pd.DataFrame:

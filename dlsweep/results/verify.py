@@ -8,6 +8,7 @@ from pathlib import Path
 from dlsweep.folders.rundir import COMPLETED, UNFINISHED
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.tables import Finished, state_of
+from dlsweep.security.printable import printable
 from dlsweep.trackers import mirror
 from dlsweep.trackers.link import Options
 
@@ -29,10 +30,10 @@ def main(
     study = StudyDir(folder)
     open_ends = list(study_differences(study)) if study.info_file.exists() else []
     for line in open_ends:
-        print(line)
+        print(printable(line))
     found = 0
     for line in mirror.differences(folder, trackers or None, added, repair):
-        print(f"{line}; synced again" if repair else line, flush=True)
+        print(printable(f"{line}; synced again" if repair else line), flush=True)
         found += 1
     if not found and not open_ends:
         print("The study, its folders and its trackers agree.")

@@ -33,7 +33,15 @@ _MANIFEST = "manifest.json"
 #: The suffix of a checkpoint's temporary folder, after a dot and its final name.
 _ASIDE = ".new"
 #: The exceptions that reading a damaged manifest raises.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)

@@ -227,8 +227,7 @@ class Place:
             self._live[first] = self._live.pop(first)
 
     def _study_info(self) -> dict[str, Any]:
-        text = self._study.info_file.read_text() if self._study else "{}"
-        return dict(json.loads(text))
+        return self._study.info() if self._study else {}
 
 
 class _Watched:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import Record, Result, RunDir, write_atomically
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State, Tracker, ViewLostError
@@ -43,7 +44,7 @@ class _Position:
     @classmethod
     def load(cls, path: Path, options: Options) -> _Position:
         try:
-            fields = json.loads(path.read_text())
+            fields = read_json(path)
         except FileNotFoundError:
             return cls(options)
         if "told" in fields:  # the name of ``result`` in older folders

@@ -237,6 +237,58 @@ def test_a_study_record_opens_no_database_elsewhere(sweeps, record: str) -> None
     assert not (sweeps.path / "owned.db").exists()
 
 
+DEEP = "[" * 100_000 + "]" * 100_000
+#: A file of a run folder, what somebody puts there, and a verb that reads it.
+DAMAGE = {
+    "records.jsonl": '{"step": 1e999, "time": 1.0, "metrics": {}}\n',
+    "run.json": DEEP,
+    "result.json": "[]",
+    "attempts.jsonl": f'{{"status": {DEEP}}}\n',
+    ".hydra/config.yaml": "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+    "checkpoints/step-00000009/manifest.json": DEEP,
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_file_is_a_sentence(sweeps, alone, name: str) -> None:
+    (alone / name).parent.mkdir(parents=True, exist_ok=True)
+    (alone / name).write_text(DAMAGE[name])
+    for words in (["resume"], ["sync", "csv"], ["verify", "csv"]):
+        done = dlsweep(sweeps, words[0], alone, *words[1:])
+        assert "Traceback" not in done.stderr, (words, done.stderr)
+        if name in ("records.jsonl", "run.json", "result.json", ".hydra/config.yaml"):
+            said = done.stderr + (alone / "log.txt").read_text()
+            assert f"{Path(name).name} is damaged" in said or words != ["resume"]
+
+
+@pytest.mark.parametrize(
+    "name", ["records.jsonl", "run.json", "result.json", "system.jsonl", ".hydra/config.yaml"]
+)
+def test_a_named_pipe_makes_nothing_wait(sweeps, alone, name: str) -> None:
+    (alone / name).unlink(missing_ok=True)
+    os.mkfifo(alone / name)
+    for words in (["resume"], ["sync", "csv"], ["verify", "csv"]):
+        done = dlsweep(sweeps, words[0], alone, *words[1:])
+        assert "Traceback" not in done.stderr, (words, done.stderr)
+        if words == ["resume"]:
+            assert f"{alone / name} is not a regular file" in done.stderr
+
+
+def test_a_name_sends_the_terminal_no_command(sweeps) -> None:
+    sweeps.run(*ALONE, "training.x=1,2", "-m")
+    study = sweeps.study("quadratic")
+    record = json.loads((study / "study.json").read_text())
+    evil = {**record, "command": ["python", "\x1b]0;owned\x07"]}
+    (study / "study.json").write_text(json.dumps(evil))
+    done = dlsweep(sweeps, "report", study)
+    assert "\\x1b]0;owned\\x07" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    (study / "study.json").write_text(json.dumps({**record, "name": "x\x1b[2J"}))
+    done = dlsweep(sweeps, "report", study)
+    assert "has no study 'x\\x1b[2J'" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 @pytest.fixture
 def foreign() -> Iterator[socket.socket]:
     """A server that somebody else would like to be told something."""
