@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dlsweep.errors import StudyError
+from dlsweep.folders.database import sqlite_path, sqlite_url
 from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import RunDir, refuse_link
 from dlsweep.security import addresses
@@ -79,9 +80,10 @@ class StudyDir:
         except (ValueError, TypeError, KeyError, AssertionError) as error:
             raise StudyError(f"{self.info_file} is damaged: {error!r}") from None
         if self.database.exists():
-            return {**record, "storage": f"sqlite:///{self.database}"}
+            return {**record, "storage": sqlite_url(self.database)}
         addresses.refuse_unknown({"storage": storage}, self.path)
-        if storage.startswith("sqlite") and not _is_study(resolved(storage).partition("///")[2]):
+        database = sqlite_path(resolved(storage))
+        if storage.startswith("sqlite") and not (database and _is_study(database)):
             raise StudyError(
                 f"{self.info_file} contains the storage {storage}, where there is no study."
             )
@@ -120,9 +122,10 @@ class StudyDir:
             ) from None
 
 
-def _is_study(path: str) -> bool:
+def _is_study(path: Path) -> bool:
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as found:
+        address = f"file:{quote(str(path))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as found:
             return bool(found.execute("SELECT 1 FROM studies LIMIT 1").fetchone())
     except sqlite3.Error:
         return False

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
+from dlsweep.folders.database import sqlite_url
 from dlsweep.folders.rundir import OBJECTIVE, Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.security import secrets
@@ -191,7 +192,7 @@ def study_settings(
     is_pruned = not settings.grid and "_target_" in pruner  # else options of an experiment
     return StudySettings(
         name=options["study_name"] or "default",
-        storage=options["storage"] or f"sqlite:///{folder.database}",
+        storage=options["storage"] or sqlite_url(folder.database),
         objective=objective,
         directions=[_direction(text) for text in directions],
         sampler=options["sampler"],

@@ -21,6 +21,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
+from dlsweep.folders.database import sqlite_path
 from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result
 from dlsweep.sweep.space import Scalar, SearchSpace
@@ -357,8 +358,8 @@ def _build(role: str, config: dict[str, Any]) -> Any:
 
 def _open(settings: StudySettings) -> OneWriterStorage:
     try:
-        if (settings.storage or "").startswith("sqlite:///"):
-            _prepare_sqlite(Path(str(settings.storage).removeprefix("sqlite:///")))
+        if database := sqlite_path(settings.storage or ""):
+            _prepare_sqlite(database)
         # Optuna's get_storage would keep every trial in memory a second time.
         stored = settings.storage
         disk = optuna.storages.RDBStorage(stored) if stored else optuna.storages.InMemoryStorage()

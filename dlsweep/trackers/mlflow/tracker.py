@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.folders import origin
+from dlsweep.folders.database import is_plain
 from dlsweep.folders.rundir import COMPLETED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
@@ -92,6 +93,12 @@ class MLflowTracker(Readable):
         self.database: Path | None = None
         if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
             self.database = Path(tracking_uri.removeprefix(_SQLITE)).absolute()
+            if not is_plain(self.database):
+                raise ConfigError(
+                    f"tracking.mlflow.tracking_uri: Received {tracking_uri!r}. MLflow cannot open "
+                    "a file whose path contains ?, %, { or }.\nGive another with  "
+                    "tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
+                )
             tracking_uri = f"{_SQLITE}{self.database}"
         elif not re.match(r"https?://[^/]", tracking_uri):
             raise ConfigError(
