@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,6 +148,9 @@ def sweep_settings(
             "The space is infinite, so the sweep needs a limit.\n"
             "Type  hydra.sweeper.n_trials=<count>  or  hydra.sweeper.timeout=<seconds>"
         )
+    elif (n_trials or 0) > 0 and _tries_each_once(options["sampler"]) and space.is_finite:
+        # Asked for more, while others still run, Optuna's samplers repeat points.
+        n_trials = sum(1 for _ in itertools.islice(space.points(), n_trials))
     for name in ("n_trials", "n_jobs"):
         if options[name] is not None and options[name] < 1:
             raise ConfigError(
@@ -166,6 +170,10 @@ def sweep_settings(
         grid,
         options["tracking"],
     )
+
+
+def _tries_each_once(sampler: Mapping[str, Any]) -> bool:
+    return str(sampler["_target_"]).endswith((".GridSampler", ".BruteForceSampler"))
 
 
 def study_settings(

@@ -73,11 +73,13 @@ class OneWriterStorage(InMemoryStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Writes to disk, then to memory."""
+        self.get_study_name_from_id(study_id)  # raises KeyError for another study
         self._disk.set_study_user_attr(self._disk_study, key, value)
         super().set_study_user_attr(study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Writes to disk, then to memory."""
+        self.get_study_name_from_id(study_id)
         self._disk.set_study_system_attr(self._disk_study, key, value)
         super().set_study_system_attr(study_id, key, value)
 

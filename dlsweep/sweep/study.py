@@ -27,6 +27,7 @@ from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Resu
 from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, OneWriterStorage
 
+EXHAUSTED = "exhausted"
 IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
@@ -210,11 +211,13 @@ class Study:
         finally:
             self._study._thread_local.in_optimize_loop = False
         self._finished += 1
+        if self._study._stop_flag:
+            self._study.set_user_attr(EXHAUSTED, True)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the sampler has tried every point of the space."""
-        return bool(self._study._stop_flag)
+        return bool(self._study.user_attrs.get(EXHAUSTED))
 
     def finished_trials(self) -> list[FrozenTrial]:
         """Returns every finished trial, by number."""

@@ -99,6 +99,9 @@ class Sweep:
         tables.show(self.finished, self.view.console)
         self.view.print_dashboards()
         missing = (self.settings.n_trials or 0) - self.study.finished
+        if self.study.is_exhausted:
+            missing = 0
+            self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
@@ -332,7 +335,8 @@ class Sweep:
     def _present_end(self) -> dict[str, Any]:
         """Returns the study's end as of now, without charts, if all trials are finished."""
         total = self.settings.n_trials
-        if total is None or self.study.finished < total:
+        is_over = self.study.is_exhausted or (total is not None and self.study.finished >= total)
+        if not is_over:
             return {}
         return {"finished": time.time(), "best": self._best_record()}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import FrozenTrial, TrialState
 
 from dlsweep.sweep.storage import OneWriterStorage
@@ -66,3 +67,16 @@ def test_a_trial_is_on_disk_whole_or_not_at_all(disk) -> None:
     assert stored.state is TrialState.RUNNING
     storage.flush()
     assert len(disk.get_all_trials(1)) == 1
+
+
+@pytest.mark.slow
+class TestOptunasContract(StorageTestCase):
+    """Optuna's own tests of a storage, less three that begin with an empty one: here is a study."""
+
+    test_create_new_study = None
+    test_create_new_study_unique_id = None
+    test_get_all_studies = None
+
+    @pytest.fixture
+    def storage(self, disk) -> OneWriterStorage:
+        return OneWriterStorage(disk, "study", ["minimize"])
