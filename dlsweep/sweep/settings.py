@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +141,7 @@ def sweep_settings(
     n_trials = options["n_trials"]
     grid = space.is_finite and not asks_sampler and (from_command_line or n_trials is None)
     if grid or (n_trials is None and space.is_finite):
-        n_trials = sum(1 for _ in space.points())
+        n_trials = space.count()
     elif n_trials is None and options["timeout"] is None:
         raise ConfigError(
             "The space is infinite, so the sweep needs a limit.\n"
@@ -150,7 +149,7 @@ def sweep_settings(
         )
     elif (n_trials or 0) > 0 and _tries_each_once(options["sampler"]) and space.is_finite:
         # Asked for more, while others still run, Optuna's samplers repeat points.
-        n_trials = sum(1 for _ in itertools.islice(space.points(), n_trials))
+        n_trials = space.count(n_trials)
     for name in ("n_trials", "n_jobs"):
         if options[name] is not None and options[name] < 1:
             raise ConfigError(

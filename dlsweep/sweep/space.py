@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, cast
 
 import optuna
@@ -34,6 +33,7 @@ from optuna.distributions import (
 
 from dlsweep.errors import SpaceError, did_you_mean
 from dlsweep.sweep.compose import Composer, key_of
+from dlsweep.sweep.steps import Steps
 
 Scalar = str | int | float | bool | None
 
@@ -57,7 +57,7 @@ class Dimension:
     text: str
     prefix: str = ""
     options: dict[Scalar, str] = field(default_factory=dict)
-    grid: tuple[float, ...] = ()
+    grid: Steps | None = None
     when: dict[str, list[Scalar]] = field(default_factory=dict)
 
     def suggest(self, trial: optuna.Trial) -> Scalar:
@@ -74,7 +74,7 @@ class Dimension:
 
     def snap(self, sample: float) -> float:
         """Rounds a numeric sample to the nearest value of the range."""
-        return min(self.grid, key=lambda point: abs(point - sample)) if self.grid else sample
+        return self.grid.nearest(sample) if self.grid else sample
 
     def override(self, value: Scalar) -> str:
         """Returns the override that sets the value."""
@@ -88,16 +88,25 @@ class Dimension:
         numeric = cast(FloatDistribution | IntDistribution, self.distribution)
         return [self.snap(numeric.low), self.snap(numeric.high)]
 
-    def values(self) -> list[Scalar] | None:
-        """All values in Hydra's order, or None if there are infinitely many."""
+    @property
+    def count(self) -> int | None:
+        """The number of values, or None if there are infinitely many."""
         if self.options:
-            return list(self.options)
+            return len(self.options)
         if self.grid:
-            return list(self.grid)
-        if isinstance(self.distribution, IntDistribution):
+            return self.grid.count
+        d = self.distribution
+        return (d.high - d.low) // d.step + 1 if isinstance(d, IntDistribution) else None
+
+    def values(self) -> Iterator[Scalar]:
+        """Yields all values in Hydra's order; none if there are infinitely many."""
+        if self.options:
+            yield from self.options
+        elif self.grid:
+            yield from self.grid
+        elif isinstance(self.distribution, IntDistribution):
             d = self.distribution
-            return list(range(d.low, d.high + 1, d.step))
-        return None
+            yield from range(d.low, d.high + 1, d.step)
 
 
 class SearchSpace:
@@ -153,9 +162,11 @@ class SearchSpace:
     def points(self) -> Iterator[dict[str, Scalar]]:
         """Yields every point of a finite space once, in Hydra's order: the last key is fastest."""
         seen: set[tuple[tuple[str, Scalar], ...]] = set()
-        keys = [one.key for one in self._given]
-        for values in itertools.product(*(one.values() or [] for one in self._given)):
-            point = dict(zip(keys, values, strict=True))
+        is_conditional = bool(self.active_under())
+        for point in _combinations(self._given):
+            if not is_conditional:
+                yield {one.key: point[one.key] for one in self.dimensions}
+                continue
             params: dict[str, Scalar] = {}
             for dimension in self.dimensions:
                 if self._is_active(dimension, params):
@@ -167,7 +178,14 @@ class SearchSpace:
     @property
     def is_finite(self) -> bool:
         """Whether the number of points is finite."""
-        return all(one.values() is not None for one in self.dimensions)
+        return all(one.count is not None for one in self.dimensions)
+
+    def count(self, most: int | None = None) -> int:
+        """Counts the points of a finite space; with ``most``, no further than that."""
+        if not self.active_under():
+            total = math.prod(one.count or 0 for one in self.dimensions)
+            return total if most is None else min(total, most)
+        return sum(1 for _ in itertools.islice(self.points(), most))
 
     def probes(self) -> Iterator[dict[str, Scalar]]:
         """Yields points that cover both ends of every dimension under every group choice."""
@@ -263,9 +281,9 @@ def dimension_of(override: Override, when: dict[str, list[Scalar]] | None = None
         distribution: BaseDistribution = CategoricalDistribution(list(options))
         return Dimension(key, distribution, text, prefix, options, when=when or {})
     if isinstance(sweep, RangeSweep):
-        points = _range_points(key, sweep, text)
-        distribution = _range_distribution(key, points, abs(sweep.step), log, text)
-        return Dimension(key, distribution, text, prefix, grid=tuple(points), when=when or {})
+        steps = _steps(key, sweep, text)
+        distribution = _range_distribution(key, steps, abs(sweep.step), log, text)
+        return Dimension(key, distribution, text, prefix, grid=steps, when=when or {})
     assert isinstance(sweep, IntervalSweep)
     return Dimension(key, _interval(key, sweep, log, text), text, prefix, when=when or {})
 
@@ -283,6 +301,11 @@ def _options(key: str, override: Override) -> dict[Scalar, str]:
         text = Override._get_value_element_as_str(element)
         plain = element.text if isinstance(element, QuotedString) else element
         value = plain if plain is None or isinstance(plain, str | int | float | bool) else text
+        if options.get(value, text) != text:
+            raise SpaceError(
+                f"{key}: The choices {options[value]} and {text} are equal in Python, so Optuna "
+                f"cannot tell them apart.\nExpected distinct values. Quote one, as in  '{text}'"
+            )
         if value in options:
             raise SpaceError(f"{key}: {text} is twice among its choices.")
         options[value] = text
@@ -293,36 +316,37 @@ def _options(key: str, override: Override) -> dict[Scalar, str]:
     return options
 
 
-def _range_points(key: str, sweep: RangeSweep, text: str) -> list[float]:
+def _steps(key: str, sweep: RangeSweep, text: str) -> Steps:
     if sweep.step == 0:
         raise SpaceError(f"{key}: Received {text}. Expected a step other than 0.")
-    points = _stepped(sweep)
-    for convert in getattr(sweep, "transformers", ()):  # Hydra 1.4 casts values, 1.3 the bounds
-        points = [convert(point) for point in points]
-    if any(isinstance(point, str | bool) for point in points):
-        raise SpaceError(f"{key}: Received {text}. Expected numbers; for others, list the choices.")
-    if not points:
+    if not all(math.isfinite(bound) for bound in (sweep.start or 0, sweep.stop or 0, sweep.step)):
+        raise SpaceError(f"{key}: Received {text}. Expected finite numbers.")
+    steps = Steps.of(sweep)
+    if not steps.count:
         raise SpaceError(
             f"{key}: {text} is empty. Expected range(start, stop, step) with start before stop; "
             "stop itself is left out, as in Python."
         )
-    return points
+    if isinstance(steps[0], str | bool):
+        raise SpaceError(f"{key}: Received {text}. Expected numbers; for others, list the choices.")
+    return steps
 
 
-def _stepped(sweep: RangeSweep) -> list[float]:
-    """Returns a range's values, computed as decimals: sums of floats drift past the stop."""
-    bounds = (sweep.start, sweep.stop, sweep.step)
-    if all(isinstance(bound, int) for bound in bounds):
-        return list(sweep.range())
-    start, stop, step = (Decimal(str(bound)) for bound in bounds)
-    count = math.ceil((stop - start) / step)
-    return [float(start + turn * step) for turn in range(count)]
+def _combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Scalar]]:
+    """Yields every combination of values, the last key fastest; ``product`` would store them."""
+    if not dimensions:
+        yield {}
+        return
+    first, *others = dimensions
+    for value in first.values():
+        for rest in _combinations(others):
+            yield {first.key: value, **rest}
 
 
 def _range_distribution(
-    key: str, points: list[float], step: float, log: bool, text: str
+    key: str, steps: Steps, step: float, log: bool, text: str
 ) -> BaseDistribution:
-    low, high = min(points), max(points)
+    low, high = sorted((steps[0], steps[steps.count - 1]))
     if log and low <= 0:
         raise SpaceError(f"{key}: Received {text}. Expected a range above 0 under the tag log.")
     if isinstance(low, int) and isinstance(high, int):

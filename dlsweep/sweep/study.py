@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import math
 import sqlite3
 import warnings
 import zlib
@@ -32,6 +33,8 @@ IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
 STATUS = "status"
+#: The most points of a GridSampler.
+_LARGEST_GRID = 1_000_000
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
 _SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
 
@@ -279,14 +282,20 @@ class Study:
         return sampler
 
     def _grid(self) -> dict[str, list[Scalar]]:
-        grid = {one.key: one.values() for one in self.space.dimensions}
-        for key, values in grid.items():
-            if values is None:
+        counts = {one.key: one.count for one in self.space.dimensions}
+        for key, count in counts.items():
+            if count is None:
                 raise ConfigError(
                     f"The grid sampler needs a finite number of values, and {key} is an interval."
                     "\nGive it a range or a choice, or another sampler: hydra/sweeper/sampler=tpe"
                 )
-        return {key: values for key, values in grid.items() if values is not None}
+        if (total := math.prod(count or 0 for count in counts.values())) > _LARGEST_GRID:
+            raise ConfigError(
+                f"The grid sampler holds every point in memory, and there are {total}.\n"
+                f"Expected at most {_LARGEST_GRID}. Leave the sampler out for a grid in order, or "
+                "type  hydra/sweeper/sampler=random"
+            )
+        return {one.key: list(one.values()) for one in self.space.dimensions}
 
     def _checked_point(self, point: dict[str, Scalar], where: str) -> dict[str, Scalar]:
         dimensions = {one.key: one for one in self.space.dimensions}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import optuna
 import pytest
@@ -78,7 +82,8 @@ def test_ranges_and_intervals_become_numbers(
 ) -> None:
     dimension = read(text)
     assert dimension.distribution == distribution
-    assert dimension.values() == values
+    assert list(dimension.values()) == (values or [])
+    assert dimension.count == (None if values is None else len(values))
 
 
 @pytest.mark.parametrize(
@@ -239,3 +244,45 @@ def test_probes_try_both_ends_under_every_choice(make_space: MakeSpace) -> None:
         **always,
         "training.optimizer.momentum": {0.1, 0.9},
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "nearest"),
+    [
+        ("seed=range(0,10000000000)", 10**10, (123456789.2, 123456789)),
+        ("data.validation=range(0,1e9,1)", 10**9, (123456789.2, 123456789.0)),
+        ("seed=int(interval(0,1e12))", 10**12 + 1, None),
+    ],
+)
+def test_a_huge_range_costs_no_memory(make_space, text: str, count: int, nearest: Any) -> None:
+    tracemalloc.start()
+    space = make_space(text, "model.dropout=0.1,0.2")
+    assert space.count() == 2 * count
+    assert len(list(itertools.islice(space.points(), 5))) == 5
+    assert next(space.probes())
+    if nearest:
+        assert space.dimensions[0].snap(nearest[0]) == nearest[1]
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("text", ["range(0,1,0.1)", "range(1,10,2)", "range(0.3,0,-0.1)"])
+def test_a_sample_becomes_the_nearest_value(make_space, text: str) -> None:
+    dimension = make_space(f"data.validation={text}").dimensions[0]
+    values = list(dimension.values())
+    for turn in range(-20, 120):
+        sample = turn / 10
+        assert dimension.snap(sample) == min(values, key=lambda value: abs(value - sample))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed=true,1", "The choices True and 1 are equal"),
+        ("seed=1,1.0", "The choices 1 and 1.0 are equal"),
+        ("seed=1,2,1", "1 is twice among its choices"),
+    ],
+)
+def test_equal_choices_are_refused_with_the_reason(read, text: str, says: str) -> None:
+    with pytest.raises(SpaceError, match=re.escape(says)):
+        read(text)
