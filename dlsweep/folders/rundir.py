@@ -36,6 +36,7 @@ from dlsweep.errors import StudyError
 from dlsweep.folders.reading import open_file, read_json, read_text
 from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.yaml_text import config_yaml, parse_yaml
+from dlsweep.security.printable import encodable
 
 Status = Literal[
     "completed",
@@ -115,6 +116,9 @@ class Result:
     started: float = 0.0
     ended: float = 0.0
     train_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", encodable(str(self.reason)))
 
 
 class RunDir:

@@ -17,6 +17,7 @@ from dlsweep.run import media
 from dlsweep.run.channel import Channel
 from dlsweep.run.checkpoint import Checkpointer
 from dlsweep.run.ranks import ALONE, Ranks
+from dlsweep.security.printable import encodable
 
 #: How often a run looks for a stop request while it waits for no answer, in seconds.
 _LOOK_EVERY = 0.1
@@ -47,6 +48,7 @@ class Run:
         self._lock = Lock(folder.lock_file)
         self._file: int = -1
         self._known: dict[str, int] = {}
+        self._names: set[str] = set()  # those that have been checked
         self._looked = 0.0
         self._started = time.monotonic()
         objective = self.info.objective[0] if self.info.objective else None
@@ -110,7 +112,11 @@ class Run:
             metrics: Values by name, such as ``{"train/loss": 0.3, "val/accuracy": 0.9}``; anything
                 that ``float()`` takes.
             step: The step, usually the epoch; pruners compare runs at equal steps.
+
+        Raises:
+            ConfigError: If a name is empty or not valid text, or the step is not a whole number.
         """
+        self._check(metrics, step)
         values = {name: float(value) for name, value in metrics.items()}
         if self.ranks.rank:
             return
@@ -151,7 +157,7 @@ class Run:
 
     def log_text(self, name: str, text: str, step: int) -> None:
         """Logs a text, such as a sample that a model has written."""
-        self._log_media(name, step, lambda: {"kind": "text", "text": str(text)})
+        self._log_media(name, step, lambda: {"kind": "text", "text": encodable(str(text))})
 
     def log_table(
         self, name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], step: int
@@ -215,6 +221,18 @@ class Run:
             latest.update(record.metrics)
         return latest
 
+    def _check(self, names: Iterable[str], step: int) -> None:
+        for name in names:
+            if name in self._names:
+                continue
+            if not isinstance(name, str) or not name.strip() or encodable(name) != name:
+                raise ConfigError(
+                    f"log: Received the name {name!r}. Expected text such as 'val/accuracy'."
+                )
+            self._names.add(name)
+        if int(step) != step:
+            raise ConfigError(f"log: Received step={step!r}. Expected a whole number.")
+
     def _log_png(self, name: str, step: int, make: Callable[[], bytes]) -> None:
         def keep() -> Media:
             file = self.dir.media_file(name, step)
@@ -226,6 +244,7 @@ class Run:
 
     def _log_media(self, name: str, step: int, make: Callable[[], Media]) -> None:
         """Appends a record, unless the run passes this step a second time."""
+        self._check([name], step)
         if self.ranks.rank or self._known.get(name, step - 1) >= step:
             return
         about = {"step": int(step), "time": time.time(), "metrics": {}, "media": {name: make()}}

@@ -1,4 +1,4 @@
-"""Makes text safe to print: a log or a reason of anybody's may contain terminal commands."""
+"""Makes text safe to print and to store: it may contain terminal commands or lone surrogates."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def printable(text: str) -> str:
     """Replaces control characters by their escape sequences; keeps tabs and newlines."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def encodable(text: str) -> str:
+    """Replaces lone surrogates, as in undecodable file names, by their escape sequences."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

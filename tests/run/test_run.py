@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dlsweep.errors import ConfigError, StudyError
-from dlsweep.folders.rundir import RunDir
+from dlsweep.folders.rundir import Result, RunDir
 from dlsweep.run import run as run_module
 from dlsweep.run.channel import Channel, DriverEnd
 from dlsweep.run.run import Run
@@ -218,3 +218,32 @@ def test_the_last_value_of_every_metric_is_known(make_run: MakeRun) -> None:
         run.log({"a": 1.0, "b": 1.0}, step=0)
         run.log({"a": 2.0}, step=1)
         assert run.last_metrics() == {"a": 2.0, "b": 1.0}
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\udcff", 3])
+def test_a_name_that_no_tracker_can_show_is_refused(make_run: MakeRun, name: object) -> None:
+    with Run.open(make_run().path) as run:
+        with pytest.raises(ConfigError, match=r"log: Received the name .*Expected text such as"):
+            run.log({name: 1.0}, step=1)
+        with pytest.raises(ConfigError, match="log: Received the name"):
+            run.log_text(name, "text", step=1)
+        run.log({"val/ünï": 1.0}, step=-3)
+    assert [record.step for record, _ in RunDir(run.dir.path).records()] == [-3]
+
+
+def test_a_step_between_two_is_refused(make_run: MakeRun) -> None:
+    with Run.open(make_run().path) as run:
+        with pytest.raises(ConfigError, match=r"log: Received step=1.5. Expected a whole number"):
+            run.log({"a": 1.0}, step=1.5)
+        run.log({"a": 1.0}, step=2.0)
+    assert [record.step for record, _ in RunDir(run.dir.path).records()] == [2]
+
+
+def test_text_with_an_undecodable_file_name_can_be_stored_everywhere(make_run: MakeRun) -> None:
+    with Run.open(make_run().path) as run:
+        run.log_text("sample", "a\udcff", step=1)
+        run.dir.write_result(Result("crashed", "FileNotFoundError: a\udcff"))
+    read = RunDir(run.dir.path)
+    assert read.result().reason == "FileNotFoundError: a\\udcff"
+    (record,) = [record for record, _ in read.records()]
+    assert record.media["sample"]["text"] == "a\\udcff"
