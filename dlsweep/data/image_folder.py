@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from dlsweep.data.cache import decoded_once
 from dlsweep.errors import ConfigError, DataError, MissingExtraError
 from dlsweep.machine.devices import cpu_count
 
+#: The version of how images are decoded, so that arrays that an earlier one cached are not used.
+_DECODER = 2
 #: Pillow's image modes, by number of channels.
 _MODES = {1: "L", 3: "RGB"}
 
@@ -30,6 +33,8 @@ def image_folder(
     classes: int | None = None,
 ) -> Data:
     """Loads images from a folder with one subfolder for each class, in any format of Pillow.
+
+    EXIF orientation is applied, an alpha channel is dropped, and 16 bits are scaled to 8.
 
     Args:
         folder: The folder; its subfolders' names, sorted, are the classes 0, 1, and so on.
@@ -58,7 +63,7 @@ def image_folder(
     _check("classes", classes, len(files))
     paths = [path for members in files.values() for path in members]
     targets = np.repeat(np.arange(len(files)), [len(members) for members in files.values()])
-    digest = _digest(root, paths, height, width, channels)
+    digest = _digest(root, paths, _DECODER, height, width, channels)
     arrays = decoded_once("image_folder", digest, lambda: _decode(paths, height, width, channels))
     train, held_out = split_by_class(targets, validation, seed)
     mean, std = _statistics(arrays["moments"][train])
@@ -140,13 +145,31 @@ def _image(path: Path, height: int, width: int, channels: int) -> Array:
         raise MissingExtraError("pillow", "data=image_folder") from None
     try:
         with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file).convert(_MODES[channels])
+            upright = _eight_bits(ImageOps.exif_transpose(file)).convert(_MODES[channels])
         pixels = np.asarray(upright.resize((width, height), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path} cannot be read as an image: {error}.\nRepair it, or remove it."
         ) from None
     return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Any) -> Any:
+    """Scales 16-bit gray to 8 bits: Pillow's own conversion cuts off at 255, which is white.
+
+    Raises:
+        ValueError: If the range of the pixels is unknown.
+    """
+    if image.mode.startswith("I;16"):
+        from PIL import Image
+
+        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        kind = "integers" if image.mode == "I" else "floats"
+        raise ValueError(
+            f"its pixels are 32-bit {kind} of an unknown range; expected 8 or 16 bits a channel"
+        )
+    return image
 
 
 def _statistics(moments: Array) -> tuple[Array, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,3 +135,55 @@ def test_a_folder_that_cannot_be_used_is_named(photos: Path, harm: Callable[[Pat
 def test_arguments_that_do_not_fit_are_refused(photos: Path, arguments: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         image_folder(str(photos), **arguments)
+
+
+def one_image(folder: Path, save: Callable[[Path], None], channels: int = 1) -> np.ndarray:
+    """The pixels of an image that is alone in its class, beside another class."""
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            save(folder / name / f"{number}")
+    data = image_folder(str(folder), image_size=2, channels=channels, validation=0.5)
+    return data.train.inputs[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "suffix"), [(np.uint16, "png"), (np.uint16, "tiff"), (np.dtype(">u2"), "tiff")]
+)
+def test_sixteen_bits_of_gray_are_scaled(tmp_path: Path, dtype: type, suffix: str) -> None:
+    gray = np.array([[0, 65535], [32896, 257]]).astype(dtype)
+
+    def save(path: Path) -> None:
+        mode = "I;16B" if np.dtype(dtype).byteorder == ">" else "I;16"
+        image = Image.frombytes(mode, (2, 2), gray.tobytes())
+        image.save(path.with_suffix(f".{suffix}"))
+
+    assert one_image(tmp_path, save).tolist() == [[[0, 255], [128, 1]]]
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("I", "integers"), ("F", "floats")])
+def test_pixels_of_an_unknown_range_are_refused(tmp_path: Path, mode: str, kind: str) -> None:
+    with pytest.raises(DataError, match=rf"\.tiff cannot be read .*32-bit {kind}.*8 or 16 bits"):
+        one_image(tmp_path, lambda path: Image.new(mode, (2, 2)).save(path.with_suffix(".tiff")))
+
+
+@pytest.mark.parametrize(
+    ("mode", "color", "suffix", "pixel"),
+    [
+        ("1", 1, "png", [255, 255, 255]),
+        ("L", 100, "png", [100, 100, 100]),
+        ("LA", (100, 7), "png", [100, 100, 100]),
+        ("P", 0, "png", [0, 0, 0]),
+        ("RGBA", (10, 20, 30, 7), "png", [10, 20, 30]),
+        ("CMYK", (255, 0, 0, 0), "tiff", [0, 255, 255]),
+        ("YCbCr", (76, 85, 255), "jpg", [254, 0, 0]),
+    ],
+)
+def test_every_mode_becomes_color(
+    tmp_path: Path, mode: str, color: Any, suffix: str, pixel: list[int]
+) -> None:
+    def save(path: Path) -> None:
+        Image.new(mode, (2, 2), color).save(path.with_suffix(f".{suffix}"))
+
+    found = one_image(tmp_path, save, channels=3)[:, 0, 0]
+    assert np.abs(found.astype(int) - pixel).max() <= 2
