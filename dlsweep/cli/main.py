@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from dlsweep import __version__
 from dlsweep.cli import help
 from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
 from dlsweep.errors import DlsweepError
@@ -35,6 +36,9 @@ def main() -> None:
             raise SystemExit(_check() if sys.argv[1:] == ["check"] else _train())
         if verb in _VERBS:
             raise SystemExit(_VERBS[verb](sys.argv[2:]))
+        if "--version" in sys.argv:  # Hydra would print its own
+            print(f"dlsweep {__version__}")
+            return
         if {"--help", "-h"} & set(sys.argv):
             print(help.text(conf_folders()))
             return
