@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -40,6 +41,31 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if key.startswith("hydra"):
         return f"{missing}See all of them with  --cfg hydra"
     return f"{missing}See all of them with  --cfg job ; add a new one with  +{key}=<value>"
+
+
+def null_group(error: ValueError, arguments: Sequence[str], folders: Sequence[Path]) -> str:
+    """Returns a message for a config group that is set to null, which Hydra cannot compose.
+
+    Args:
+        error: An error of composition.
+        arguments: The command line.
+        folders: The folders of YAML; they have a folder for each group.
+
+    Returns:
+        The message; empty if the error is another one.
+    """
+    if "Config group override must be a string" not in str(error):
+        return ""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        options = {file.stem for one in folders for file in one.glob(f"{key}/*.yaml")}
+        if value == "null" and options:
+            instead = f"{key}={'none' if 'none' in options else '<option>'}"
+            return (
+                f"{key}: Received null. A config group takes one of its options: "
+                f"{', '.join(sorted(options))}.\nType  {instead}"
+            )
+    return "A config group is set to null. Expected one of its options, or  ~<group>  for none."
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -75,6 +75,12 @@ def _run_hydra() -> None:
         from dlsweep.cli.explain import explain
 
         _end(explain(error, sys.argv[1:]))
+    except ValueError as error:
+        from dlsweep.cli.explain import null_group
+
+        if full == "1" or not (message := null_group(error, sys.argv[1:], conf_folders())):
+            raise
+        _end(message)
     except OSError as error:
         if error.filename is None or full == "1":
             raise

@@ -40,7 +40,7 @@ class Scheduler(ABC):
         except TypeError:
             raise ConfigError(
                 "training.scheduler: Received one for an optimizer whose learning_rate is a "
-                "schedule already. Expected one of the two.  Type  training/scheduler=null"
+                "schedule already. Expected one of the two.  Type  training/scheduler=none"
             ) from None
         self.epoch = 0
 

@@ -234,6 +234,11 @@ class SearchSpace:
                     f"{one.key}: There is no config group {one.key.partition('@')[0]!r}, so the "
                     "key takes no package.\nExpected a group, or a key without @."
                 )
+            if one in self._groups and None in one.options:
+                raise SpaceError(
+                    f"{one.key}: Received null among the options of a config group.\n"
+                    f"Expected its options, such as none. Type  {one.key}=none,…"
+                )
             if keys.count(one.key) > 1:
                 raise SpaceError(f"{one.key} is swept twice. Expected one space for each key.")
             for key in one.when:

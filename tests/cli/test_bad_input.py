@@ -82,6 +82,21 @@ CASES = [
         ("training.x: Received interval(5,1). Expected interval(low, high) with low below high",),
     ),
     Case(
+        "null for a group",
+        (*SHIPPED, "training/scheduler=null"),
+        ("training/scheduler: Received null", "Type  training/scheduler=none"),
+    ),
+    Case(
+        "null for a group without none",
+        (*SHIPPED, "launcher=null"),
+        ("launcher: Received null", "Type  launcher=<option>"),
+    ),
+    Case(
+        "null among groups",
+        (*SHIPPED, "training/scheduler=cosine,null", "-m"),
+        ("training/scheduler: Received null among", "Type  training/scheduler=none,…"),
+    ),
+    Case(
         "no end",
         (*SHIPPED, "model.dropout=interval(0,0.5)", "-m"),
         ("The space is infinite", "hydra.sweeper.n_trials=<count>"),
