@@ -76,7 +76,7 @@ def test_a_schedule_beside_one_of_the_optimizers_own_is_refused() -> None:
     from dlsweep.keras.schedulers import StepLR
 
     decay = keras.optimizers.schedules.CosineDecay(0.1, 10)
-    with pytest.raises(ConfigError, match=r"schedule already[\s\S]*training/scheduler=null"):
+    with pytest.raises(ConfigError, match=r"schedule already[\s\S]*training/scheduler=none"):
         StepLR(keras.optimizers.SGD(decay), 1)
 
 
