@@ -10,6 +10,7 @@ A run folder is the truth about a run. Everything else is a view of it::
     media/            images, as PNG files that records refer to
     log.txt           what the run printed
     result.json       how it ended; absent while it runs
+    user_attrs.json   what training code has set with Run.set_user_attr
     attempts.jsonl    one line for each earlier attempt that failed: its result
     stop              asks the run to stop; contains the reason
     lock              locked by the process that trains
@@ -64,6 +65,8 @@ FAILURES: frozenset[Status] = frozenset(
 )
 #: The name of an objective that has none: the number that a user's Hydra app returns.
 OBJECTIVE = "objective"
+#: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
+OWN_ATTRS = ("point", "reason", "status")
 #: The exit code of a run whose process disappeared without one.
 LOST = 1000
 #: The exit code and the reason of a run that found the disk full.
@@ -135,6 +138,7 @@ class RunDir:
         self.attempts_file = self.path / "attempts.jsonl"
         self.log_file = self.path / "log.txt"
         self.stop_file = self.path / "stop"
+        self.user_attrs_file = self.path / "user_attrs.json"
         self.lock_file = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
         self.ranks = self.path / "ranks"
@@ -190,6 +194,21 @@ class RunDir:
     def write_result(self, result: Result) -> None:
         """Writes the run's result."""
         write_atomically(self.result_file, json.dumps(asdict(result), indent=1))
+
+    def user_attrs(self) -> dict[str, Any]:
+        """Reads what training code has set with :meth:`dlsweep.Run.set_user_attr`."""
+        try:
+            attrs = read_json(self.user_attrs_file)
+        except FileNotFoundError:
+            return {}
+        if not isinstance(attrs, dict):
+            raise StudyError(f"{self.user_attrs_file} is damaged: it is not a JSON object.")
+        return attrs
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Writes a user attribute; an earlier value is replaced."""
+        attrs = {**self.user_attrs(), key: value}
+        write_atomically(self.user_attrs_file, json.dumps(attrs, indent=1))
 
     def settle(self, code: int, memory_ran_out: bool = False, timed_out: str = "") -> Result:
         """Returns the result of a run whose process is gone, from its folder or its exit code.

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from dlsweep.drive.progress import make_console
 from dlsweep.errors import StudyError
-from dlsweep.folders.rundir import write_atomically
+from dlsweep.folders.rundir import OWN_ATTRS, write_atomically
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.security.printable import printable
 from dlsweep.security.secrets import resolved
@@ -88,6 +88,7 @@ class Finished:
             "state": state_of(trial),
             **dict(zip(self.objective, values, strict=False)),
             **point_of(trial),
+            **{f"user_attrs_{key}": value for key, value in user_attrs_of(trial).items()},
             "start": trial.datetime_start,
             "duration": seconds,
             "folder": f"{self.folder.trials.name}/{self.folder.name(trial.number)}",
@@ -112,6 +113,11 @@ def state_of(trial: FrozenTrial) -> str:
 def point_of(trial: FrozenTrial) -> dict[str, Any]:
     """Returns a trial's parameters as they were launched."""
     return dict(trial.user_attrs.get("point", {}).get("params", trial.params))
+
+
+def user_attrs_of(trial: FrozenTrial) -> dict[str, Any]:
+    """Returns a trial's user attributes, without dlsweep's own."""
+    return {key: value for key, value in trial.user_attrs.items() if key not in OWN_ATTRS}
 
 
 def write_tables(study: Finished) -> None:

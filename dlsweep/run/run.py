@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.lock import Lock
-from dlsweep.folders.rundir import OBJECTIVE, Media, RunDir
+from dlsweep.folders.rundir import OBJECTIVE, OWN_ATTRS, Media, RunDir
 from dlsweep.run import media
 from dlsweep.run.channel import Channel
 from dlsweep.run.checkpoint import Checkpointer
@@ -168,6 +168,30 @@ class Run:
             DataError: If a row is longer or shorter than the columns.
         """
         self._log_media(name, step, lambda: media.table(columns, rows))
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Sets a user attribute of the trial, as in Optuna: for the study, trackers and tables.
+
+        Args:
+            key: Its name.
+            value: A plain JSON value.
+
+        Raises:
+            ConfigError: If dlsweep itself uses the name, or the value is not plain.
+        """
+        self._check([key], 0)
+        if key in OWN_ATTRS:
+            raise ConfigError(
+                f"set_user_attr: {key!r} is an attribute of dlsweep's. Expected another."
+            )
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"set_user_attr: {key!r}: {error}. Expected a plain JSON value."
+            ) from None
+        if not self.ranks.rank:
+            self.dir.set_user_attr(key, value)
 
     @property
     def should_stop(self) -> bool:

@@ -13,7 +13,7 @@ import math
 import sqlite3
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
 from dlsweep.folders.database import sqlite_path
 from dlsweep.folders.renamed import with_todays_names
-from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result
+from dlsweep.folders.rundir import (
+    COMPLETED,
+    FAILURES,
+    OWN_ATTRS,
+    UNFINISHED,
+    Record,
+    Result,
+)
 from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, OneWriterStorage
 
@@ -178,16 +185,26 @@ class Study:
                 trial.reported = record.step
         return bool(trial.optuna.should_prune())
 
-    def tell(self, trial: Trial, result: Result, infeasible: bool = False) -> None:
+    def tell(
+        self,
+        trial: Trial,
+        result: Result,
+        infeasible: bool = False,
+        user_attrs: Mapping[str, Any] | None = None,
+    ) -> None:
         """Stores a trial's result. A trial that will be resumed stays unfinished.
 
         Args:
             trial: The trial.
             result: How it ended.
             infeasible: Whether this failure means that the point violates a constraint.
+            user_attrs: What training code has set.
         """
         if result.status in UNFINISHED:
             return
+        for key, value in (user_attrs or {}).items():
+            if key not in OWN_ATTRS:
+                trial.optuna.set_user_attr(key, value)
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
         state, values = TrialState.FAIL, None

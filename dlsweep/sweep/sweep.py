@@ -187,7 +187,8 @@ class Sweep:
         policy = self.settings.failures.get(result.status)
         if policy and policy.allows(folder.note_attempt(result)):
             result = self._postpone(trial, folder, result, policy)
-        self.study.tell(trial, result, infeasible=bool(policy and policy.infeasible))
+        infeasible = bool(policy and policy.infeasible)
+        self.study.tell(trial, result, infeasible, folder.user_attrs())
         self.view.ended(folder, result, self._best_so_far())
         self._count_failure(result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import struct
 import sys
@@ -66,7 +67,8 @@ class TensorBoardTracker(Readable):
         begin(_event_file(run), state)
         info = run.info()
         opening = [_event(info.created, file_version="brain.Event:2")]
-        opening.append(_config(run, info.created))
+        config = f"```yaml\n{run.config_file.read_text()}```"
+        opening.append(_text(run, info.created, "config", config))
         if info.params:
             opening.append(_session_start(info.created, info.name, info.params))
         self._append(run, opening, state)
@@ -81,6 +83,10 @@ class TensorBoardTracker(Readable):
         closing = [_scalars(result.ended, 0, returned)] if returned else []
         if run.info().params:
             closing.append(_session_end(result))
+        if attrs := run.user_attrs():
+            closing.append(
+                _text(run, result.ended, "user_attrs", f"```json\n{json.dumps(attrs)}\n```")
+            )
         self._append(run, closing, state)
         for source, target in _traces(run):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,10 +144,10 @@ def _event(time: float, **fields: Any) -> Any:
     return _tensorboard().Event(wall_time=time, **fields)
 
 
-def _config(run: RunDir, time: float) -> Any:
-    """Returns an event with the composed config as a text."""
+def _text(run: RunDir, time: float, name: str, text: str) -> Any:
+    """Returns an event with a text, in Markdown."""
     summary = _tensorboard().Summary()
-    _add_text(summary, "config", run, {"text": f"```yaml\n{run.config_file.read_text()}```"})
+    _add_text(summary, name, run, {"text": text})
     return _event(time, step=0, summary=summary)
 
 

@@ -150,7 +150,10 @@ class WandbTracker(Readable):
     def finish(self, run: RunDir, result: Result, state: State) -> None:
         """Sets the summary, adds log, trace and checkpoint, and finishes the run."""
         opened = self._opened(run, state)
-        opened.summary.update({**result.metrics, "status": result.status, "reason": result.reason})
+        attrs = run.user_attrs()
+        opened.summary.update(
+            {**attrs, **result.metrics, "status": result.status, "reason": result.reason}
+        )
         opened.tags = (result.status,)
         self._add_log(run, opened, state)
         self._add_trace(run, opened, state)

@@ -45,6 +45,15 @@ def report(value: float, step: int) -> bool:
     return run.should_stop
 
 
+def set_user_attr(key: str, value: Any) -> None:
+    """Sets a user attribute of the trial; see :meth:`dlsweep.Run.set_user_attr`.
+
+    Outside of a sweep it does nothing, so the same script also runs alone.
+    """
+    if run := current_run():
+        run.set_user_attr(key, value)
+
+
 class ResultCallback(Callback):
     """Writes the return value or the exception of the app's function as the trial's result."""
 

@@ -247,3 +247,20 @@ def test_text_with_an_undecodable_file_name_can_be_stored_everywhere(make_run: M
     assert read.result().reason == "FileNotFoundError: a\\udcff"
     (record,) = [record for record, _ in read.records()]
     assert record.media["sample"]["text"] == "a\\udcff"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("status", 1, "'status' is an attribute of dlsweep's"),
+        ("", 1, "Received the name ''"),
+        ("model", object(), "Expected a plain JSON value"),
+    ],
+)
+def test_what_cannot_be_a_user_attribute_is_refused(
+    make_run: MakeRun, key: str, value: object, says: str
+) -> None:
+    with Run.open(make_run().path) as run:
+        with pytest.raises(ConfigError, match=says):
+            run.set_user_attr(key, value)
+        assert RunDir(run.dir.path).user_attrs() == {}

@@ -206,7 +206,8 @@ class MLflowTracker(Readable):
         """Logs the returned metrics, log, trace, best checkpoint and model; ends the run."""
         run_id = state["run_id"]
         returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
-        tags = {"dlsweep.status": result.status, "dlsweep.reason": result.reason}
+        attrs = {_key(key): str(value) for key, value in run.user_attrs().items()}
+        tags = {**attrs, "dlsweep.status": result.status, "dlsweep.reason": result.reason}
         self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
         send_files(self._client, run, result, self._checkpoint, state)
         if result.status in COMPLETED:
