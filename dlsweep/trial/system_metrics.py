@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dlsweep.errors import ConfigError
+from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.machine.devices import gpu_names
 from dlsweep.machine.nvml import GPUs
@@ -73,8 +73,8 @@ def _sample(run: RunDir, seconds: float, over: threading.Event) -> None:
                 record = {"step": step, "time": time.time(), "metrics": usage.read()}
                 append_line(file, json.dumps(record).encode() + b"\n")
                 step += 1
-    except OSError as error:  # such as a full disk, which the training will find, too
-        print(f"No further system metrics: {error}.", file=sys.stderr)
+    except (OSError, StudyError) as error:  # such as a full disk; the training will find it, too
+        print(f"No further system metrics: {error}", file=sys.stderr)
 
 
 @contextlib.contextmanager
