@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from dlsweep.errors import CheckpointError
+from dlsweep.keras.accumulate import flush
 from dlsweep.keras.average import AveragedModel
 from dlsweep.keras.batches import KerasData
 from dlsweep.keras.schedulers import Scheduler, learning_rate
@@ -76,7 +77,8 @@ class KerasState(State):
         self._go_on("seeds", _seed_states(self.model))
 
     def end_batches(self, epoch: int) -> None:
-        """Updates an average over epochs, before the epoch is evaluated."""
+        """Takes a step for batches left over, and updates an average over epochs."""
+        flush(self.model)
         if self.swa_start is not None and epoch >= self.swa_start:
             self._mean.update_parameters()
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from dlsweep.data.base import Array, each
 from dlsweep.errors import ConfigError, DataError
+from dlsweep.keras.accumulate import accumulate, count_examples
 from dlsweep.keras.batches import Batches, KerasData, one_batch, prepare
 from dlsweep.keras.files import FORMATS
 from dlsweep.keras.fit import Leave, Reporter
@@ -77,8 +78,7 @@ class KerasTrainer(EpochTrainer):
 
     The arguments are those of :class:`EpochTrainer`. The optimizer also takes Keras's options, such
     as ``global_clipnorm``; the loss may be one of Keras's; callbacks may be Keras's or
-    :class:`dlsweep.trainers.Callback`. With ``accumulate``, batches left over at an
-    epoch's end count towards the first step of the next epoch.
+    :class:`dlsweep.trainers.Callback`.
     """
 
     callback_kinds = (Callback, keras.callbacks.Callback)
@@ -221,21 +221,24 @@ class KerasTrainer(EpochTrainer):
         options: dict[str, Any] = {}
         if self.clip_norm is not None:
             options["global_clipnorm"] = self.clip_norm
-        if self.accumulate > 1:
-            options["gradient_accumulation_steps"] = self.accumulate
         if self.ema_decay is not None:
             options |= {"use_ema": True, "ema_momentum": self.ema_decay}
         loss = _LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss
         if self.replica_count > 1:
             loss = _parallel().WholeBatchLoss(loss)
+        optimizer = self.optimizer(**options)
+        if self.accumulate > 1:
+            optimizer = accumulate(optimizer, self.accumulate)
         model.compile(
-            optimizer=self.optimizer(**options),
+            optimizer=optimizer,
             loss=loss,
             metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")]
             if self.is_classifier
             else None,
         )
         model.optimizer.build(model.trainable_variables)
+        if self.accumulate > 1:
+            count_examples(model)
         if self.replica_count > 1:
             self._check_step(model)
             _parallel().synchronise(model, data.train.spec())
@@ -263,6 +266,7 @@ class KerasTrainer(EpochTrainer):
             "ema_decay": self.ema_decay,
             "swa_start": self.swa_start,
             "profiler": self.traced,
+            "accumulate": self.accumulate if self.accumulate > 1 else None,
             "callbacks": of_keras or None,
         }.items():
             if given is not None:

@@ -40,6 +40,21 @@ class Torch:
     trainer = "TorchTrainer"
     models = "dlsweep.torch.models"
 
+    def order(self, seed: int, epoch: int, examples: int) -> np.ndarray:
+        import torch
+
+        from dlsweep.torch.loader import generator
+
+        return torch.randperm(examples, generator=generator(seed, epoch)).numpy()
+
+    def linear(self, features: int) -> Any:
+        """A linear model that starts with zeros."""
+        import torch
+
+        model = torch.nn.Linear(features, 1, bias=False)
+        torch.nn.init.zeros_(model.weight)
+        return model
+
     def weights(self, checkpoint: Path) -> list[np.ndarray]:
         import torch
 
@@ -64,6 +79,16 @@ class Keras:
     module = "dlsweep.keras.trainer"
     trainer = "KerasTrainer"
     models = "dlsweep.keras.models"
+
+    def order(self, seed: int, epoch: int, examples: int) -> np.ndarray:
+        return np.random.default_rng((seed, epoch)).permutation(examples)
+
+    def linear(self, features: int) -> Any:
+        """A linear model that starts with zeros."""
+        import keras
+
+        layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+        return keras.Sequential([keras.Input((features,)), layer])
 
     def weights(self, checkpoint: Path) -> list[np.ndarray]:
         with np.load(checkpoint / "variables.npz") as values:
@@ -573,3 +598,33 @@ def test_labels_outside_the_classes_are_refused(side: Side, fit: Fit, label: int
     split.targets[7] = label
     with pytest.raises(DataError, match=r"(?i)labels from -1|3 classes"):
         fit(trainer(side, data=lambda: Data(split, blobs(30))))
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 9])
+def test_an_accumulated_step_weights_batches_by_examples_and_ends_with_the_epoch(
+    side: Side, fit: Fit, accumulate: int
+) -> None:
+    random = np.random.default_rng(3)
+    points = random.normal(size=(50, 3)).astype(np.float32)
+    values = random.normal(size=(50, 1)).astype(np.float32)
+    data = Data(Split(points, values), Split(points, values))
+    options = {"loss": "mse", "monitor": "val/loss", "mode": "min", "seed": 4}
+    tried = trainer(
+        side,
+        data=lambda: data,
+        epochs=2,
+        batch_size=11,
+        accumulate=accumulate,
+        **options,
+    )
+    tried.build_model = lambda run: side.linear(3)
+    found = side.weights(last(fit(tried)[1]))[0].reshape(3, 1)
+
+    expected = np.zeros((3, 1))
+    for epoch in (1, 2):
+        order = side.order(4, epoch, 50)
+        for start in range(0, 50, 11 * accumulate):
+            rows = order[start : start + 11 * accumulate]
+            error = points[rows] @ expected - values[rows]
+            expected -= 0.1 * 2 * points[rows].T @ error / len(rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
