@@ -30,6 +30,7 @@ OWNERS = {
         "torch/trainer.py",
     },
     "keras": {
+        "keras/accumulate.py",
         "keras/average.py",
         "keras/batches.py",
         "keras/files.py",
