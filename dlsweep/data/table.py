@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from dlsweep.errors import ConfigError, DataError, did_you_mean
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
+Task: TypeAlias = Literal["classification", "regression"]
+
 #: A text column with more distinct values than this is not a category.
 _MOST_CATEGORIES = 1000
 
@@ -24,6 +26,7 @@ def table(
     path: str,
     target: str,
     columns: Sequence[str] | None = None,
+    task: Task | None = None,
     validation: float = 0.2,
     seed: int = 0,
     input_shape: Sequence[int] | None = None,
@@ -32,17 +35,18 @@ def table(
     """Loads the rows of a table as examples.
 
     A numeric column is one input, normalized to mean 0 and deviation 1. A text column is one-hot
-    encoded: one input for each distinct value. The target's distinct values, sorted, are the
-    classes; a float target is predicted as a number.
+    encoded: one input for each distinct value. For classification, the target's distinct values,
+    sorted, are the classes; for regression, it is predicted as a number.
 
     Args:
         path: A ``.csv`` file with a header line, or a ``.parquet`` file.
         target: The column to predict.
         columns: The input columns; None for all others.
+        task: ``classification`` or ``regression``; None means regression for a float target.
         validation: The share of rows to hold out; equal for each class.
         seed: The seed of that choice.
         input_shape: None, or the expected [inputs].
-        classes: None, or the expected number of classes (1 for a float target).
+        classes: None, or the expected number of classes (1 for regression).
 
     Raises:
         ConfigError: If there is no such column, or the table is not as expected.
@@ -51,10 +55,15 @@ def table(
     file = Path(path).expanduser().absolute()
     if not file.is_file():
         raise DataError(f"data.path: {file} is not a file.\nType  data.path=<table.csv>")
+    if task not in (None, *get_args(Task)):
+        raise ConfigError(
+            f"data.task: Received {task!r}. Expected classification, regression, or null: "
+            "regression for a float target.\nType  data.task=regression"
+        )
     wanted = None if columns is None else list(columns)
     content = sha256(file)
-    options = hashlib.sha256(repr((content, target, wanted)).encode()).hexdigest()
-    arrays = decoded_once("table", options, lambda: _decode(file, target, wanted))
+    options = hashlib.sha256(repr((content, target, wanted, task)).encode()).hexdigest()
+    arrays = decoded_once("table", options, lambda: _decode(file, target, wanted, task))
     inputs, targets, names = arrays["inputs"], arrays["targets"], arrays["names"].tolist()
     labels = arrays["labels"].tolist()
     _check("input_shape", input_shape, [len(names)])
@@ -79,7 +88,9 @@ def table(
     )
 
 
-def _decode(file: Path, target: str, wanted: list[str] | None) -> dict[str, Array]:
+def _decode(
+    file: Path, target: str, wanted: list[str] | None, task: Task | None
+) -> dict[str, Array]:
     """Encodes the table as numbers.
 
     Returns:
@@ -105,7 +116,7 @@ def _decode(file: Path, target: str, wanted: list[str] | None) -> dict[str, Arra
         "inputs": np.concatenate([values for values, *_ in parts], axis=1, dtype=np.float32),
         "names": np.array([name for _, names, _ in parts for name in names]),
         "is_number": np.array([number for _, names, number in parts for _ in names]),
-        **_encoded_target(file, frame[target]),
+        **_encoded_target(file, frame[target], task),
     }
 
 
@@ -139,9 +150,14 @@ def _encoded(file: Path, column: Series[Any]) -> tuple[Array, list[str], bool]:
     return np.eye(len(words), dtype=np.float32)[codes], names, False
 
 
-def _encoded_target(file: Path, column: Series[Any]) -> dict[str, Array]:
+def _encoded_target(file: Path, column: Series[Any], task: Task | None) -> dict[str, Array]:
     _check_complete(file, column)
-    if column.dtype.kind == "f":
+    if task == "regression" and column.dtype.kind not in "iufb":
+        raise DataError(
+            f"{file}: the column {column.name!r} contains words. Expected numbers for "
+            "data.task=regression.\nType  data.task=classification"
+        )
+    if (task or ("regression" if column.dtype.kind == "f" else "")) == "regression":
         return {"targets": column.to_numpy(np.float32)[:, None], "labels": np.array([], "U1")}
     words, codes = _coded(file, column)
     return {"targets": codes, "labels": np.array([str(word) for word in words])}
@@ -154,7 +170,7 @@ def _coded(file: Path, column: Series[Any]) -> tuple[list[Any], Array]:
             f"{file}: the column {column.name!r} contains times.\n"
             "Expected numbers or words; convert it, or leave it out with  data.columns=[…]"
         )
-    values = column if column.dtype.kind in "iub" else column.astype(str)
+    values = column if column.dtype.kind in "iubf" else column.astype(str)
     words, codes = np.unique(values.to_numpy(), return_inverse=True)
     return words.tolist(), codes.astype(np.int64)
 

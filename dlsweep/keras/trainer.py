@@ -42,6 +42,10 @@ _LOSSES = {
     "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "mse": keras.losses.MeanSquaredError,
 }
+_METRICS = {
+    "cross_entropy": lambda: [keras.metrics.SparseCategoricalAccuracy("accuracy")],
+    "mse": lambda: [keras.metrics.MeanAbsoluteError("mae")],
+}
 
 
 def setup(
@@ -232,9 +236,7 @@ class KerasTrainer(EpochTrainer):
         model.compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")]
-            if self.is_classifier
-            else None,
+            metrics=_METRICS[self.loss]() if isinstance(self.loss, str) else None,
         )
         model.optimizer.build(model.trainable_variables)
         if self.accumulate > 1:

@@ -143,6 +143,8 @@ class TorchTrainer(EpochTrainer):
             raise DataError(f"targets: {error} The model has {outputs.shape[1]} classes.") from None
         if self.criterion is functional.cross_entropy:
             measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
+        elif self.criterion is _mean_squared_error:
+            measures["mae"] = functional.l1_loss(outputs.detach(), targets)
         return measures
 
     def validation_step(self, model: nn.Module, batch: Any) -> Measures:

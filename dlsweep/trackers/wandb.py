@@ -32,6 +32,9 @@ Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
 #: Seconds to wait for the end of an offline file; an incomplete file is found later.
 _END_PATIENCE = 5.0
+#: Columns that W&B or the mirror fills itself, and what a metric of such a name begins with.
+_RESERVED = {"step", "_step", "_runtime", "_timestamp", "_wandb", "status", "reason"}
+_METRIC = "metric/"
 #: The names of a run's artifacts.
 _CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
@@ -142,7 +145,8 @@ class WandbTracker(Readable):
         opened = self._opened(run, state)
         for record in records:
             media = {name: _media(run, one) for name, one in record.media.items()}
-            row = {**record.metrics, **media, "step": record.step, "_timestamp": record.time}
+            named = {_column(name): one for name, one in {**record.metrics, **media}.items()}
+            row = {**named, "step": record.step, "_timestamp": record.time}
             opened.log(row, step=state["rows"], commit=True)
             state["rows"] += 1
 
@@ -151,8 +155,9 @@ class WandbTracker(Readable):
         """Sets the summary, adds log, trace and checkpoint, and finishes the run."""
         opened = self._opened(run, state)
         attrs = run.user_attrs()
+        metrics = {_column(name): value for name, value in result.metrics.items()}
         opened.summary.update(
-            {**attrs, **result.metrics, "status": result.status, "reason": result.reason}
+            {**attrs, **metrics, "status": result.status, "reason": result.reason}
         )
         opened.tags = (result.status,)
         self._add_log(run, opened, state)
@@ -370,8 +375,16 @@ def _media(run: RunDir, media: Media) -> Any:
 def _points(row: dict[str, Any]) -> Iterator[Point]:
     """Yields the numbers of a row; NaN and infinity are words there."""
     for name, value in row.items():
+        if name in _RESERVED:
+            continue
         if isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity"):
-            yield row["step"], name, float(value)
+            metric = name.removeprefix(_METRIC)
+            yield row["step"], metric if metric in _RESERVED else name, float(value)
+
+
+def _column(metric: str) -> str:
+    """Returns the column of a metric; a name that W&B uses itself becomes ``metric/<name>``."""
+    return f"{_METRIC}{metric}" if metric in _RESERVED else metric
 
 
 def _folders(run: RunDir) -> list[Path]:

@@ -144,3 +144,14 @@ def _check_fact(key: str, stated: Any, found: Any) -> None:
             f"data: Received labels up to {found - 1}. The model has {stated} classes, 0 to "
             f"{stated - 1}.\nType  {key}={found}"
         )
+
+
+def check_labels(found: object) -> None:
+    """Raises DataError if data in memory has values as targets, for a loss of classes."""
+    data = as_data(found)
+    if data and (kind := data.train.targets.dtype).kind == "f":
+        raise DataError(
+            f"training.loss: Received 'cross_entropy' and targets of the type {kind}, which are "
+            "values and not classes.\nType  training.loss=mse training.monitor=val/loss "
+            "training.mode=min"
+        )

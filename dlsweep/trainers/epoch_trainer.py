@@ -21,6 +21,7 @@ from dlsweep.trainers.callbacks import Callback
 from dlsweep.trainers.config import (
     Traced,
     built,
+    check_labels,
     check_least,
     check_one_of,
     checked_callbacks,
@@ -219,6 +220,8 @@ class EpochTrainer(Trainer):
         found = self.build_data(run)
         fit_model_to_data(run.config, found)
         data = prepare(found)
+        if self.is_classifier:
+            check_labels(found)
         if not run.ranks.rank:
             write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         return one_batch(data) if self.overfit_batch else data

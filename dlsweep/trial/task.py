@@ -122,6 +122,9 @@ def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}"
         return ("out_of_memory" if _is_out_of_memory(error) else "crashed"), reason, {}
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # raised by user code
+        traceback.print_exc()
+        return "crashed", f"{type(error).__name__}: {error}".removesuffix(": "), {}
 
 
 def _settled(run: Run, work: Callable[[Run], Any]) -> Any:

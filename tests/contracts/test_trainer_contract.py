@@ -628,3 +628,20 @@ def test_an_accumulated_step_weights_batches_by_examples_and_ends_with_the_epoch
             error = points[rows] @ expected - values[rows]
             expected -= 0.1 * 2 * points[rows].T @ error / len(rows)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_values_as_targets_of_a_loss_of_classes_are_refused(side: Side, fit: Fit) -> None:
+    values = Split(blobs(90).inputs, np.zeros((90, 1), np.float32))
+    with pytest.raises(DataError, match=r"(?s)targets of the type float32.*training\.loss=mse"):
+        fit(trainer(side, data=lambda: Data(values, values)))
+
+
+def test_a_regression_logs_the_mean_absolute_error(side: Side, fit: Fit) -> None:
+    values = Split(blobs(90).inputs, np.full((90, 3), 2.0, np.float32))
+    sgd = {"name": "SGD", "lr": 0.0}
+    options = {"loss": "mse", "monitor": "val/mae", "mode": "min", "epochs": 1}
+    tried = trainer(side, sgd, data=lambda: Data(values, values), **options)
+    metrics, folder = fit(tried)
+    with Run.open(folder.path) as run:
+        outputs = tried.predict(tried.load_model(run), values.inputs.astype(np.float32))
+    assert metrics["val/mae"] == pytest.approx(float(np.abs(outputs - 2).mean()), rel=1e-4)

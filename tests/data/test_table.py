@@ -149,3 +149,21 @@ def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").touch()
     with pytest.raises(ConfigError, match=r"Received a\.xlsx\. Expected a \.csv or \.parquet"):
         table(str(tmp_path / "a.xlsx"), "y")
+
+
+def test_the_task_decides_what_the_target_is(tmp_path: Path) -> None:
+    data = table(write(tmp_path), "age", task="regression", validation=0.25)
+    targets = np.concatenate([data.train.targets, data.validation.targets])
+    assert sorted(targets[:, 0]) == FRAME["age"].tolist()
+    assert (targets.dtype, data.classes) == (np.float32, None)
+    frame = pd.DataFrame({"x": range(6), "grade": [1.0, 2.5] * 3})
+    data = table(write(tmp_path, frame), "grade", task="classification", validation=0.34)
+    assert data.record["class_names"] == ["1.0", "2.5"]
+    assert data.train.targets.dtype.kind == "i"
+
+
+def test_a_task_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'kind' contains words\. Expected numbers for data\.task"):
+        table(write(tmp_path), "kind", task="regression")
+    with pytest.raises(ConfigError, match=r"data\.task: Received 'rank'\. Expected classification"):
+        table(write(tmp_path), "kind", task="rank")  # type: ignore[arg-type]

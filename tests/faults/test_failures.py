@@ -32,6 +32,8 @@ ENDS = [
     ("timed_out", ["timed_out"]),
     ("timed_out", ["timed_out"]),
     ("crashed", ["crashed"]),
+    ("crashed", ["crashed"]),
+    ("crashed", ["crashed"]),
 ]
 
 
@@ -62,6 +64,8 @@ def test_each_failure_has_a_reason_that_a_person_understands(ended) -> None:
     assert reasons[7] == "timed_out: no record for hydra.sweeper.step_timeout=3 s"
     assert reasons[8] == "timed_out: it took more than hydra.sweeper.trial_timeout=6 s"
     assert reasons[9] == "crashed: its process ended with exit code 3 and no result"
+    assert reasons[10] == "crashed: SystemExit: 3"
+    assert reasons[11] == "crashed: KeyboardInterrupt"
 
 
 def test_the_sampler_is_told_which_points_are_infeasible(ended) -> None:

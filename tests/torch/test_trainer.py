@@ -175,10 +175,10 @@ def test_the_loop_does_what_a_loop_by_hand_does(fit):
         torch.testing.assert_close(value, model.state_dict()[name])
 
 
-def test_regression_measures_the_loss_alone(fit):
+def test_regression_measures_the_loss_and_the_mean_absolute_error(fit):
     trainer = Line(SGD, epochs=40, loss="mse", monitor="val/loss", mode="min")
     metrics, folder = fit(trainer)
-    assert set(metrics) == {"train/loss", "val/loss", "lr", "epoch"}
+    assert set(metrics) == {"train/loss", "train/mae", "val/loss", "val/mae", "lr", "epoch"}
     assert metrics["val/loss"] < 0.1 * logged(folder)[0]["val/loss"]
 
 

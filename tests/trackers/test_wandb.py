@@ -134,6 +134,18 @@ def test_the_summary_holds_the_objective_of_the_best_epoch(tracker, make_run, st
     assert end.get("exit_code", 0) == code
 
 
+def test_metrics_with_names_that_wandb_uses_itself_stay_apart(tracker, make_run):
+    run, state = make_run(), {}
+    tracker.start(run, {}, state)
+    metrics = {"step": 1.5, "_step": 2.5, "_runtime": 3.5, "_timestamp": 4.5, "reason": 5.5, "a": 6}
+    tracker.log(run, [Record(7, 100.5, metrics)], state)
+    tracker.finish(run, Result("completed", "", metrics, 1.0, 2.0, 1.0), state)
+    points = {name: (step, value) for step, name, value in tracker.read(run, state)}
+    assert points == {name: (7, value) for name, value in metrics.items()}
+    _, summary, _ = described(folders_of(run)[-1])
+    assert [summary["metric/step"], summary["reason"]] == [1.5, ""]
+
+
 def test_a_run_that_goes_on_continues_under_its_id(tracker, make_run):
     run = make_run()
     state: dict = {}

@@ -63,6 +63,7 @@ def _keep_tables(path: Path) -> None:
         aside = kept.with_name(f"{kept.name}.{os.getpid()}.tmp")
         with closing(sqlite3.connect(path)) as made, closing(sqlite3.connect(aside)) as copy:
             made.backup(copy)
+            copy.execute("DELETE FROM experiment_tags")
             copy.execute("DELETE FROM experiments")
             copy.commit()
         aside.replace(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -53,6 +54,8 @@ _ENVIRONMENT = {
 }
 #: The tag with a run's description, in Markdown.
 _NOTE = "mlflow.note.content"
+#: The tag of an experiment that opens MLflow's page on its training runs, not on traces.
+_KIND = "mlflow.experimentKind"
 _SQLITE = "sqlite:///"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
 _LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 5000
@@ -64,7 +67,8 @@ class MLflowTracker(Readable):
     A single run has no parent. MLflow stores a repeated metric point once, and a run is searched by
     its tag ``dlsweep.run_id`` before it is created, so repeated calls after a crash change nothing.
     ``nan`` is kept; MLflow stores ``inf`` as 1.79e308. The returned metrics are
-    ``result/<metric>``. A character that MLflow does not allow in a name becomes ``_``.
+    ``result/<metric>``. A character that MLflow does not allow in a name becomes ``_``,
+    and such a name ends with a short hash, so that ``mean@1`` and ``mean#1`` stay apart.
 
     Args:
         tracking_uri: ``sqlite:///mlflow.db`` (relative to the current folder) or ``http://host:port``.
@@ -276,7 +280,7 @@ class MLflowTracker(Readable):
                 if self.database
                 else None
             )
-            return self._client.create_experiment(name, root)
+            return self._client.create_experiment(name, root, {_KIND: "custom_model_development"})
         if found.lifecycle_stage != "active":
             raise TrackerError(
                 f"The MLflow experiment {name!r} was deleted in {self._place}.\n"
@@ -383,9 +387,12 @@ def _tags(tags: Mapping[str, str]) -> list[RunTag]:
 
 
 def _key(name: str) -> str:
-    """Returns the name, with characters replaced that MLflow does not allow."""
+    """Returns the name; one that MLflow does not allow is changed, and its hash keeps it apart."""
     allowed = posixpath.normpath(re.sub(r"[^\w.\-/ ]", "_", name)).lstrip("./")
-    return allowed[:_LONGEST_KEY] or "_"
+    if allowed == name and len(name) <= _LONGEST_KEY:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{allowed[: _LONGEST_KEY - len(digest) - 1]}-{digest}"
 
 
 def _text(value: Any) -> str:

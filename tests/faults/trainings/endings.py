@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import sys
 import time
 
 
@@ -11,7 +12,8 @@ def train(run, cfg):
     (run.dir.path / "begun").touch()
     run.log({"val/loss": 5.0}, 1)
     ends = [completed, stopped_early, preempted, crashed, killed, out_of_memory, diverged]
-    return [*ends, hung, slow, exited][int(cfg.training.x)](run, first) or {"val/loss": 5.0}
+    ends += [hung, slow, exited, left, interrupted]
+    return ends[int(cfg.training.x)](run, first) or {"val/loss": 5.0}
 
 
 def completed(run, first): ...
@@ -59,3 +61,11 @@ def slow(run, first):
 
 def exited(run, first):
     os._exit(3)
+
+
+def left(run, first):
+    sys.exit(3)
+
+
+def interrupted(run, first):
+    raise KeyboardInterrupt
