@@ -58,6 +58,7 @@ OWNERS = {
         "results/charts.py",
         "results/tables.py",
         "sweep/space.py",
+        "sweep/parts.py",
         "sweep/storage.py",
         "sweep/study.py",
     },

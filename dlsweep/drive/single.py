@@ -132,7 +132,8 @@ def _say(folder: RunDir, result: Result) -> None:
     if result.status in UNFINISHED:
         console.print(f"Resume it:  python -m dlsweep resume {shown}")
     elif result.status in FAILURES:
-        raise DlsweepError(f"The run {result.status}: {result.reason}\nIts log: {folder.log_file}")
+        log = f"\nIts log: {folder.log_file}" if folder.log_file.exists() else ""
+        raise DlsweepError(f"The run {result.status}: {result.reason}{log}")
     else:
         console.print(f"The run's folder:  {shown}", soft_wrap=True)
 

@@ -224,7 +224,10 @@ class RunDir:
             result = Result("timed_out", timed_out, metrics, ended=time.time())
             self.write_result(result)
         if result is None:
-            result = Result(*_death(code, memory_ran_out), ended=time.time())
+            status, reason = _death(code, memory_ran_out)
+            if not self.info_file.exists():
+                reason = "its run folder was deleted while it ran"
+            result = Result(status, reason, ended=time.time())
             self.write_result(result)
         return result
 

@@ -7,7 +7,6 @@ loses no point: an unfinished trial resumes under its own number.
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import math
 import sqlite3
@@ -32,6 +31,7 @@ from dlsweep.folders.rundir import (
     Record,
     Result,
 )
+from dlsweep.sweep.parts import build, with_search_space_of
 from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, OneWriterStorage
 
@@ -102,9 +102,7 @@ class Study:
         self.settings = settings
         self.space = space
         self._sampler_seed: int | None = settings.seed
-        pruner = (
-            _build("pruner", settings.pruner) if settings.pruner else optuna.pruners.NopPruner()
-        )
+        pruner = build("pruner", settings.pruner) if settings.pruner else optuna.pruners.NopPruner()
         self._prunes = bool(settings.pruner) and len(settings.objective) == 1
         if settings.pruner and not self._prunes:
             raise ConfigError(
@@ -166,7 +164,7 @@ class Study:
             point: The parameters, where the sweep chooses them itself (a grid).
         """
         if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
-            self._study.sampler = _with_search_space_of(
+            self._study.sampler = with_search_space_of(
                 self._build_sampler(self._begun), self._study.sampler
             )
         self._begun += 1
@@ -295,7 +293,7 @@ class Study:
             config["seed"] = zlib.crc32(f"{seed}:{number}".encode())
         if config["_target_"] == "optuna.samplers.GridSampler":
             config["search_space"] = self._grid()
-        sampler: optuna.samplers.BaseSampler = _build("sampler", config)
+        sampler: optuna.samplers.BaseSampler = build("sampler", config)
         return sampler
 
     def _grid(self) -> dict[str, list[Scalar]]:
@@ -349,40 +347,6 @@ def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> st
         "To start it again:              remove its folder",
     ]
     return "\n".join(lines)
-
-
-def _with_search_space_of(
-    sampler: optuna.samplers.BaseSampler, earlier: optuna.samplers.BaseSampler
-) -> optuna.samplers.BaseSampler:
-    """Copies an earlier sampler's intersection search space, which is slow to compute anew."""
-    for name, known in vars(earlier).items():
-        if isinstance(known, optuna.search_space.IntersectionSearchSpace):
-            setattr(sampler, name, known)
-    return sampler
-
-
-def _build(role: str, config: dict[str, Any]) -> Any:
-    """Builds a sampler or a pruner from its config.
-
-    Raises:
-        ConfigError: If the target or its arguments do not fit.
-    """
-    options = {key: value for key, value in config.items() if key != "_target_"}
-    module, _, name = config["_target_"].rpartition(".")
-    try:
-        target = getattr(importlib.import_module(module), name)
-        options = {
-            key: _build(role, value) if isinstance(value, dict) and "_target_" in value else value
-            for key, value in options.items()
-        }
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return target(**options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"hydra.sweeper.{role}: {config['_target_']} cannot be built: {error}\n"
-            f"Its arguments are keys:  hydra.sweeper.{role}.<name>=<value>"
-        ) from None
 
 
 def _open(settings: StudySettings) -> OneWriterStorage:

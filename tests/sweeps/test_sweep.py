@@ -333,3 +333,21 @@ def test_what_a_trial_leaks_the_next_does_not_notice(project) -> None:
     project.run(*QUADRATIC, "training._target_=leaky.train", *arguments)
     for name in ("fds", "env", "threads"):
         assert len({_metric(trial, name) for trial in project.trials("quadratic")}) == 1
+
+
+def test_a_run_that_deletes_its_own_folder_says_so_and_names_no_log(project) -> None:
+    project.module(
+        "gone",
+        "import shutil\n"
+        "def train(run, cfg):\n"
+        "    run.log({'val/loss': 1.0}, 1)\n"
+        "    shutil.rmtree(run.dir.path)\n"
+        "    return {'val/loss': 1.0}\n",
+    )
+    command = (*QUADRATIC, "training._target_=gone.train")
+    output = project.run(*command, code=1)
+    assert "The run crashed: its run folder was deleted while it ran\n" in output
+    assert "Its log" not in output
+    output = project.run(*command, "training.x=1,2", "-m", code=1)
+    assert output.count("its run folder was deleted while it ran") == 2
+    assert list(project.table("quadratic")["state"]) == ["crashed", "crashed"]

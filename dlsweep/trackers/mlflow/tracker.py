@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import os
-import posixpath
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +28,7 @@ from dlsweep.trackers.mlflow.artifacts import missing_files, send_files
 from dlsweep.trackers.mlflow.charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow.media import send_media
 from dlsweep.trackers.mlflow.models import LogModel, Models
+from dlsweep.trackers.mlflow.names import key
 from dlsweep.trackers.mlflow.store import check_writable, creating, gather
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
@@ -58,7 +57,7 @@ _NOTE = "mlflow.note.content"
 _KIND = "mlflow.experimentKind"
 _SQLITE = "sqlite:///"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
-_LONGEST_KEY, _LONGEST_PARAM, _LONGEST_TAG = 250, 6000, 5000
+_LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
 
 
 class MLflowTracker(Readable):
@@ -210,7 +209,7 @@ class MLflowTracker(Readable):
         """Logs the returned metrics, log, trace, best checkpoint and model; ends the run."""
         run_id = state["run_id"]
         returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
-        attrs = {_key(key): str(value) for key, value in run.user_attrs().items()}
+        attrs = {key(name): str(value) for name, value in run.user_attrs().items()}
         tags = {**attrs, "dlsweep.status": result.status, "dlsweep.reason": result.reason}
         self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
         send_files(self._client, run, result, self._checkpoint, state)
@@ -230,7 +229,7 @@ class MLflowTracker(Readable):
         records = chain(run.records(), run.samples())
         names = {name for record, _ in records for name in record.metrics}
         for name in names:
-            for point in self._client.get_metric_history(state["run_id"], _key(name)):
+            for point in self._client.get_metric_history(state["run_id"], key(name)):
                 yield point.step, name, point.value
 
     def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:
@@ -371,28 +370,19 @@ def _metrics(points: Iterable[tuple[str, float, float, int]]) -> list[Metric]:
     """Converts points of name, value, wall time in seconds and step to MLflow's metrics."""
     from mlflow.entities import Metric
 
-    return [Metric(_key(name), value, _ms(time), step) for name, value, time, step in points]
+    return [Metric(key(name), value, _ms(time), step) for name, value, time, step in points]
 
 
 def _params(params: Iterable[tuple[str, Any]]) -> list[Param]:
     from mlflow.entities import Param
 
-    return [Param(_key(name), _text(value)[:_LONGEST_PARAM]) for name, value in params]
+    return [Param(key(name), _text(value)[:_LONGEST_PARAM]) for name, value in params]
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
     from mlflow.entities import RunTag
 
     return [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
-
-
-def _key(name: str) -> str:
-    """Returns the name; one that MLflow does not allow is changed, and its hash keeps it apart."""
-    allowed = posixpath.normpath(re.sub(r"[^\w.\-/ ]", "_", name)).lstrip("./")
-    if allowed == name and len(name) <= _LONGEST_KEY:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
-    return f"{allowed[: _LONGEST_KEY - len(digest) - 1]}-{digest}"
 
 
 def _text(value: Any) -> str:
