@@ -134,6 +134,25 @@ class Data:
         return [split.targets for split in splits if split is not None]
 
 
+def as_array(values: Any) -> Array:
+    """Converts values to an array.
+
+    Raises:
+        DataError: If they are sequences of unequal length.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise DataError(
+            "data: Received examples of unequal length, such as sentences of several words. "
+            "Expected one shape.\nPad them to the longest, and give the model a mask; or return a "
+            "dataset that pads each batch."
+        ) from None
+    return array
+
+
 def as_data(found: object) -> Data | None:
     """Converts the result of ``data._target_`` to Data if it is in memory; else returns None.
 
@@ -148,7 +167,7 @@ def as_data(found: object) -> Data | None:
     parts = [found[name] for name in ("train", "validation", "test") if name in found]
     if not all(isinstance(part, tuple) and len(part) == 2 for part in parts):
         return None
-    splits = [Split(each(inputs, np.asarray), np.asarray(targets)) for inputs, targets in parts]
+    splits = [Split(each(inputs, as_array), as_array(targets)) for inputs, targets in parts]
     return Data(splits[0], splits[1], splits[2] if len(splits) > 2 else None)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dlsweep.data import Data, Split
-from dlsweep.data.base import normalised, split_by_class
+from dlsweep.data.base import as_data, normalised, split_by_class
 from dlsweep.errors import ConfigError, DataError
 
 
@@ -75,3 +75,10 @@ def test_a_deviation_of_zero_is_refused():
     split = Split(np.zeros((2, 1)), np.zeros(2))
     with pytest.raises(DataError, match=r"std: Received 0\.0"):
         Data(split, split, std=0.0)
+
+
+def test_examples_of_unequal_length_are_refused_with_what_to_do() -> None:
+    ragged = [[1, 2, 3], [4]]
+    for parts in [(ragged, [0, 1]), ({"words": ragged}, [0, 1]), ([[1], [2]], ragged)]:
+        with pytest.raises(DataError, match=r"(?s)unequal length.*Pad them to the longest"):
+            as_data({"train": parts, "validation": parts})
