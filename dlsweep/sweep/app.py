@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from hydra._internal.utils import get_args_parser  # else flags would be parsed anew, by hand
 from hydra.core.config_loader import ConfigLoader
@@ -78,7 +79,7 @@ class App:
         return [*self.command, *overrides, *kept, *job, run_dir, "hydra.mode=RUN", callback]
 
     def check(self) -> list[str]:
-        """Checks what a user's app asks of Hydra; returns a sentence for each ignored setting.
+        """Checks what a user's app asks of Hydra; returns sentences about what it will not get.
 
         Raises:
             ConfigError: If the app has a launcher of Hydra's, or options of its Optuna sweeper.
@@ -99,10 +100,16 @@ class App:
                 "process of its own.\nExpected hydra/launcher=basic. Type  hydra.sweeper.n_jobs="
                 "<count>  for the number of trials at a time, and hydra.sweeper.launcher for slots."
             )
-        subdir = OmegaConf.to_container(node.sweep)
-        if isinstance(subdir, dict) and subdir.get("subdir") not in (None, "${hydra.job.num}"):
-            return ["hydra.sweep.subdir is ignored: a trial's folder is trials/<number>."]
-        return []
+        asked = cast(dict[str, Any], OmegaConf.to_container(node.sweep))
+        sentences = []
+        if asked.get("subdir") not in (None, "${hydra.job.num}"):
+            sentences.append("hydra.sweep.subdir is ignored: a trial's folder is trials/<number>.")
+        if "${now:" in str(asked.get("dir")):
+            sentences.append(
+                "hydra.sweep.dir contains ${now:…}: the same command starts a new study. To resume "
+                f"this one, add  hydra.sweep.dir={quoted(str(node.sweep.dir))}"
+            )
+        return sentences
 
 
 def quoted(text: str) -> str:

@@ -141,3 +141,15 @@ def test_an_ignored_setting_is_said_before_anything_starts(tmp_path: Path) -> No
         json.loads(p.read_text())["number"] for p in tmp_path.glob("study/trials/*/run.json")
     ]
     assert sorted(numbers) == [0, 1]
+
+
+def test_a_folder_with_the_time_in_it_is_said_with_what_resumes_the_study(tmp_path: Path) -> None:
+    command = ("x=1,2", "hydra/sweeper=dlsweep")
+    done = run(tmp_path, "return cfg.x", *command, "-m")
+    assert done.returncode == 0, done.stderr
+    first = done.stdout.splitlines()[0]
+    assert "contains ${now:…}: the same command starts a new study" in first
+    again = run(tmp_path, "return cfg.x", *command, first.split()[-1], "-m")
+    assert again.returncode == 0, again.stderr
+    assert "started" not in again.stdout
+    assert len(list(tmp_path.glob("multirun/*/*/study.json"))) == 1
