@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from dlsweep.folders import origin
 from dlsweep.folders.rundir import RunDir
 from dlsweep.trackers.base import State, ViewLostError
 
@@ -53,3 +54,11 @@ def appending(path: Path, state: State) -> Iterator[BinaryIO]:
         yield file
         size = file.tell()
     state["size"] = size
+
+
+def described_in(run: RunDir) -> Iterator[tuple[Path, Path]]:
+    """Yields the files that describe the run: the composed config and the origin."""
+    yield from ((run.path, file) for file in sorted(run.config_file.parent.glob("*.yaml")))
+    for name in (origin.ORIGIN, origin.DIFF):
+        if (file := home(run) / name).exists():
+            yield home(run), file

@@ -20,7 +20,7 @@ from dlsweep.folders import origin
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
-from dlsweep.trackers.files import beside, home
+from dlsweep.trackers.files import beside, described_in, home
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
 from dlsweep.trackers.traces import trace_files, viewer_name
@@ -222,7 +222,7 @@ class WandbTracker(Readable):
         )
         if state["rows"] == 0:
             opened.define_metric("*", step_metric="step")
-            for base, file in _described_in(run):
+            for base, file in described_in(run):
                 _keep(opened, base, file)
         if self.mode == "online":
             self.view = opened.project_url or self.view
@@ -333,14 +333,6 @@ def _origin(run: RunDir) -> dict[str, Any]:
     """Returns the origin of the run, without the list of packages."""
     found = origin.read(home(run))
     return {f"origin.{name}": value for name, value in found.items() if name != "packages"}
-
-
-def _described_in(run: RunDir) -> Iterator[tuple[Path, Path]]:
-    """Yields the files that describe the run: the composed config and the origin."""
-    yield from ((run.path, file) for file in sorted(run.config_file.parent.glob("*.yaml")))
-    for name in (origin.ORIGIN, origin.DIFF):
-        if (file := home(run) / name).exists():
-            yield home(run), file
 
 
 def _wait_for_end(folders: list[Path]) -> None:
