@@ -134,14 +134,15 @@ class Data:
         return [split.targets for split in splits if split is not None]
 
 
-def as_array(values: Any) -> Array:
-    """Converts values to an array.
+def as_split(pair: tuple[Any, Any]) -> Split:
+    """Converts a pair (inputs, targets) to a split of arrays.
 
     Raises:
-        DataError: If they are sequences of unequal length.
+        DataError: If examples are sequences of unequal length, or as in :class:`Split`.
     """
+    inputs, targets = pair
     try:
-        array = np.asarray(values)
+        return Split(each(inputs, np.asarray), np.asarray(targets))
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
@@ -150,7 +151,6 @@ def as_array(values: Any) -> Array:
             "Expected one shape.\nPad them to the longest, and give the model a mask; or return a "
             "dataset that pads each batch."
         ) from None
-    return array
 
 
 def as_data(found: object) -> Data | None:
@@ -167,7 +167,7 @@ def as_data(found: object) -> Data | None:
     parts = [found[name] for name in ("train", "validation", "test") if name in found]
     if not all(isinstance(part, tuple) and len(part) == 2 for part in parts):
         return None
-    splits = [Split(each(inputs, as_array), as_array(targets)) for inputs, targets in parts]
+    splits = [as_split(pair) for pair in parts]
     return Data(splits[0], splits[1], splits[2] if len(splits) > 2 else None)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from dlsweep.data.base import Array, Data, Split, as_array, as_data, check_batch, each
+from dlsweep.data.base import Array, Data, Split, as_data, as_split, check_batch
 from dlsweep.errors import DataError
 
 
@@ -80,7 +80,7 @@ def prepared(
     def batches(name: str) -> B:
         part, is_train = parts[name], name == "train"
         if isinstance(part, tuple) and len(part) == 2:
-            part = Split(each(part[0], as_array), as_array(part[1]))
+            part = as_split(part)
         if isinstance(part, Split):
             part = Split(part.inputs, _typed(part.targets))
             return from_arrays(part, data or Data(part, part), is_train)

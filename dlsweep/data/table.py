@@ -157,7 +157,7 @@ def _encoded_target(file: Path, column: Series[Any], task: Task | None) -> dict[
             f"{file}: the column {column.name!r} contains words. Expected numbers for "
             "data.task=regression.\nType  data.task=classification"
         )
-    if (task or ("regression" if column.dtype.kind == "f" else "")) == "regression":
+    if task == "regression" or (task is None and column.dtype.kind == "f"):
         return {"targets": column.to_numpy(np.float32)[:, None], "labels": np.array([], "U1")}
     words, codes = _coded(file, column)
     return {"targets": codes, "labels": np.array([str(word) for word in words])}

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from dlsweep.errors import ConfigError
+from dlsweep.keras.optimizers import inner_optimizer
 
 
 class Accumulating:
@@ -98,7 +99,7 @@ def accumulate(optimizer: keras.Optimizer, window: int) -> keras.Optimizer:
 
 def count_examples(model: keras.Model) -> None:
     """Tells a compiled model's accumulating optimizer the size of each batch."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = inner_optimizer(model)
     compute_loss = model.compute_loss
 
     def counted(x: Any = None, *args: Any, **options: Any) -> Any:
@@ -111,6 +112,6 @@ def count_examples(model: keras.Model) -> None:
 
 def flush(model: keras.Model) -> None:
     """Takes a step for a window that has begun, if the model's optimizer accumulates."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = inner_optimizer(model)
     if isinstance(optimizer, Accumulating):
         optimizer.flush()

@@ -74,6 +74,11 @@ def SGD(  # noqa: N802
     return made
 
 
+def inner_optimizer(model: keras.Model) -> Any:
+    """Returns a compiled model's optimizer without its loss scaling."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
 class _Penalised:
     """Adds the gradient of an L2 penalty after clipping, as PyTorch does.
 

@@ -16,6 +16,7 @@ from dlsweep.errors import CheckpointError
 from dlsweep.keras.accumulate import flush
 from dlsweep.keras.average import AveragedModel
 from dlsweep.keras.batches import KerasData
+from dlsweep.keras.optimizers import inner_optimizer
 from dlsweep.keras.schedulers import Scheduler, learning_rate
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.epochs import State
@@ -104,8 +105,7 @@ class KerasState(State):
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """A context in which the model has the average of its weights, if there is one."""
-        optimizer = self.model.optimizer
-        if not getattr(optimizer, "inner_optimizer", optimizer).use_ema:
+        if not inner_optimizer(self.model).use_ema:
             with self._mean.swapped():
                 yield
             return
@@ -118,15 +118,14 @@ class KerasState(State):
             swap.on_test_end()
 
     def _kinds(self) -> dict[str, str]:
-        optimizer = self.model.optimizer
-        inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss-scaling optimizer
+        inner = inner_optimizer(self.model)
         others = {f"keras_callbacks[{n}]": one for n, one in enumerate(self.keras_callbacks)}
         swa = {} if self.swa_start is None else {"average over": "epochs"}
         return {
             **kinds(optimizer=inner, scheduler=self.scheduler, **others),
             **swa,
             "average": str(inner.use_ema),
-            "loss scaling": str(inner is not optimizer),
+            "loss scaling": str(inner is not self.model.optimizer),
         }
 
     def _write(self, folder: Path, shared: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, cast
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from dlsweep.data.base import as_data, check_batch
+from dlsweep.data.base import Data, as_data, check_batch
 from dlsweep.errors import ConfigError, DataError, DlsweepError
 from dlsweep.run.run import Run
 from dlsweep.security.instantiate import instantiate
@@ -148,8 +148,7 @@ def _check_fact(key: str, stated: Any, found: Any) -> None:
 
 def check_labels(found: object) -> None:
     """Raises DataError if data in memory has values as targets, for a loss of classes."""
-    data = as_data(found)
-    if data and (kind := data.train.targets.dtype).kind == "f":
+    if isinstance(found, Data) and (kind := found.train.targets.dtype).kind == "f":
         raise DataError(
             f"training.loss: Received 'cross_entropy' and targets of the type {kind}, which are "
             "values and not classes.\nType  training.loss=mse training.monitor=val/loss "

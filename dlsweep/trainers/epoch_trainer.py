@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
+from dlsweep.data.base import as_data
 from dlsweep.data.loader import Loader
 from dlsweep.data.prepared import Counted, Prepared
 from dlsweep.errors import ConfigError
@@ -218,6 +219,7 @@ class EpochTrainer(Trainer):
     ) -> Prepared[B]:
         """The data in batches, noted down in the run's folder; the config's model fits it then."""
         found = self.build_data(run)
+        found = as_data(found) or found
         fit_model_to_data(run.config, found)
         data = prepare(found)
         if self.is_classifier:

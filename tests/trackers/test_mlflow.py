@@ -157,9 +157,8 @@ def test_names_that_mlflow_would_write_alike_stay_apart(tracker, client, make_ru
     assert sorted(data.metrics.values()) == list(range(7))
     assert data.metrics["mean_1"] == 2
     for name, value in values.items():
-        run.records_file.write_text(json.dumps({"step": 1, "time": 1.0, "metrics": {name: value}}))
-        with run.records_file.open("a") as file:
-            file.write("\n")
+        record = {"step": 1, "time": 1.0, "metrics": {name: value}}
+        run.records_file.write_text(json.dumps(record) + "\n")
         assert list(tracker.read(run, state)) == [(1, name, value)]
 
 
