@@ -13,6 +13,8 @@
     │   └── StudyLockedError      another driver has locked it
     ├── TrackerError              a configured tracker that does not work
     ├── CheckpointError           a checkpoint that cannot be read
+    ├── ExportError               an exported model that cannot be read
+    ├── ServeError                a server that cannot start
     ├── DiskFullError             the disk is full
     └── Diverged                  a loss that is NaN or infinite; ends the trial
 """
@@ -34,6 +36,9 @@ EXTRAS = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
     "safetensors": "safetensors",
+    "onnxruntime": "onnx",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 
@@ -86,6 +91,14 @@ class TrackerError(DlsweepError):
 
 class CheckpointError(DlsweepError):
     """A checkpoint cannot be read."""
+
+
+class ExportError(DlsweepError):
+    """An exported model cannot be read."""
+
+
+class ServeError(DlsweepError):
+    """A server cannot start."""
 
 
 class DiskFullError(DlsweepError):

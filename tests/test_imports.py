@@ -14,7 +14,17 @@ import pytest
 import dlsweep
 
 ROOT = Path(dlsweep.__file__).parent
-HEAVY = ("torch", "tensorflow", "keras", "mlflow", "tensorboard", "wandb")
+HEAVY = (
+    "torch",
+    "tensorflow",
+    "keras",
+    "mlflow",
+    "tensorboard",
+    "wandb",
+    "onnxruntime",
+    "starlette",
+    "uvicorn",
+)
 OWNERS = {
     "torch": {
         "torch/batch_norm.py",
@@ -43,7 +53,15 @@ OWNERS = {
         "keras/trainer.py",
         "trainers/histograms.py",
     },
-    "tensorflow": {"keras/parallel.py", "keras/pipeline.py", "keras/tensorflow.py"},
+    "tensorflow": {
+        "keras/parallel.py",
+        "keras/pipeline.py",
+        "keras/tensorflow.py",
+        "runtimes/saved_model.py",
+    },
+    "onnxruntime": {"runtimes/onnx.py"},
+    "starlette": {"serve/app.py"},
+    "uvicorn": {"serve/server.py"},
     "safetensors": {"torch/files.py"},
     "mlflow": {
         "trackers/mlflow/artifacts.py",
@@ -95,11 +113,11 @@ FLOORS = [
     {"errors"},
     {"machine", "security"},
     {"folders"},
-    {"data", "run"},
+    {"data", "run", "runtimes"},
     {"launchers", "trainers"},
     {"torch", "trackers", "trial"},
     {"drive", "keras"},
-    {"results"},
+    {"results", "serve"},
     {"sweep"},
     {"cli"},
     {"__init__", "__main__", "_plugins"},

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
@@ -22,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dlsweep import __version__
 from dlsweep.cli import help
 from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
-from dlsweep.errors import DlsweepError
+from dlsweep.errors import DlsweepError, MissingExtraError
 from dlsweep.run.channel import RUN_VARIABLE
 
 
@@ -196,6 +197,30 @@ def _ui(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _serve(arguments: Sequence[str]) -> int:
+    parser = _parser("serve", "serve an exported model over HTTP until Ctrl-C")
+    parser.add_argument(
+        "folder", type=Path, help="an export, as exports/digits/onnx, or one version of it"
+    )
+    parser.add_argument("--name", help="the model's name in addresses; default: the export's")
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
+    parser.add_argument("--port", type=int, default=8501, help="default: %(default)s; 0: any free")
+    parser.add_argument("--max-body-mb", type=float, default=64, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if not 0 <= options.port < 65536:
+        parser.error(f"--port: Received {options.port}. Expected 0 to 65535.")
+    if not 0 < options.max_body_mb < 1e6:
+        parser.error(f"--max-body-mb: Received {options.max_body_mb:g}. Expected more than 0.")
+    for package in ("starlette", "uvicorn"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "serve")
+    from dlsweep.serve import server
+
+    limit = int(options.max_body_mb * 2**20)
+    server.serve(options.folder, options.name, options.host, options.port, limit)
+    return 0
+
+
 def _devices(arguments: Sequence[str]) -> int:
     _parser("devices", "print what each framework sees, and what a sweep would use").parse_args(
         arguments
@@ -221,6 +246,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "devices": _devices,
     "verify": _verify,
     "ui": _ui,
+    "serve": _serve,
 }
 
 

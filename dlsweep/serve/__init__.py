@@ -1,0 +1,1 @@
+"""``python -m dlsweep serve``: exported models over HTTP, as TensorFlow Serving serves them."""

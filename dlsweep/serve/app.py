@@ -1,0 +1,169 @@
+"""TensorFlow Serving's REST paths, answered by exported models.
+
+::
+
+    GET   /v1/models/NAME[/versions/V]             the status
+    GET   /v1/models/NAME[/versions/V]/metadata    the signatures
+    POST  /v1/models/NAME[/versions/V]:predict     predictions
+    GET   /health                                  200 while it serves
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from dlsweep.machine.devices import cpu_count
+from dlsweep.runtimes.base import ExportedModel, InputError
+from dlsweep.serve import contract
+from dlsweep.serve.models import Served
+
+_MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+_PREDICT = re.compile(rf"{_MODEL}:(?P<method>predict|classify|regress)", re.IGNORECASE | re.ASCII)
+_ABOUT = re.compile(rf"{_MODEL}(?P<metadata>/metadata)?", re.IGNORECASE | re.ASCII)
+_MAX_INT64 = 2**63 - 1
+
+
+class _HttpError(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def make_app(served: Served, max_body: int) -> Starlette:
+    """Makes the server's application.
+
+    Args:
+        served: The model.
+        max_body: The most bytes of a request's body; a longer one is answered with 413.
+    """
+    pool = ThreadPoolExecutor(cpu_count(), "model")
+
+    async def health(request: Request) -> Response:  # noqa: ARG001 - Starlette passes it
+        return _json(b'{"status": "ok"}')
+
+    async def rest(request: Request) -> Response:
+        path = request.scope["path"]  # that of request.url depends on the client's Host
+        if request.method == "GET" and (found := _ABOUT.fullmatch(path)):
+            return _json(_about(served, found))
+        if request.method == "POST" and (found := _PREDICT.fullmatch(path)):
+            model = _model(served, found)
+            body = await _read(request, max_body)
+            loop = asyncio.get_running_loop()
+            return _json(await loop.run_in_executor(pool, _predict, model, body))
+        if path.lower().startswith("/v1/"):
+            raise _HttpError(400, f"Malformed request: {request.method} {path}")
+        raise _HttpError(404, f"Not found: {path}. Expected /v1/models/{served.name}:predict")
+
+    return Starlette(
+        routes=[
+            Route("/health", health, methods=["GET"]),
+            Route("/{path:path}", partial(_with_errors, rest), methods=["GET", "POST"]),
+        ],
+        exception_handlers={405: _wrong_method, 500: _broken},
+    )
+
+
+async def _with_errors(
+    answer: Callable[[Request], Awaitable[Response]], request: Request
+) -> Response:
+    try:
+        return await answer(request)
+    except InputError as error:
+        return _json(contract.error(str(error)), 400)
+    except _HttpError as error:
+        return _json(contract.error(str(error)), error.status)
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it
+
+
+def _wrong_method(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's
+    return _json(
+        contract.error(f"Malformed request: {request.method} {request.scope['path']}"), 400
+    )
+
+
+def _broken(request: Request, error: Exception) -> Response:  # noqa: ARG001 - it is in the log
+    return _json(contract.error("The model failed; the server's log says why."), 500)
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+def _about(served: Served, found: re.Match[str]) -> bytes:
+    version = _version(served, found)
+    if found["metadata"]:
+        return json.dumps(served.metadata(version or served.newest), indent=1).encode()
+    return json.dumps(served.status(version), indent=1).encode()
+
+
+def _version(served: Served, found: re.Match[str]) -> int | None:
+    """Returns the version that a path asks for, or None if it asks for none.
+
+    Raises:
+        _HttpError: If there is no such model or version.
+    """
+    if found["label"]:
+        raise _HttpError(400, f"Unrecognized servable version label: {found['label']}")
+    text = found["version"]
+    if text and (len(text) > len(str(_MAX_INT64)) or int(text) > _MAX_INT64):
+        raise _HttpError(400, f"Failed to convert version: {text[:40]} to numeric.")
+    version = int(text) if text else None
+    if found["name"] != served.name or version not in (None, *served.versions):
+        raise _HttpError(404, _not_found(found, version))
+    return version
+
+
+def _not_found(found: re.Match[str], version: int | None) -> str:
+    name = found["name"]
+    if found.re is _ABOUT and not found["metadata"]:
+        which = "any versions" if version is None else f"version {version}"
+        return f"Could not find {which} of model {name}"
+    asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+    return f"Servable not found for request: {asked}"
+
+
+def _model(served: Served, found: re.Match[str]) -> ExportedModel:
+    version = _version(served, found)
+    if found["method"].lower() != "predict":
+        raise _HttpError(
+            501,
+            f"Received {found['method']}, which takes tf.Example. Expected :predict, with "
+            '{"signature_name": "classify"} for labels.',
+        )
+    return served.versions[version or served.newest]
+
+
+async def _read(request: Request, max_body: int) -> bytes:
+    coding = request.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise _HttpError(415, f"Content-Encoding: Received {coding!r}. Expected plain JSON.")
+    too_long = _HttpError(
+        413, f"The body is longer than {max_body} bytes. Send fewer instances at a time."
+    )
+    length = request.headers.get("content-length", "0")
+    if len(length) > len(str(_MAX_INT64)) or int(length) > max_body:
+        raise too_long
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > max_body:
+            raise too_long
+        body += chunk
+    return bytes(body)
+
+
+def _predict(model: ExportedModel, body: bytes) -> bytes:
+    call = contract.parse(body, model.signatures)
+    return contract.answer(model.run(call.signature, call.inputs), call.by_row)
