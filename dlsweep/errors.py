@@ -13,7 +13,7 @@
     │   └── StudyLockedError      another driver has locked it
     ├── TrackerError              a configured tracker that does not work
     ├── CheckpointError           a checkpoint that cannot be read
-    ├── ExportError               an exported model that cannot be read
+    ├── ExportError               a model that cannot be exported, or an export that cannot be read
     ├── ServeError                a server that cannot start
     ├── DiskFullError             the disk is full
     └── Diverged                  a loss that is NaN or infinite; ends the trial
@@ -36,7 +36,10 @@ EXTRAS = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
     "safetensors": "safetensors",
+    "onnx": "onnx",
     "onnxruntime": "onnx",
+    "onnxscript": "onnx",
+    "ai_edge_litert": "litert",
     "starlette": "serve",
     "uvicorn": "serve",
 }
@@ -94,7 +97,7 @@ class CheckpointError(DlsweepError):
 
 
 class ExportError(DlsweepError):
-    """An exported model cannot be read."""
+    """A model cannot be exported, or an exported model cannot be read."""
 
 
 class ServeError(DlsweepError):

@@ -19,6 +19,7 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   Resume a run          python -m dlsweep resume outputs/mnist/runs/<run>
   A study's results     python -m dlsweep report outputs/mnist
   Save a trained model  python -m dlsweep save outputs/mnist/runs/<run> model.pt
+  Export it             python -m dlsweep export outputs/mnist --to onnx --name digits
   Serve an export       python -m dlsweep serve exports/digits/onnx
   What a sweep can use  python -m dlsweep devices
   Sync the trackers     python -m dlsweep sync outputs/mnist

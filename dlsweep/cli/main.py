@@ -131,8 +131,8 @@ def _save(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "file",
         type=Path,
-        help="its suffix says the format: .keras, .weights.h5 or none (SavedModel) for Keras, .pt "
-        "or .safetensors for PyTorch",
+        help="its suffix says the format: .keras or .weights.h5 for Keras, .pt or .safetensors for "
+        "PyTorch",
     )
     options = parser.parse_args(arguments)
     from dlsweep.folders.rundir import RunDir
@@ -143,6 +143,15 @@ def _save(arguments: Sequence[str]) -> int:
     check_trusted(Run(RunDir(options.folder)).config, options.folder, conf_folders())
     save_model(options.folder, options.file)
     print(options.file)
+    return 0
+
+
+def _export(arguments: Sequence[str]) -> int:
+    parser = _parser("export", "export a trained model to formats that other programs run")
+    from dlsweep.cli import export
+
+    export.add_arguments(parser)
+    export.run(parser.parse_args(arguments), conf_folders())
     return 0
 
 
@@ -242,6 +251,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "resume": _resume,
     "report": _report,
     "save": _save,
+    "export": _export,
     "sync": _sync,
     "devices": _devices,
     "verify": _verify,

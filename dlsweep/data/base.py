@@ -6,7 +6,7 @@ Images have the shape [channels, height, width] or [height, width], in every fra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dlsweep.data.augmentation import Augmentation
+from dlsweep.data.schema import Column, schema_of
 from dlsweep.errors import ConfigError, DataError
 
 Array: TypeAlias = NDArray[Any]
@@ -62,6 +63,11 @@ def each(inputs: Any, do: Callable[[Any], Any]) -> Any:
     return do(inputs)
 
 
+def by_name(inputs: Any) -> dict[str, Any]:
+    """Returns several inputs by name; the only one has the name ``inputs``."""
+    return dict(inputs) if isinstance(inputs, Mapping) else {"inputs": inputs}
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set in memory.
@@ -75,6 +81,7 @@ class Data:
         std: The standard deviation of the training inputs, in the same form.
         classes: The number of classes; None counts them in the targets.
         augmentation: The augmentation of the training inputs.
+        columns: For a table: its columns, in the order of the inputs that encode them.
         record: What the run stores about its data, as plain JSON values.
 
     Raises:
@@ -89,6 +96,7 @@ class Data:
     std: ArrayLike = 1.0
     classes: int | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
+    columns: Sequence[Column] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -106,7 +114,8 @@ class Data:
 
         Returns:
             ``input_shape``, ``input_dtype``, ``classes`` (for float targets: the number of values
-            of one target), ``mean`` and ``std``.
+            of one target), ``mean``, ``std`` and ``schema``; see
+            :func:`dlsweep.data.schema.schema_of`.
         """
         targets = self.train.targets
         found = math.prod(targets.shape[1:])
@@ -118,6 +127,7 @@ class Data:
             "classes": found,
             "mean": np.asarray(self.mean).tolist(),
             "std": np.asarray(self.std).tolist(),
+            "schema": schema_of(by_name(self.train.inputs), self.columns),
         }
 
     def _check_shape(self, shape: list[int]) -> None:

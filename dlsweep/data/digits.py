@@ -221,7 +221,9 @@ def _assemble(
         splits["test"] = Split(images, arrays["test_labels"])
     counts = {name: len(split) for name, split in splits.items()}
     return Data(
-        **splits,
+        splits["train"],
+        splits["validation"],
+        splits.get("test"),
         mean=publication.mean,
         std=publication.std,
         classes=_CLASSES,

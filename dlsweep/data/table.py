@@ -11,6 +11,7 @@ import numpy as np
 
 from dlsweep.data.base import Array, Data, Split, split_at_random, split_by_class
 from dlsweep.data.cache import decoded_once, sha256
+from dlsweep.data.schema import Column
 from dlsweep.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -63,25 +64,27 @@ def table(
     wanted = None if columns is None else list(columns)
     content = sha256(file)
     options = hashlib.sha256(repr((content, target, wanted, task)).encode()).hexdigest()
-    arrays = decoded_once("table", options, lambda: _decode(file, target, wanted, task))
-    inputs, targets, names = arrays["inputs"], arrays["targets"], arrays["names"].tolist()
-    labels = arrays["labels"].tolist()
-    _check("input_shape", input_shape, [len(names)])
+    arrays = decoded_once("columns", options, lambda: _decode(file, target, wanted, task))
+    inputs, targets, labels = arrays["inputs"], arrays["targets"], arrays["labels"].tolist()
+    parts = _columns(arrays)
+    _check("input_shape", input_shape, [inputs.shape[1]])
     _check("classes", classes, len(labels) or 1)
     split = split_by_class if labels else split_at_random
     train, held_out = split(targets, validation, seed)
-    mean, std = _statistics(inputs[train], arrays["is_number"])
+    is_number = np.array([not column.words for column in parts for _ in column.names])
+    mean, std = _statistics(inputs[train], is_number)
     return Data(
         Split(inputs[train], targets[train]),
         Split(inputs[held_out], targets[held_out]),
         mean=mean,
         std=std,
         classes=len(labels) or None,
+        columns=parts,
         record={
             "name": "table",
             "source": str(file),
             "sha256": content,
-            "columns": names,
+            "columns": [name for column in parts for name in column.names],
             "class_names": labels,
             "examples": {"train": len(train), "validation": len(held_out)},
         },
@@ -94,8 +97,9 @@ def _decode(
     """Encodes the table as numbers.
 
     Returns:
-        ``inputs`` [rows, columns], their ``names`` and whether each ``is_number``; ``targets``
-        [rows] with the ``labels`` of the classes, or [rows, 1] and no labels.
+        ``inputs`` [rows, inputs]; the ``names`` of the columns, the ``counts`` of words that each
+        has (0 for numbers) and these ``words``; ``targets`` [rows] with the ``labels`` of the
+        classes, or [rows, 1] and no labels.
     """
     frame = _read(file)
     chosen = [name for name in frame.columns if name != target] if wanted is None else wanted
@@ -113,11 +117,21 @@ def _decode(
         )
     parts = [_encoded(file, frame[name]) for name in chosen]
     return {
-        "inputs": np.concatenate([values for values, *_ in parts], axis=1, dtype=np.float32),
-        "names": np.array([name for _, names, _ in parts for name in names]),
-        "is_number": np.array([number for _, names, number in parts for _ in names]),
+        "inputs": np.concatenate([values for values, _ in parts], axis=1, dtype=np.float32),
+        "names": np.array([str(name) for name in chosen]),
+        "counts": np.array([len(words) for _, words in parts]),
+        "words": np.array([word for _, words in parts for word in words], dtype=np.str_),
         **_encoded_target(file, frame[target], task),
     }
+
+
+def _columns(arrays: dict[str, Array]) -> list[Column]:
+    """Returns the columns of a decoded table."""
+    parts = np.split(arrays["words"], np.cumsum(arrays["counts"])[:-1])
+    return [
+        Column(name, tuple(words.tolist()))
+        for name, words in zip(arrays["names"].tolist(), parts, strict=True)
+    ]
 
 
 def _read(file: Path) -> DataFrame:
@@ -135,19 +149,18 @@ def _read(file: Path) -> DataFrame:
     return frame
 
 
-def _encoded(file: Path, column: Series[Any]) -> tuple[Array, list[str], bool]:
-    """Encodes a column: inputs [rows, inputs], their names, and whether it is numeric."""
+def _encoded(file: Path, column: Series[Any]) -> tuple[Array, list[str]]:
+    """Encodes a column: inputs [rows, inputs], and its words if it is not numeric."""
     _check_complete(file, column)
     if column.dtype.kind in "iufb":
-        return column.to_numpy(np.float32)[:, None], [str(column.name)], True
+        return column.to_numpy(np.float32)[:, None], []
     words, codes = _coded(file, column)
     if len(words) > _MOST_CATEGORIES:
         raise DataError(
             f"{file}: the column {column.name!r} has {len(words)} different words, "
             f"more than {_MOST_CATEGORIES}.\nName the columns to use:  data.columns=[…]"
         )
-    names = [f"{column.name}={word}" for word in words]
-    return np.eye(len(words), dtype=np.float32)[codes], names, False
+    return np.eye(len(words), dtype=np.float32)[codes], words
 
 
 def _encoded_target(file: Path, column: Series[Any], task: Task | None) -> dict[str, Array]:

@@ -13,15 +13,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import keras
 import numpy as np
 
-from dlsweep.data.base import Array, each
+from dlsweep.data.base import Array, Split, each
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.keras.accumulate import accumulate, count_examples
 from dlsweep.keras.batches import Batches, KerasData, one_batch, prepare
+from dlsweep.keras.export import ENVIRONMENTS, write
 from dlsweep.keras.files import FORMATS
 from dlsweep.keras.fit import Leave, Reporter
 from dlsweep.keras.schedulers import Scheduler
@@ -32,6 +33,7 @@ from dlsweep.trainers.callbacks import Callback, Callbacks
 from dlsweep.trainers.config import built
 from dlsweep.trainers.epoch_trainer import EpochTrainer
 from dlsweep.trainers.epochs import Epochs
+from dlsweep.trainers.exporting import ExportSpec, gather
 from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
@@ -88,6 +90,7 @@ class KerasTrainer(EpochTrainer):
     callback_kinds = (Callback, keras.callbacks.Callback)
     state_file = STATE
     model_kind = keras.Model
+    export_environments = ENVIRONMENTS
 
     @property
     def saves_mid_epoch(self) -> bool:
@@ -174,10 +177,20 @@ class KerasTrainer(EpochTrainer):
     def save_model(self, run: Run, path: Path) -> None:
         """Saves the trained model.
 
-        Formats: the whole model (``.keras``), only its weights (``.weights.h5``) or, without a
-        suffix, a folder that TensorFlow can serve (SavedModel).
+        Formats: the whole model (``.keras``), or only its weights (``.weights.h5``).
         """
         write_model(lambda: self.load_model(run), path, FORMATS)
+
+    def export_model(self, model: keras.Model, form: str, spec: ExportSpec, path: Path) -> None:
+        """Writes the model as ``savedmodel``, ``litert``, ``onnx`` or ``keras``."""
+        write(model, form, spec, path)
+
+    def examples(self, data: object, part: Literal["train", "validation"], most: int) -> Split:
+        """Reads examples of a ``tf.data.Dataset`` or a ``PyDataset``."""
+        made = prepare(data, self.batch_size, self.seed, self.loader)
+        batches: Batches = getattr(made, part)
+        to_numpy = keras.ops.convert_to_numpy
+        return gather((keras.tree.map_structure(to_numpy, batch) for batch in batches), most)
 
     def _fit(self, run: Run, model: keras.Model, data: KerasData) -> dict[str, float]:
         callbacks = list(self.callbacks)

@@ -47,7 +47,6 @@ def save_model(run: str | os.PathLike[str], path: str | os.PathLike[str]) -> Non
     ================  =================================================================
     ``.keras``        Keras: architecture and weights
     ``.weights.h5``   Keras: weights
-    none              Keras on TensorFlow: a folder, the SavedModel that TensorFlow serves
     ``.pt``           PyTorch: the ``state_dict``
     ``.safetensors``  PyTorch: the weights, in a format that cannot hold code
     ================  =================================================================

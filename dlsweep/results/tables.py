@@ -57,6 +57,11 @@ class Finished:
         """The objectives."""
         return list(self.record["objective"])
 
+    @property
+    def unfinished(self) -> int:
+        """The number of trials that are still to run or to end."""
+        return sum(not trial.state.is_finished() for trial in self.trials)
+
     def best(self) -> list[FrozenTrial]:
         """The completed trials, best first; with several objectives, the Pareto front."""
         if len(self.objective) > 1:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,10 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dlsweep.data.base import Array, each
+from dlsweep.data.base import Array, Split, each
 from dlsweep.errors import ConfigError, DataError
 from dlsweep.run.run import Run
 from dlsweep.torch.batches import Batches, TorchData, one_batch, prepare
+from dlsweep.torch.export import WRITERS
 from dlsweep.torch.files import FORMATS
 from dlsweep.torch.means import Means, Measures
 from dlsweep.torch.parallel import Alone, parallel
@@ -37,6 +39,7 @@ from dlsweep.trainers.config import built
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epoch_trainer import EpochTrainer
 from dlsweep.trainers.epochs import Epochs
+from dlsweep.trainers.exporting import ExportSpec, gather
 from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
@@ -84,6 +87,7 @@ class TorchTrainer(EpochTrainer):
     forks = True
     state_file = STATE
     model_kind = nn.Module
+    export_environments = dict.fromkeys(WRITERS, MappingProxyType({}))
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
@@ -123,6 +127,16 @@ class TorchTrainer(EpochTrainer):
     def save_model(self, run: Run, path: Path) -> None:
         """Saves the trained model's weights as a state dict (``.pt``) or as ``.safetensors``."""
         write_model(lambda: self.load_model(run), path, FORMATS)
+
+    def export_model(self, model: nn.Module, form: str, spec: ExportSpec, path: Path) -> None:
+        """Writes the model as ``onnx`` or as a ``torch.export`` program (``torch``)."""
+        WRITERS[form](model, spec, path)
+
+    def examples(self, data: object, part: Literal["train", "validation"], most: int) -> Split:
+        """Reads examples of a Dataset or a DataLoader."""
+        made = prepare(data, self.batch_size, self.seed, torch.device("cpu"), self.loader)
+        batches: Batches = getattr(made, part)
+        return gather((_as_arrays(batch) for batch in batches.epoch(1)), most)
 
     def training_step(self, model: nn.Module, batch: Any) -> Measures:
         """Computes the loss and metrics of a training batch.
@@ -307,6 +321,12 @@ def _predict(model: nn.Module, state: TorchState, batches: Batches) -> Iterator[
 
 def _array(tensor: Tensor) -> Array:
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+
+
+def _as_arrays(batch: Any) -> Any:
+    if isinstance(batch, tuple | list):
+        return tuple(map(_as_arrays, batch))
+    return each(batch, _array)
 
 
 def _groups(batches: Iterator[Share], size: int) -> Iterator[list[Share]]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from dlsweep.data.base import Split
 from dlsweep.errors import ConfigError
 from dlsweep.run.run import Run
+
+if TYPE_CHECKING:
+    from dlsweep.trainers.exporting import ExportSpec
 
 
 class Trainer(ABC):
@@ -20,9 +24,12 @@ class Trainer(ABC):
     Attributes:
         model_kind: The type that ``model`` in the config must build, set by the class that defines
             ``build_model``; None for any type.
+        export_environments: The formats of :meth:`export_model`, and for each the environment
+            variables that a process needs to write it: ``KERAS_BACKEND`` with the package.
     """
 
     model_kind: ClassVar[type | None] = None
+    export_environments: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
     @classmethod
     def process_count(cls, arguments: Mapping[str, Any]) -> int:  # noqa: ARG003
@@ -94,4 +101,39 @@ class Trainer(ABC):
             f"{type(self).__qualname__} cannot save its models.\n"
             f"Override save_model in it, and write the checkpoint in {run.dir.checkpoints} to "
             f"{path}"
+        )
+
+    def export_model(self, model: Any, form: str, spec: ExportSpec, path: Path) -> None:
+        """Writes a model for other runtimes, with the normalization of its inputs.
+
+        Args:
+            model: The model, from :meth:`load_model`.
+            form: One of :attr:`export_environments`.
+            spec: What the exported model takes and returns.
+            path: The new file, or the new folder of a SavedModel.
+
+        Raises:
+            ConfigError: If the model cannot be exported.
+        """
+        raise ConfigError(
+            f"{type(self).__qualname__} cannot export its models to {form}.\n"
+            f"Override export_model in it, and write the {type(model).__qualname__} "
+            f"with the inputs {', '.join(spec.arguments)} to {path}"
+        )
+
+    def examples(self, data: object, part: Literal["train", "validation"], most: int) -> Split:
+        """Reads examples of a data set that is not in memory, as the model takes them.
+
+        Args:
+            data: What ``data`` in the config builds.
+            part: The part of the data set.
+            most: The largest number of examples.
+
+        Raises:
+            ConfigError: If this trainer does not support it.
+            DataError: If a batch is not a pair of inputs and targets.
+        """
+        raise ConfigError(
+            f"{type(self).__qualname__} cannot read the {part} data of {type(data).__qualname__} "
+            f"for an export.\nOverride examples in it, and return at most {most} of them."
         )

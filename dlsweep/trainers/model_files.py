@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ def write_model(load: Callable[[], Any], path: Path, formats: Mapping[str, Write
     Args:
         load: Returns the model; called after the path has been checked.
         path: The file; missing folders are created.
-        formats: The writers by suffix; an empty suffix means a folder.
+        formats: The writers by suffix.
 
     Raises:
         ConfigError: If the file exists, or no format has the suffix.
@@ -35,15 +34,15 @@ def write_model(load: Callable[[], Any], path: Path, formats: Mapping[str, Write
         write(model, aside)
         aside.rename(path)
     finally:
-        aside.unlink(missing_ok=True) if aside.is_file() else shutil.rmtree(aside, True)
+        aside.unlink(missing_ok=True)
 
 
 def _writer(path: Path, formats: Mapping[str, Writer]) -> Writer:
     for suffix, write in formats.items():
-        if path.name.endswith(suffix) if suffix else not path.suffix:
+        if path.name.endswith(suffix):
             return write
-    expected = ", ".join(suffix or "none, for a folder" for suffix in formats)
     raise ConfigError(
         f"{path}: Received the suffix {path.suffix!r}, which is not a format of the framework "
-        f"that trained this run.\nExpected one of  {expected}"
+        f"that trained this run.\nExpected one of  {', '.join(formats)}\nFor a model that other "
+        "programs run, type  python -m dlsweep export"
     )

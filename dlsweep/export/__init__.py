@@ -1,0 +1,1 @@
+"""Exports trained models: to ONNX, SavedModel, LiteRT, ``torch.export`` and ``.keras`` files."""

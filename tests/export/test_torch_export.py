@@ -1,0 +1,185 @@
+"""PyTorch models become ONNX and torch.export programs that take what the user has."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from dlsweep.errors import ConfigError, ExportError
+
+pytestmark = pytest.mark.slow
+
+
+def session(folder: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(folder / "model.onnx", options)
+
+
+def project() -> Any:
+    return importlib.import_module("project")
+
+
+def test_raw_pixels_go_in_and_labels_come_out(lab: Any) -> None:
+    import torch
+
+    run = lab.trained("torch", "images")
+    found = lab.export(run.path, "onnx", "torch", name="pets")
+    onnx_folder, program_folder = found["onnx"].folder, found["torch"].folder
+    assert (onnx_folder, program_folder) == (
+        Path("exports/pets/onnx/1"),
+        Path("exports/pets/torch/1"),
+    )
+    pixels, targets = project().images().validation.inputs, project().images().validation.targets
+    scores, label, probability = session(onnx_folder).run(None, {"inputs": pixels})
+    names = np.array(["cat", "dog", "größe"])
+    assert (label == names[targets]).mean() > 0.8, "the model has learned nothing"
+    assert label.tolist() == names[scores.argmax(1)].tolist()
+    exact = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(probability, exact.max(1), rtol=1e-5)
+    program = torch.export.load(
+        program_folder / "model.pt2", extra_files=(texts := {"labels.txt": ""})
+    )
+    again = program.module()(torch.from_numpy(pixels))
+    np.testing.assert_allclose(again.detach(), scores, atol=1e-5)
+    assert texts["labels.txt"] == "cat\ndog\ngröße\n"
+    model = onnx.load(onnx_folder / "model.onnx")
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert {one.key for one in model.metadata_props} == {"labels.txt", "export.json"}
+
+
+def test_parity_is_written_and_no_file_names_this_machine(lab: Any, tmp_path: Path) -> None:
+    run = lab.trained("torch", "images")
+    found = lab.export(run.path, "onnx", "torch")
+    report = json.loads((found["onnx"].folder / "parity.json").read_text())
+    assert report["examples"] == 30
+    assert report["agreement"] == 1
+    assert report["largest_difference"] < 1e-5
+    assert report["accuracy"]["trained"] == report["accuracy"]["exported"] > 0.8
+    assert report["runtime"] == f"onnxruntime {onnxruntime.__version__}"
+    assert set(report["latency_ms"]) == {"1", "256"}
+    assert report["size_bytes"] == (found["onnx"].folder / "model.onnx").stat().st_size
+    package = str(Path(onnx.__file__).parent.parent)
+    host = socket.gethostname() if len(socket.gethostname()) > 4 else "\0none"
+    for one in found.values():
+        for file in one.folder.rglob("*"):
+            content = file.read_bytes()
+            for secret in (str(tmp_path), package, os.path.expanduser("~/"), host):
+                assert secret.encode() not in content, f"{file} names {secret}"
+
+
+def test_a_new_version_leaves_the_old_one(lab: Any) -> None:
+    run = lab.trained("torch", "values", loss="mse", monitor="val/loss", mode="min")
+    first = lab.export(run.path, "onnx")["onnx"]
+    before = (first.folder / "model.onnx").read_bytes()
+    second = lab.export(run.path, "onnx")["onnx"]
+    assert (first.folder.name, second.folder.name) == ("1", "2")
+    assert (first.folder / "model.onnx").read_bytes() == before
+    assert sorted(one.name for one in first.folder.parent.iterdir()) == ["1", "2"]
+    assert "mean_absolute_error" in second.report
+    assert len(session(second.folder).get_outputs()) == 1, "values have no labels"
+
+
+def test_a_table_takes_words_as_onnx_and_numbers_as_program(lab: Any) -> None:
+    import torch
+
+    run = lab.trained("torch", "table", epochs=60)
+    found = lab.export(run.path, "onnx", "torch")
+    model = session(found["onnx"].folder)
+    kinds = {one.name: one.type for one in model.get_inputs()}
+    assert kinds == {"colour__r_g_": "tensor(string)", "size": "tensor(float)"}
+    words = np.array(["red", "blå", "red"], dtype=object)
+    sizes = np.array([7, 7, 0], dtype=np.float32)
+    scores, label, _ = model.run(None, {"colour__r_g_": words, "size": sizes})
+    assert label.tolist() == ["yes", "no", "no"]
+    with pytest.raises(Exception, match=r"words of colour__r_g_.*Unknown Category"):
+        model.run(None, {"colour__r_g_": np.array(["Red"], dtype=object), "size": sizes[:1]})
+    described = json.loads((found["onnx"].folder / "export.json").read_text())
+    assert described["inputs"][0] == {
+        "name": "colour__r_g_",
+        "column": "colour (r/g)",
+        "dtype": "string",
+        "shape": [],
+        "words": ["blå", "green=ish", "red"],
+    }
+    encoded = json.loads((found["torch"].folder / "export.json").read_text())["inputs"]
+    columns = ["colour (r/g)=blå", "colour (r/g)=green=ish", "colour (r/g)=red", "size"]
+    assert encoded == [{"name": "inputs", "dtype": "float32", "shape": [4], "columns": columns}]
+    rows = np.array([[0, 0, 1, 7], [1, 0, 0, 7], [0, 0, 1, 0]], dtype=np.float32)
+    program = torch.export.load(found["torch"].folder / "model.pt2").module()
+    np.testing.assert_allclose(program(torch.from_numpy(rows)).detach(), scores, atol=1e-5)
+
+
+def test_several_inputs_keep_their_names(lab: Any) -> None:
+    import torch
+
+    run = lab.trained("torch", "two_inputs")
+    found = lab.export(run.path, "onnx", "torch")
+    data = project().two_inputs().validation.inputs
+    inputs = {name: array.astype(np.float32) for name, array in data.items()}
+    scores = session(found["onnx"].folder).run(["scores"], inputs)[0]
+    program = torch.export.load(found["torch"].folder / "model.pt2").module()
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    np.testing.assert_allclose(program(tensors).detach(), scores, atol=1e-5)
+
+
+def test_a_dataset_is_compared_as_its_loader_yields_it(lab: Any) -> None:
+    model = {"_target_": "dlsweep.torch.MLP", "hidden": 4, "input_shape": [3], "classes": 1}
+    options = {"loss": "mse", "monitor": "val/loss", "mode": "min"}
+    run = lab.trained("torch", "torch_dataset", model=model, **options)
+    assert lab.export(run.path, "onnx")["onnx"].parity.examples == 30
+
+
+@pytest.mark.parametrize("quantization", ["int8", "dynamic"])
+def test_quantized_weights_take_a_quarter(lab: Any, quantization: str) -> None:
+    model = {"_target_": "dlsweep.torch.MLP", "hidden": 400}
+    run = lab.trained("torch", "images", model=model)
+    plain = lab.export(run.path, "onnx")["onnx"].report["size_bytes"]
+    small = lab.export(run.path, "onnx", quantization=quantization, tolerance=0.1)["onnx"]
+    assert small.report["size_bytes"] < 0.4 * plain
+    assert small.parity.largest_difference > 1e-4, "nothing was quantized"
+    assert json.loads((small.folder / "export.json").read_text())["quantization"] == quantization
+
+
+def test_what_differs_from_the_trained_model_is_not_kept(lab: Any) -> None:
+    run = lab.trained("torch", "images")
+    with pytest.raises(ExportError, match=r"onnx: .*the largest difference is .*, more than 0\.\n"):
+        lab.export(run.path, "onnx", tolerance=0.0)
+    assert not list(Path("exports/study/onnx").iterdir())
+
+
+def test_data_that_has_changed_since_is_refused(lab: Any, tmp_path: Path) -> None:
+    run = lab.trained("torch", "images")
+    file = run.path / "data.json"
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({**record, "mean": [[[0.5]], [[0.5]]]}))
+    with pytest.raises(ExportError, match=r"data: mean is .* now, and was \[\[\[0\.5\]\]"):
+        lab.export(run.path, "onnx")
+
+
+def test_a_model_that_branches_on_values_is_refused_with_the_reason(lab: Any, capfd: Any) -> None:
+    model = {"_target_": "project.decides"}
+    options = {"loss": "mse", "monitor": "val/loss", "mode": "min"}
+    run = lab.trained("torch", "values", model=model, **options)
+    for one in lab.attempts(run.path, ["onnx", "torch"]):
+        assert "data-dependent" in str(one)
+        assert "Other formats of this run:  --to" in str(one)
+    assert not list(Path("exports/study").rglob("*.*"))
+
+
+def test_a_format_of_the_other_framework_is_refused(lab: Any) -> None:
+    run = lab.run("torch", "images")
+    with pytest.raises(
+        ConfigError,
+        match=r"Received 'litert' for a run of TorchTrainer\.\nExpected one of onnx, torch",
+    ):
+        lab.export(run.path, "litert")
