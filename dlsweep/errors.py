@@ -37,6 +37,7 @@ EXTRAS = {
     "wandb": "wandb",
     "safetensors": "safetensors",
     "onnxruntime": "onnx",
+    "orjson": "serve",
     "starlette": "serve",
     "uvicorn": "serve",
 }

@@ -62,6 +62,7 @@ OWNERS = {
     "onnxruntime": {"runtimes/onnx.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
+    "orjson": {"serve/contract.py"},
     "safetensors": {"torch/files.py"},
     "mlflow": {
         "trackers/mlflow/artifacts.py",

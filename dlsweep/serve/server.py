@@ -57,6 +57,7 @@ def serve(folder: Path, name: str | None, host: str, port: int, max_body: int) -
                 access_log=False,
                 log_level="warning",
                 server_header=False,
+                proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=_STOP_PATIENCE,
             ),

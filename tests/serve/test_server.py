@@ -180,6 +180,7 @@ def test_odd_options(exports: Path, arguments: list[str], says: str) -> None:
     [
         ("starlette", "onnx", "serve"),
         ("uvicorn", "onnx", "serve"),
+        ("orjson", "onnx", "serve"),
         ("onnxruntime", "onnx", "onnx"),
         ("tensorflow", "savedmodel", "tensorflow"),
     ],
@@ -232,6 +233,7 @@ def test_a_saved_model_that_lacks_something(exports: Path, tmp_path: Path, missi
     assert status == 1
     assert f"{version} is not a SavedModel that TensorFlow" in said
     assert {"weights": "variables", "tag": "serve"}[missing] in said
+    assert "deprecated" not in said
 
 
 def test_a_version_without_a_model(exports: Path, tmp_path: Path) -> None:
