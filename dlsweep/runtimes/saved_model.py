@@ -57,7 +57,7 @@ class SavedModel:
         fetches = {name: one.name for name, one in called.outputs.items()}
         try:
             outputs: dict[str, Any] = self._session.run(fetches, feeds)
-        except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        except tf.errors.InvalidArgumentError as error:
             raise InputError(f"The model refuses the input: {_first_line(error)}") from None
         return {name: np.asarray(values) for name, values in outputs.items()}
 

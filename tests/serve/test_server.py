@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 PATH = "/v1/models/digits:predict"
 #: Clients at once, and for how long they ask.
-CLIENTS, SECONDS = 200, 5
+CLIENTS, SECONDS = 200, 10
 
 
 def test_a_body_over_the_limit_is_refused_also_in_chunks(serve, exports, digits) -> None:
@@ -107,6 +108,66 @@ def test_it_says_what_it_serves_and_listens_on_this_machine_only(serve, exports)
         assert re.fullmatch(pattern, server.said)
         status = requests.get(f"{server.address}/v1/models/mi_modelo", timeout=60).json()
         assert [one["version"] for one in status["model_version_status"]] == ["9"]
+
+
+def test_a_client_that_goes_away_leaves_no_trace(serve, exports: Path) -> None:
+    with serve(exports / "digits" / "onnx") as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as client:
+            client.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode())
+        assert requests.get(f"{server.address}/health", timeout=60).status_code == 200
+        server.process.terminate()
+        assert server.process.communicate(timeout=60)[1] == ""
+
+
+def test_a_name_may_have_spaces(serve, exports: Path) -> None:
+    with serve(exports / "digits" / "onnx", "--name", "mi modelo") as server:
+        assert server.said.endswith("/v1/models/mi%20modelo:predict\n")
+        assert requests.get(f"{server.address}/v1/models/mi modelo", timeout=60).status_code == 200
+
+
+def save_function(folder: Path, function: Callable[..., Any], spec: Any) -> Path:
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.call = tf.function(function, input_signature=[spec])
+    tf.saved_model.save(module, str(folder / "1"), {"serving_default": module.call})
+    return folder
+
+
+def test_a_model_that_fails_of_its_own_is_a_500_and_in_the_log(serve, tmp_path: Path) -> None:
+    """It reads a file that was only where it was trained."""
+    import tensorflow as tf
+
+    def lost(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        offset = tf.strings.to_number(tf.io.read_file(str(tmp_path / "offset.txt")))
+        return {"scores": x + offset}
+
+    spec = tf.TensorSpec([None], tf.float32, "x")
+    with serve(save_function(tmp_path / "lost", lost, spec)) as server:
+        address = f"{server.address}/v1/models/lost"
+        answer = requests.post(f"{address}:predict", json={"inputs": [1]}, timeout=60)
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "The model failed; the server's log says why."}
+        assert requests.get(address, timeout=60).status_code == 200
+        server.process.terminate()
+        assert "offset.txt" in server.process.communicate(timeout=60)[1]
+
+
+def test_outputs_without_rows_need_inputs(serve, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def total(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"total": tf.reduce_sum(x), "each": x}
+
+    spec = tf.TensorSpec([None], tf.float64, "x")
+    with serve(save_function(tmp_path / "total", total, spec)) as server:
+        address = f"{server.address}/v1/models/total:predict"
+        rows = requests.post(address, json={"instances": [1, 2]}, timeout=60)
+        assert rows.status_code == 400
+        assert "Send 'inputs', not 'instances'." in rows.json()["error"]
+        whole = requests.post(address, json={"inputs": [1, 2]}, timeout=60)
+        assert whole.json() == {"outputs": {"total": 3.0, "each": [1.0, 2.0]}}
 
 
 def run(*arguments: str | Path, code: str = "") -> tuple[int, str]:
@@ -243,7 +304,22 @@ def test_a_version_without_a_model(exports: Path, tmp_path: Path) -> None:
     assert "has no model. Expected the file model.onnx or saved_model.pb." in said
 
 
-def test_an_input_that_json_cannot_give(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "shape", "says"),
+    [("complex64", [None], "'x' of type complex64"), ("float32", None, "and any rank")],
+)
+def test_an_input_that_json_cannot_give(tmp_path: Path, dtype, shape, says) -> None:
+    import tensorflow as tf
+
+    spec = tf.TensorSpec(shape, dtype, "x")
+    save_function(tmp_path, lambda x: {"scores": tf.identity(x)}, spec)
+    status, said = run(tmp_path, "--port", "0")
+    assert status == 1
+    assert says in said
+    assert "Expected numbers, booleans or strings, and a fixed rank." in said
+
+
+def test_an_input_that_is_no_tensor(tmp_path: Path) -> None:
     from onnx import TensorProto, helper, save
 
     inputs = [helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, ["n"]))]
