@@ -40,6 +40,7 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "ai_edge_litert": "litert",
+    "orjson": "serve",
     "starlette": "serve",
     "uvicorn": "serve",
 }

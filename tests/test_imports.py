@@ -72,6 +72,7 @@ OWNERS = {
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
+    "orjson": {"serve/contract.py"},
     "safetensors": {"torch/files.py"},
     "mlflow": {
         "trackers/mlflow/artifacts.py",

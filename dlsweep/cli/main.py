@@ -220,7 +220,7 @@ def _serve(arguments: Sequence[str]) -> int:
         parser.error(f"--port: Received {options.port}. Expected 0 to 65535.")
     if not 0 < options.max_body_mb < 1e6:
         parser.error(f"--max-body-mb: Received {options.max_body_mb:g}. Expected more than 0.")
-    for package in ("starlette", "uvicorn"):
+    for package in ("starlette", "uvicorn", "orjson"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "serve")
     from dlsweep.serve import server

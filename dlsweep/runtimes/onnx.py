@@ -82,7 +82,7 @@ class OnnxModel:
         try:
             return dict(zip(names, self._session.run(names, feeds), strict=True))
         except (errors.InvalidArgument, errors.Fail, errors.RuntimeException) as error:
-            reason = str(error).rpartition("Status Message: ")[2]
+            reason = str(error).rpartition("while running ")[2]
             raise InputError(f"The model refuses the input: {reason}") from None
 
 

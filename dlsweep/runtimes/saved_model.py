@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class SavedModel:
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         loader = tf.compat.v1.saved_model
         try:
-            with self._session.graph.as_default():
+            with self._session.graph.as_default(), _without_warnings():
                 graph = loader.load(self._session, [tf.saved_model.SERVING], str(path))
         except (OSError, RuntimeError, ValueError, DecodeError, tf.errors.OpError) as error:
             raise ExportError(
@@ -56,9 +57,21 @@ class SavedModel:
         fetches = {name: one.name for name, one in called.outputs.items()}
         try:
             outputs: dict[str, Any] = self._session.run(fetches, feeds)
-        except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        except tf.errors.InvalidArgumentError as error:
             raise InputError(f"The model refuses the input: {_first_line(error)}") from None
         return {name: np.asarray(values) for name, values in outputs.items()}
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keeps back the advice to load with TensorFlow 2, which would not check shapes."""
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _tensors(infos: Mapping[str, Any]) -> dict[str, Tensor]:

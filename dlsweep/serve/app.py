@@ -13,14 +13,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from dlsweep.machine.devices import cpu_count
 from dlsweep.runtimes.base import ExportedModel, InputError
@@ -48,50 +47,50 @@ def make_app(served: Served, max_body: int) -> Starlette:
         served: The model.
         max_body: The most bytes of a request's body; a longer one is answered with 413.
     """
-    pool = ThreadPoolExecutor(cpu_count(), "model")
 
     async def health(request: Request) -> Response:  # noqa: ARG001 - Starlette passes it
         return _json(b'{"status": "ok"}')
 
-    async def rest(request: Request) -> Response:
-        path = request.scope["path"]  # that of request.url depends on the client's Host
-        if request.method == "GET" and (found := _ABOUT.fullmatch(path)):
-            return _json(_about(served, found))
-        if request.method == "POST" and (found := _PREDICT.fullmatch(path)):
-            model = _model(served, found)
-            body = await _read(request, max_body)
-            loop = asyncio.get_running_loop()
-            return _json(await loop.run_in_executor(pool, _predict, model, body))
-        if path.lower().startswith("/v1/"):
-            raise _HttpError(400, f"Malformed request: {request.method} {path}")
-        raise _HttpError(404, f"Not found: {path}. Expected /v1/models/{served.name}:predict")
-
     return Starlette(
         routes=[
             Route("/health", health, methods=["GET"]),
-            Route("/{path:path}", partial(_with_errors, rest), methods=["GET", "POST"]),
+            Route("/{path:path}", _Rest(served, max_body)),
         ],
-        exception_handlers={405: _wrong_method, 500: _broken},
+        exception_handlers={500: _broken},
     )
 
 
-async def _with_errors(
-    answer: Callable[[Request], Awaitable[Response]], request: Request
-) -> Response:
-    try:
-        return await answer(request)
-    except InputError as error:
-        return _json(contract.error(str(error)), 400)
-    except _HttpError as error:
-        return _json(contract.error(str(error)), error.status)
-    except ClientDisconnect:
-        return Response(status_code=400)  # nobody reads it
+class _Rest:
+    """Answers every path but that of the health; models run in threads, never in the event loop."""
 
+    def __init__(self, served: Served, max_body: int) -> None:
+        self._served = served
+        self._max_body = max_body
+        self._pool = ThreadPoolExecutor(cpu_count(), "model")
 
-def _wrong_method(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's
-    return _json(
-        contract.error(f"Malformed request: {request.method} {request.scope['path']}"), 400
-    )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = _json(await self._answer(Request(scope, receive)))
+        except InputError as error:
+            response = _json(contract.error(str(error)), 400)
+        except _HttpError as error:
+            response = _json(contract.error(str(error)), error.status)
+        except ClientDisconnect:
+            return  # nobody reads it
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> bytes:
+        path = request.scope["path"]  # that of request.url depends on the client's Host
+        if request.method == "GET" and (found := _ABOUT.fullmatch(path)):
+            return _about(self._served, found)
+        if request.method == "POST" and (found := _PREDICT.fullmatch(path)):
+            model = _model(self._served, found)
+            body = await _read(request, self._max_body)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, _predict, model, body)
+        if path.lower().startswith("/v1/"):
+            raise _HttpError(400, f"Malformed request: {request.method} {path}")
+        raise _HttpError(404, f"Not found: {path}. Expected /v1/models/{self._served.name}:predict")
 
 
 def _broken(request: Request, error: Exception) -> Response:  # noqa: ARG001 - it is in the log

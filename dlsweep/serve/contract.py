@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from dlsweep.errors import did_you_mean
@@ -45,7 +46,7 @@ def parse(body: bytes, signatures: Mapping[str, Signature]) -> Call:
     Raises:
         InputError: If it is not JSON, lacks something, or does not fit the signature.
     """
-    request, text = _read_json(body)
+    request = _read_json(body)
     name = request.get("signature_name", DEFAULT)
     if not isinstance(name, str):
         raise InputError("'signature_name' key must be a string value.")
@@ -66,16 +67,15 @@ def parse(body: bytes, signatures: Mapping[str, Signature]) -> Call:
     given = _columns(request["instances"], wanted) if by_row else _named(request["inputs"], wanted)
     inputs = {key: to_array(given[key], tensor, key) for key, tensor in wanted.items()}
     _check_batch(inputs)
-    _check_infinity(inputs, text)
+    _check_infinity(inputs, body)
     return Call(name, inputs, by_row)
 
 
-def _read_json(body: bytes) -> tuple[dict[str, Any], str]:
+def _read_json(body: bytes) -> dict[str, Any]:
     if not body:
         raise InputError("JSON Parse error: The document is empty")
     try:
-        text = body.decode()
-        request = json.loads(text)
+        request = _decode(body)
     except UnicodeDecodeError as error:
         raise InputError(f"JSON Parse error: not UTF-8 at offset: {error.start}") from None
     except json.JSONDecodeError as error:
@@ -86,7 +86,14 @@ def _read_json(body: bytes) -> tuple[dict[str, Any], str]:
         raise InputError("JSON Parse error: an integer has too many digits") from None
     if not isinstance(request, dict):
         raise InputError('JSON Value: Is not object. Expected {"instances": [...]}')
-    return request, text
+    return request
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)  # three times as fast
+    except orjson.JSONDecodeError:
+        return json.loads(body.decode())  # TensorFlow Serving takes NaN, which is not JSON
 
 
 def _is_base64(value: object) -> bool:
@@ -152,10 +159,10 @@ def _check_batch(inputs: Mapping[str, NDArray[Any]]) -> None:
         raise InputError(f"Inputs have inconsistent batch sizes: {listed}. Expected one for all.")
 
 
-def _check_infinity(inputs: Mapping[str, NDArray[Any]], text: str) -> None:
+def _check_infinity(inputs: Mapping[str, NDArray[Any]], body: bytes) -> None:
     """Refuses numbers such as 1e999, which Python reads as infinity."""
     floats = [values for values in inputs.values() if values.dtype.kind == "f"]
-    if any(np.isinf(values).any() for values in floats) and "Infinity" not in text:
+    if any(np.isinf(values).any() for values in floats) and b"Infinity" not in body:
         raise InputError("JSON Parse error: Number too big to be stored in double")
 
 

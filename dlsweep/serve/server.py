@@ -8,10 +8,12 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
 from dlsweep.errors import ServeError
+from dlsweep.security.printable import printable
 from dlsweep.serve.app import make_app
 from dlsweep.serve.models import find, load
 
@@ -45,7 +47,8 @@ def serve(folder: Path, name: str | None, host: str, port: int, max_body: int) -
         served = load(found, name)
         numbers = ", ".join(map(str, served.versions))
         versions = f"versions {numbers}" if len(served.versions) > 1 else f"version {numbers}"
-        print(f"{name}, {versions}:  {_address(listener)}/v1/models/{name}:predict")
+        address = f"{_address(listener)}/v1/models/{quote(name)}:predict"
+        print(f"{printable(name)}, {versions}:  {address}")
         if host not in ("127.0.0.1", "localhost", "::1"):
             print("Other machines can reach it, and it asks nobody for a password.")
         print("Ctrl-C stops it.", flush=True)
@@ -57,6 +60,7 @@ def serve(folder: Path, name: str | None, host: str, port: int, max_body: int) -
                 access_log=False,
                 log_level="warning",
                 server_header=False,
+                proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=_STOP_PATIENCE,
             ),

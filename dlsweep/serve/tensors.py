@@ -6,6 +6,7 @@ import base64
 import binascii
 import itertools
 import json
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,9 @@ from dlsweep.runtimes.base import InputError, Tensor
 _QUOTED = 60
 #: A message says no more than this many dimensions of a shape that does not fit.
 _DIMENSIONS = 16
+_SIGNS = (("", "bhiq"), ("u", "BHIQ"))
+#: The codes that the module ``array`` has for types of integers.
+_CODES = {f"{sign}int{8 << n}": code for sign, codes in _SIGNS for n, code in enumerate(codes)}
 _JSON_TYPES = {
     type(None): "Null",
     int: "Number",
@@ -124,11 +128,13 @@ def _booleans(leaves: list[Any], dtype: str) -> NDArray[Any]:
 
 
 def _integers(leaves: list[Any], dtype: str) -> NDArray[Any]:
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    for value in (min(leaves), max(leaves)):
-        if not low <= value <= high:
-            raise _ValueRefusedError(value, f"is out of the range of {dtype}, {low} to {high}")
-    return np.array(leaves, dtype)
+    try:
+        return np.array(array(_CODES[dtype], leaves))  # unlike NumPy 1, it checks the range
+    except OverflowError:
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        value = next(one for one in leaves if not low <= one <= high)
+        reason = f"is out of the range of {dtype}, {low} to {high}"
+        raise _ValueRefusedError(value, reason) from None
 
 
 def _floats(leaves: list[Any], dtype: str) -> NDArray[Any]:
@@ -136,20 +142,20 @@ def _floats(leaves: list[Any], dtype: str) -> NDArray[Any]:
     try:
         with np.errstate(over="ignore"):
             exact = np.array(leaves, np.float64)
-            array = exact.astype(dtype)
+            rounded = exact.astype(dtype)
     except OverflowError:
         huge = next(one for one in leaves if type(one) is int and abs(one) > largest)
         raise _ValueRefusedError(huge, f"is out of the range of {dtype}") from None
-    if (np.isinf(array) & np.isfinite(exact)).any():
+    if (np.isinf(rounded) & np.isfinite(exact)).any():
         huge = next(one for one in leaves if largest < abs(one) < np.inf)
         raise _ValueRefusedError(huge, f"is out of the range of {dtype}")
-    return array
+    return rounded
 
 
 def _strings(leaves: list[Any], dtype: str) -> NDArray[Any]:  # noqa: ARG001 - there is one type
-    array = np.empty(len(leaves), dtype=object)
-    array[:] = [_string(one) for one in leaves]
-    return array
+    strings = np.empty(len(leaves), dtype=object)
+    strings[:] = [_string(one) for one in leaves]
+    return strings
 
 
 def _string(value: Any) -> str | bytes:
