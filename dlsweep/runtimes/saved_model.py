@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class SavedModel:
         except (OSError, RuntimeError, ValueError, DecodeError, tf.errors.OpError) as error:
             raise ExportError(
                 f"{path} is not a SavedModel that TensorFlow {tf.__version__} can load: "
-                f"{_first_line(error)}\nExport it again."
+                f"{_reason(error)}\nExport it again."
             ) from None
         self.signatures = {
             name: Signature(_tensors(one.inputs), _tensors(one.outputs))
@@ -58,7 +59,7 @@ class SavedModel:
         try:
             outputs: dict[str, Any] = self._session.run(fetches, feeds)
         except tf.errors.InvalidArgumentError as error:
-            raise InputError(f"The model refuses the input: {_first_line(error)}") from None
+            raise InputError(f"The model refuses the input: {_reason(error)}") from None
         return {name: np.asarray(values) for name, values in outputs.items()}
 
 
@@ -84,7 +85,9 @@ def _tensor(info: Any) -> Tensor:
     return Tensor(info.name, dtype, None if info.tensor_shape.unknown_rank else shape)
 
 
-def _first_line(error: Exception) -> str:
-    """Returns what went wrong; the lines after the first show the model's code."""
-    text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    return str(text).strip().partition("\n")[0]
+def _reason(error: Exception) -> str:
+    """Returns what an assertion in the model says, or else the first line."""
+    text = str(error.message if isinstance(error, tf.errors.OpError) else error).strip()
+    if said := re.search(r"assertion failed: \[(.*)\]", text):
+        return said[1].replace("\\'", "'")
+    return text.partition("\n")[0]

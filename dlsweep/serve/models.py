@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dlsweep.errors import ExportError, MissingExtraError
+from dlsweep.errors import ExportError
 from dlsweep.runtimes.base import ExportedModel, Signature, Tensor
+from dlsweep.runtimes.formats import FORMATS, format_of
 from dlsweep.serve.tensors import FAMILIES
 
-#: The file that shows what a version's folder holds, by the name of the format.
-_FILES = {"onnx": "model.onnx", "savedmodel": "saved_model.pb"}
+#: The formats whose runtime refuses wrong shapes and takes several calls at once.
+_SERVED = ("onnx", "savedmodel")
 _TYPES = {
     "bool": "DT_BOOL",
     "string": "DT_STRING",
@@ -114,12 +114,12 @@ def find(folder: Path) -> Found:
             f"There is no folder {folder}.\nExpected an export, as  exports/digits/onnx"
         )
     folder = folder.resolve()
-    if _number(folder) and _format(folder):
+    if _number(folder) and format_of(folder):
         return Found(_name(folder.parent), {_number(folder): folder})
     versions = {_number(one): one for one in folder.iterdir() if one.is_dir() and _number(one)}
     if versions:
         return Found(_name(folder), dict(sorted(versions.items())))
-    formats = [folder / one for one in _FILES if (folder / one).is_dir()]
+    formats = [folder / one for one in _SERVED if (folder / one).is_dir()]
     raise ExportError(
         f"{folder} has no version: no folder there is named with a number, as 1.\n"
         + (
@@ -137,11 +137,7 @@ def _number(folder: Path) -> int:
 
 
 def _name(folder: Path) -> str:
-    return folder.parent.name if folder.name in _FILES else folder.name
-
-
-def _format(folder: Path) -> str | None:
-    return next((name for name, file in _FILES.items() if (folder / file).is_file()), None)
+    return folder.parent.name if folder.name in FORMATS else folder.name
 
 
 def load(found: Found, name: str) -> Served:
@@ -167,22 +163,14 @@ def _load_one(found: Found, number: int) -> ExportedModel:
 
 
 def _load(folder: Path) -> ExportedModel:
-    form = _format(folder)
-    if form is None:
+    form = format_of(folder)
+    if form is None or form.name not in _SERVED:
+        files = " or ".join(FORMATS[name].mark for name in _SERVED)
         raise ExportError(
-            f"{folder} has no model. Expected the file {' or '.join(_FILES.values())}.\n"
-            "Export it again."
+            f"{folder} has no model to serve. Expected the file {files}.\nExport it to one of "
+            f"these formats:  --to {','.join(_SERVED)}"
         )
-    package = {"onnx": "onnxruntime", "savedmodel": "tensorflow"}[form]
-    if find_spec(package) is None:
-        raise MissingExtraError(package, f"serve {folder}")
-    if form == "onnx":
-        from dlsweep.runtimes.onnx import OnnxModel
-
-        return OnnxModel(folder / _FILES[form])
-    from dlsweep.runtimes.saved_model import SavedModel
-
-    return SavedModel(folder)
+    return form.load(folder)
 
 
 def _check_inputs(model: ExportedModel) -> None:

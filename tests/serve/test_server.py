@@ -301,7 +301,7 @@ def test_a_version_without_a_model(exports: Path, tmp_path: Path) -> None:
     (damaged(exports, "onnx", tmp_path) / "model.onnx").unlink()
     status, said = run(tmp_path / "onnx", "--port", "0")
     assert status == 1
-    assert "has no model. Expected the file model.onnx or saved_model.pb." in said
+    assert "has no model to serve. Expected the file model.onnx or saved_model.pb." in said
 
 
 @pytest.mark.parametrize(
