@@ -19,6 +19,8 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   Resume a run          python -m dlsweep resume outputs/mnist/runs/<run>
   A study's results     python -m dlsweep report outputs/mnist
   Save a trained model  python -m dlsweep save outputs/mnist/runs/<run> model.pt
+  The best, for sure    python -m dlsweep best outputs/mnist --top 3 --seeds 5
+  Train it again        python -m dlsweep +best=outputs/mnist
   Export it             python -m dlsweep export outputs/mnist --to onnx --name digits
   Serve an export       python -m dlsweep serve exports/digits/onnx
   What a sweep can use  python -m dlsweep devices

@@ -59,7 +59,10 @@ def overrides_first(arguments: Sequence[str]) -> list[str]:
 
 
 def _run_hydra() -> None:
+    from dlsweep.cli.best_group import BestGroup
+
     Plugins.instance().register(UserConf)
+    Plugins.instance().register(BestGroup)
     full = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises errors instead of printing them
     asked: list[tuple[DictConfig, HydraConf]] = []
@@ -143,6 +146,20 @@ def _save(arguments: Sequence[str]) -> int:
     check_trusted(Run(RunDir(options.folder)).config, options.folder, conf_folders())
     save_model(options.folder, options.file)
     print(options.file)
+    return 0
+
+
+def _best(arguments: Sequence[str]) -> int:
+    parser = _parser("best", "train the best trials over several seeds, and choose one")
+    from dlsweep.cli import best
+
+    best.add_arguments(parser)
+
+    def sweep(command: Sequence[str]) -> None:
+        sys.argv[1:] = overrides_first(command)
+        _run_hydra()
+
+    best.run(parser.parse_intermixed_args(arguments), sweep, conf_folders())
     return 0
 
 
@@ -251,6 +268,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "resume": _resume,
     "report": _report,
     "save": _save,
+    "best": _best,
     "export": _export,
     "sync": _sync,
     "devices": _devices,

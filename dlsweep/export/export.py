@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dlsweep.data.base import Array
+from dlsweep.data.base import Array, by_name
 from dlsweep.errors import ConfigError, ExportError, did_you_mean
 from dlsweep.export import child
 from dlsweep.export.description import describe, describe_parity
@@ -21,17 +21,17 @@ from dlsweep.export.parity import Parity, compare, tolerance_of
 from dlsweep.export.source import (
     Examples,
     class_names,
-    has_classes,
     read_examples,
     run_to_export,
 )
 from dlsweep.results.loading import open_trained
+from dlsweep.results.quality import measure_for, predict
 from dlsweep.run.run import Run
 from dlsweep.runtimes.formats import FORMATS, Format
 from dlsweep.security.trust import check_trusted
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.epoch_trainer import EpochTrainer
-from dlsweep.trainers.exporting import ExportSpec, Quantization, only_output
+from dlsweep.trainers.exporting import ExportSpec, Quantization
 
 
 @dataclass(frozen=True)
@@ -163,27 +163,21 @@ def _load(trainer: Trainer, run: Run) -> Trained:
     examples = read_examples(trainer, run)
     model = trainer.load_model(run)
     inputs = examples.model_inputs()
-    named = {"inputs": inputs} if examples.is_single else inputs
+    named = by_name(inputs)
 
-    def predict(rows: Mapping[str, Array]) -> Array:
-        found = trainer.predict(model, rows["inputs"] if examples.is_single else dict(rows))
-        return only_output(found, np.ndarray)
+    def call(size: int) -> object:
+        rows = child.first_rows(named, size)
+        return trainer.predict(model, rows["inputs"] if examples.is_single else rows)
 
-    count = len(examples.targets)
-    parts = (slice(start, start + 256) for start in range(0, count, 256))
-    scores = np.concatenate(
-        [predict({name: one[part] for name, one in named.items()}) for part in parts]
-    )
-    latency = child.latencies(lambda size: predict(child.first_rows(named, size)))
-    return Trained(trainer, run, model, examples, scores, latency)
+    scores = predict(trainer, model, inputs)
+    return Trained(trainer, run, model, examples, scores, child.latencies(call))
 
 
 def _spec(trained: Trained, quantization: Quantization | None) -> ExportSpec:
     examples, data = trained.examples, trained.examples.data
     is_classifier = getattr(trained.trainer, "is_classifier", False)
-    labels: list[str] = []
-    if is_classifier and has_classes(trained.scores, examples.targets):
-        labels = class_names(examples, trained.scores)
+    measure = measure_for(is_classifier, trained.scores, examples.targets)
+    labels = class_names(examples, trained.scores) if measure == "accuracy" else []
     return ExportSpec(
         examples=examples.calibrating,
         is_single=examples.is_single,

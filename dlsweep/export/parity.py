@@ -10,6 +10,7 @@ import numpy as np
 
 from dlsweep.data.base import Array
 from dlsweep.errors import ExportError
+from dlsweep.results.quality import Measure, measure_for, quality
 from dlsweep.trainers.exporting import LABEL, PROBABILITY, Quantization
 
 #: The largest difference between scores, of numbers that are not integers; and the share of
@@ -45,7 +46,7 @@ class Parity:
     largest_difference: float
     mean_difference: float
     agreement: float | None
-    measure: str | None
+    measure: Measure | None
     trained: float
     exported: float
     tolerance: float
@@ -114,14 +115,14 @@ def compare(
     scale = max(1.0, float(np.abs(reference).max()))
     spread = float(np.ptp(reference)) or 1.0
     agreement: float | None = None
-    measure: str | None = None
+    measure = measure_for(bool(labels), reference, targets)
     if labels:
         slack = 2 * tolerance * scale if quantization is None else 0.0
-        agreement, measure = _agreement(reference, found, slack), "accuracy"
+        agreement = _agreement(reference, found, slack)
         _check_labels(found, outputs, labels)
-    elif reference.shape == targets.shape:
-        measure = "mean_absolute_error"
-    trained, exported = (_quality(scores, targets, measure) for scores in (reference, found))
+    trained, exported = (
+        quality(measure, scores, targets) if measure else 0.0 for scores in (reference, found)
+    )
     return Parity(
         examples=len(reference),
         largest_difference=float(distance.max()) / scale,
@@ -138,14 +139,6 @@ def _agreement(reference: Array, found: Array, slack: float) -> float:
     """Returns the share of examples with the same class; scores within the slack are equal."""
     chosen = np.take_along_axis(reference, found.argmax(1)[:, None], 1)[:, 0]
     return float((chosen >= reference.max(1) - slack).mean())
-
-
-def _quality(scores: Array, targets: Array, measure: str | None) -> float:
-    if measure is None:
-        return 0.0
-    is_accuracy = measure == "accuracy"
-    each = scores.argmax(1) == targets if is_accuracy else np.abs(scores - targets)
-    return float(each.mean())
 
 
 def _check_labels(scores: Array, outputs: Mapping[str, Array], labels: list[str]) -> None:

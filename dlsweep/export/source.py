@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dlsweep.data.base import Array, Data, Split, as_data, by_name
 from dlsweep.errors import ExportError, StudyError
 from dlsweep.folders.rundir import RunDir
@@ -80,7 +78,8 @@ def run_to_export(folder: Path) -> RunDir:
             f"{folder} has the objectives {', '.join(study.objective)}, so several trials are "
             f"best.\nExport one of them:  {fronts}"
         )
-    return study_folder.trial(best[0].number)
+    chosen = study_folder.best_number() if study_folder.deploy.exists() else None
+    return study_folder.trial(best[0].number if chosen is None else chosen)
 
 
 def read_examples(trainer: Trainer, run: Run) -> Examples:
@@ -137,8 +136,3 @@ def class_names(examples: Examples, scores: Array) -> list[str]:
     """
     names = list(map(str, examples.record.get("class_names") or ()))
     return [*names, *map(str, range(len(names), scores.shape[1]))]
-
-
-def has_classes(scores: Array, targets: Array) -> bool:
-    """Whether scores and targets have the shapes of a classification."""
-    return scores.ndim == 2 and targets.ndim == 1 and np.issubdtype(targets.dtype, np.integer)

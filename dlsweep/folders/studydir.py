@@ -7,6 +7,7 @@ It contains the trials' run folders and what belongs to the whole study::
     trials/0007/      see dlsweep.folders.rundir
     trials.csv        one row for each trial, as in trials.parquet
     best.yaml         the best trial: its values, parameters, folder and command
+    deploy.json       the trial to deploy, chosen by ``python -m dlsweep best``
     charts/           charts of the study
     lock, lease.json  the driver's lock, on this machine and for others
     mirror/           one file for each tracker: how far it is synced
@@ -23,8 +24,9 @@ from urllib.parse import quote
 
 from dlsweep.errors import StudyError
 from dlsweep.folders.database import sqlite_path, sqlite_url
-from dlsweep.folders.reading import read_json
+from dlsweep.folders.reading import read_json, read_text
 from dlsweep.folders.rundir import RunDir, refuse_link
+from dlsweep.folders.yaml_text import parse_yaml
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
 
@@ -42,6 +44,7 @@ class StudyDir:
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"
         self.best = self.path / "best.yaml"
+        self.deploy = self.path / "deploy.json"
         self.charts = self.path / "charts"
 
     def trial(self, number: int) -> RunDir:
@@ -52,6 +55,24 @@ class StudyDir:
     def name(number: int) -> str:
         """Returns the name of a trial's folder."""
         return f"{number:04d}"
+
+    def best_number(self) -> int | None:
+        """Reads the number of the trial to deploy, or else of the best one; None if there is none.
+
+        Raises:
+            StudyError: If the file is damaged.
+        """
+        file = self.deploy if self.deploy.exists() else self.best
+        try:
+            record = parse_yaml(read_text(file))  # JSON is YAML
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as error:
+            raise StudyError(f"{file} is damaged: {error}") from None
+        number = record.get("number")
+        if not isinstance(number, int) or number < 0:
+            raise StudyError(f"{file} is damaged: its number is {number!r}.")
+        return number
 
     def mirror_file(self, tracker: str) -> Path:
         """Returns the file with a tracker's parent run of this study."""

@@ -29,6 +29,7 @@ class Composer:
     """
 
     def __init__(self, loader: ConfigLoader, master: DictConfig, fixed: Sequence[str]) -> None:
+        assert isinstance(loader, ConfigLoaderImpl)
         self._loader = loader
         self._master = master
         self.fixed = tuple(fixed)
@@ -46,7 +47,7 @@ class Composer:
     @functools.cache  # noqa: B019 - one composer lives as long as its process
     def is_group(self, key: str) -> bool:
         """Whether a key is a config group."""
-        return bool(self._loader.get_group_options(key.partition("@")[0]))
+        return bool(self._loader.repository.group_exists(key.partition("@")[0]))
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """Composes the config of a run, without the node ``hydra``; interpolations stay unresolved.

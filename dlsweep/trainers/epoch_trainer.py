@@ -7,7 +7,7 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
 from dlsweep.data.base import as_data
@@ -79,6 +79,7 @@ class EpochTrainer(Trainer):
             means 10 to 20.
         overfit_batch: Whether to train and validate on one batch only: a model that cannot learn
             it has an error.
+        evaluate_test: Whether to evaluate the test data at the end, if there is some.
         checkpoint_every: Epochs between checkpoints; a new best and the last are always saved.
         checkpoint_steps: Optimizer steps between checkpoints within an epoch.
         checkpoint_seconds: Seconds between checkpoints within an epoch, instead or in addition.
@@ -119,6 +120,7 @@ class EpochTrainer(Trainer):
     callbacks: Sequence[Any] = ()
     profiler: Traced = None
     overfit_batch: bool = False
+    evaluate_test: bool = True
     checkpoint_every: int = 1
     checkpoint_steps: int | None = None
     checkpoint_seconds: float | None = None
@@ -226,6 +228,8 @@ class EpochTrainer(Trainer):
             check_labels(found)
         if not run.ranks.rank:
             write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
+        if not self.evaluate_test:
+            data = replace(data, test=None)
         return one_batch(data) if self.overfit_batch else data
 
     @property
