@@ -57,6 +57,13 @@ class Trainer(ABC):
             DlsweepError: If something is missing.
         """
 
+    def check_data(self, data: object) -> None:  # noqa: B027 - most trainers take any
+        """Checks what ``data`` in the config has built, before a run or a sweep starts.
+
+        Raises:
+            DlsweepError: If this trainer cannot train on it.
+        """
+
     def load_model(self, run: Run) -> Any:
         """Loads the trained model of a run, with the weights of its best checkpoint.
 

@@ -146,9 +146,9 @@ def _check_fact(key: str, stated: Any, found: Any) -> None:
         )
 
 
-def check_labels(found: object) -> None:
+def check_labels(data: Data | None) -> None:
     """Raises DataError if data in memory has values as targets, for a loss of classes."""
-    if isinstance(found, Data) and (kind := found.train.targets.dtype).kind == "f":
+    if data and (kind := data.train.targets.dtype).kind == "f":
         raise DataError(
             f"training.loss: Received 'cross_entropy' and targets of the type {kind}, which are "
             "values and not classes.\nType  training.loss=mse training.monitor=val/loss "

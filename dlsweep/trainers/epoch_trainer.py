@@ -204,6 +204,11 @@ class EpochTrainer(Trainer):
         if self.starting_point:
             self.starting_point.check()
 
+    def check_data(self, data: object) -> None:
+        """Raises DataError if the targets are values and the loss is one of classes."""
+        if self.is_classifier:
+            check_labels(as_data(data))
+
     def build_data(self, run: Run) -> object:
         """The data; by default what ``data`` in the config names.
 
@@ -224,8 +229,7 @@ class EpochTrainer(Trainer):
         found = as_data(found) or found
         fit_model_to_data(run.config, found)
         data = prepare(found)
-        if self.is_classifier:
-            check_labels(found)
+        self.check_data(found)
         if not run.ranks.rank:
             write_atomically(run.dir.path / "data.json", json.dumps(data.record, indent=1))
         if not self.evaluate_test:

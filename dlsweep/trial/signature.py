@@ -99,9 +99,17 @@ def _refusals(config: DictConfig) -> list[str]:
     if is_trainer(trainer):
         found += _refusal(lambda: build("training", training).preflight())
         found += _refusal(lambda: _check_model_kind(config, trainer))
-    if "_target_" in (config.get("data") or {}):
-        found += _refusal(lambda: fit_model_to_data(config, build("data", config.data)))
+    if not found and "_target_" in (config.get("data") or {}):
+        found += _refusal(lambda: _check_data(config, is_trainer(trainer)))
     return found
+
+
+def _check_data(config: DictConfig, has_trainer: bool) -> None:
+    """Raises DlsweepError if the data does not fit the model or the trainer."""
+    data = build("data", config.data)
+    fit_model_to_data(config, data)
+    if has_trainer:
+        build("training", config.training).check_data(data)
 
 
 def _refusal(attempt: Callable[[], object]) -> list[str]:
