@@ -19,6 +19,8 @@ EXAMPLES = [
     ("torch_training_step", ()),
     ("two_branches", ("framework=torch",)),
     ("two_branches", ("framework=keras",)),
+    ("text", ("framework=torch",)),
+    ("text", ("framework=keras",)),
     ("mnist", ("framework=keras", "model=resnet", "model.blocks=1")),
     ("mnist", ("framework=torch", "model=resnet", "model.blocks=1")),
 ]
@@ -57,3 +59,26 @@ def test_an_example_is_swept_saved_and_loaded_again(project, name: str, choices:
     measured = json.loads((trial / "result.json").read_text())["metrics"]["val/accuracy"]
     found = float((outputs.argmax(1) == data.validation.targets).mean())
     assert found == pytest.approx(measured, abs=1e-3)
+
+
+def test_sentences_are_padded_batch_by_batch_and_padding_changes_nothing(project) -> None:
+    import torch
+
+    padded = "data._target_=experiments.text_torch.loaders"
+    fixed = ("tracking=none", "training.epochs=12", "training.optimizer.lr=0.03")
+    project.run("+experiment=text", padded, *fixed, "hydra.run.dir=run")
+    result = json.loads((project.path / "run" / "result.json").read_text())
+    assert result["metrics"]["val/accuracy"] > 0.9
+    model = dlsweep.load_model(project.path / "run")
+    tokens = torch.tensor([[5, 190, 191]])
+    longer = torch.nn.functional.pad(tokens, (0, 9))
+    torch.testing.assert_close(model(tokens), model(longer))
+
+
+def test_keras_masks_the_padding(project) -> None:
+    run = ("+experiment=text", "framework=keras", "training.epochs=1", "tracking=none")
+    project.run(*run, "hydra.run.dir=run")
+    model = dlsweep.load_model(project.path / "run")
+    tokens = np.array([[5, 190, 191]])
+    longer = np.pad(tokens, ((0, 0), (0, 9)))
+    np.testing.assert_allclose(predicted(model, tokens), predicted(model, longer), rtol=1e-5)
