@@ -166,7 +166,10 @@ class RunDir:
             StudyError: If the folder is not a run folder.
         """
         try:
-            return RunInfo(**read_json(self.info_file))
+            info = RunInfo(**read_json(self.info_file))
+            if not all(isinstance(text, str) for text in info.overrides):
+                raise TypeError(f"its overrides are {info.overrides!r}")
+            return info
         except TypeError as error:
             raise StudyError(f"{self.info_file} is damaged: {error}") from None
         except FileNotFoundError:
@@ -233,7 +236,7 @@ class RunDir:
 
     def note_attempt(self, result: Result) -> list[Result]:
         """Appends a failed attempt to ``attempts.jsonl``, once; returns all attempts there."""
-        noted = self._attempts()
+        noted = self.attempts()
         if noted[-1:] != [result]:
             line = json.dumps(asdict(result)) + "\n"
             text = "".join(json.dumps(asdict(one)) + "\n" for one in noted) + line
@@ -241,7 +244,8 @@ class RunDir:
             noted.append(result)
         return noted
 
-    def _attempts(self) -> list[Result]:
+    def attempts(self) -> list[Result]:
+        """Reads the results of the earlier attempts that failed."""
         try:
             lines = read_text(self.attempts_file).splitlines()
             return [Result(**json.loads(line)) for line in lines]

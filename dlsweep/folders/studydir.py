@@ -7,7 +7,7 @@ It contains the trials' run folders and what belongs to the whole study::
     trials/0007/      see dlsweep.folders.rundir
     trials.csv        one row for each trial, as in trials.parquet
     best.yaml         the best trial: its values, parameters, folder and command
-    charts/           charts of the study
+    report.html       the report: all of the study on one page
     lock, lease.json  the driver's lock, on this machine and for others
     mirror/           one file for each tracker: how far it is synced
 """
@@ -24,7 +24,7 @@ from urllib.parse import quote
 from dlsweep.errors import StudyError
 from dlsweep.folders.database import sqlite_path, sqlite_url
 from dlsweep.folders.reading import read_json
-from dlsweep.folders.rundir import RunDir, refuse_link
+from dlsweep.folders.rundir import RunDir
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
 
@@ -42,7 +42,7 @@ class StudyDir:
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"
         self.best = self.path / "best.yaml"
-        self.charts = self.path / "charts"
+        self.report = self.path / "report.html"
 
     def trial(self, number: int) -> RunDir:
         """Returns the run folder of a trial."""
@@ -76,8 +76,8 @@ class StudyDir:
         try:
             record = self.info()
             storage = str(record["storage"])
-            assert {"name", "objective", "directions", "command"} <= record.keys()
-        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            _check_fields(record)
+        except (ValueError, TypeError, KeyError) as error:
             raise StudyError(f"{self.info_file} is damaged: {error!r}") from None
         if self.database.exists():
             return {**record, "storage": sqlite_url(self.database)}
@@ -88,21 +88,6 @@ class StudyDir:
                 f"{self.info_file} contains the storage {storage}, where there is no study."
             )
         return record
-
-    def make_charts(self) -> Path:
-        """Creates the folder of the charts.
-
-        Raises:
-            StudyError: If it is a symbolic link.
-        """
-        refuse_link(self.charts)
-        self.charts.mkdir(exist_ok=True)
-        return self.charts
-
-    def drawn_charts(self) -> list[Path]:
-        """Returns the charts that exist, without symbolic links."""
-        found = [] if self.charts.is_symlink() else sorted(self.charts.glob("*.png"))
-        return [chart for chart in found if not chart.is_symlink()]
 
     def create(self) -> None:
         """Creates the folder.
@@ -120,6 +105,21 @@ class StudyDir:
                 f"The folder {self.path} cannot be written: {error.strerror}.\n"
                 "Give another with  outputs=/some/folder"
             ) from None
+
+
+def _check_fields(record: dict[str, Any]) -> None:
+    """Checks the fields that every command needs."""
+    if not isinstance(record["name"], str):
+        raise TypeError("name is not a text")
+    for key in ("objective", "directions", "command"):
+        texts = record[key]
+        if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+            raise TypeError(f"{key} is not a list of texts")
+    directions = record["directions"]
+    if not directions or len(directions) != len(record["objective"]):
+        raise ValueError("there is not one direction for each objective")
+    if not {"minimize", "maximize"}.issuperset(directions):
+        raise ValueError(f"the directions are {directions}")
 
 
 def _is_study(path: Path) -> bool:
