@@ -202,7 +202,9 @@ def _add_trackers(parser: argparse.ArgumentParser) -> None:
 
 def _ui(arguments: Sequence[str]) -> int:
     parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
-    parser.add_argument("tools", nargs="*", help="mlflow, tensorboard, optuna; default: all")
+    parser.add_argument(
+        "tools", nargs="*", help="report, mlflow, tensorboard, optuna; default: all"
+    )
     parser.add_argument(
         "--folder", type=Path, default="outputs", help="a study's folder, or that of all studies"
     )

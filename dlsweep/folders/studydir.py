@@ -107,6 +107,12 @@ class StudyDir:
             ) from None
 
 
+def studies_in(folder: Path) -> list[StudyDir]:
+    """Returns the study in a folder and those in its subfolders, by name."""
+    found = [folder, *sorted(folder.glob("*"))]
+    return [StudyDir(path) for path in found if (path / "study.json").exists()]
+
+
 def _check_fields(record: dict[str, Any]) -> None:
     """Checks the fields that every command needs."""
     if not isinstance(record["name"], str):

@@ -102,15 +102,20 @@ def page(data: dict[str, Any], live: str = "") -> str:
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     title = ", ".join(study["label"] for study in data["studies"])
     return _MARK + Template(_asset("page.html")).substitute(
-        title=html.escape(title[:_LONGEST_TITLE]),
+        title=_ascii(title[:_LONGEST_TITLE]),
         hashes=hashes,
         connect="'self'" if live else "'none'",
-        live=html.escape(live),
-        version=html.escape(__version__),
+        live=_ascii(live),
+        version=_ascii(__version__),
         style=_asset("page.css"),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_ESCAPES),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
+
+
+def _ascii(text: str) -> str:
+    """Escapes a text for HTML in whatever encoding the file is written."""
+    return html.escape(text).encode("ascii", "xmlcharrefreplace").decode()
 
 
 @cache

@@ -125,7 +125,6 @@ const curves = (study, colors) => {
   const best = study.trials.number.indexOf(study.best[0]);
   const groups = { failed: [], cut: [], open: [], done: [], best: [], selected: [] };
   const single = [];
-  let values = [];
   curve.rows.forEach((row, index) => {
     const points = pointsOf(curve, index);
     const kind = row === best ? "best" : kindOf(study, row);
@@ -133,7 +132,6 @@ const curves = (study, colors) => {
     groups[kind].push([null, null]);
     if (row === page.row) groups.selected = points;
     if (points.length === 1) single.push([...points[0], kind]);
-    values = values.concat(curve.values[index]);
   });
   const line = (kind, rest) => ({
     type: "line",
@@ -146,7 +144,7 @@ const curves = (study, colors) => {
   return base(colors, {
     tooltip: { show: false },
     xAxis: axis(colors, { name: "step" }),
-    yAxis: valueAxis(colors, values, page.metric),
+    yAxis: valueAxis(colors, curve.values.flat(), page.metric),
     dataZoom: [{ type: "inside", zoomOnMouseWheel: "ctrl", moveOnMouseMove: "shift" }],
     series: [
       line("failed", { opacity: 0.45 }),
@@ -203,13 +201,15 @@ const parallel = (study, colors, element) => {
   const values = study.trials.values[page.goal];
   const good = ranks(rows, values, isUp(study, page.goal));
   const isNarrow = element.clientWidth < 560;
-  const look = { nameTextStyle: { color: colors.quiet, width: isNarrow ? 90 : 120, overflow: "truncate" }, axisLabel: { ...axis(colors).axisLabel, width: 70, overflow: "truncate" } };
+  const look = { nameTextStyle: { color: colors.quiet, width: isNarrow ? 90 : 120, overflow: "truncate" }, axisLabel: { ...axis(colors).axisLabel, color: colors.ink, textBorderColor: colors.card, textBorderWidth: 3, width: 70, overflow: "truncate" } };
   const axes = study.space.map((key, index) => ({ ...keyAxis(colors, key, look), dim: index, name: lastPart(key.key), nameLocation: "end" }));
   axes.push({ ...valueAxis(colors, values, study.objective[page.goal], look), dim: axes.length, nameLocation: "end" });
+  // Thousands of lines hide one another: then only good ones are opaque.
+  const opacity = (row) => (rows.length > 500 ? 0.05 + 0.7 * good.get(row) ** 12 : 0.8);
   const data = [...rows].sort((a, b) => good.get(a) - good.get(b)).map((row) => ({
     value: [...study.space.map((key, index) => study.trials.points[index][row] ?? "-"), values[row]],
     row,
-    lineStyle: row === page.row ? { color: colors.failed, width: 4, opacity: 1 } : { color: ramp(colors, good.get(row)) },
+    lineStyle: row === page.row ? { color: colors.failed, width: 4, opacity: 1 } : { color: ramp(colors, good.get(row)), opacity: opacity(row) },
   }));
   return base(colors, {
     tooltip: { ...base(colors).tooltip, formatter: (about) => trialTip(study, about.data.row) },
@@ -217,6 +217,6 @@ const parallel = (study, colors, element) => {
       ? { layout: "vertical", left: 14, right: 96, top: 26, bottom: 20 }
       : { left: 80, right: 90, top: 40, bottom: 20 },
     parallelAxis: axes.map((one) => ({ ...one, nameGap: 12, axisLine: { lineStyle: { color: colors.quiet } }, splitLine: undefined })),
-    series: [{ type: "parallel", data, progressive: 0, lineStyle: { width: rows.length > 500 ? 1 : 2, opacity: rows.length > 500 ? 0.35 : 0.8 }, inactiveOpacity: 0.03, activeOpacity: 0.9 }],
+    series: [{ type: "parallel", data, progressive: 0, lineStyle: { width: rows.length > 500 ? 1 : 2 }, inactiveOpacity: 0.03, activeOpacity: 0.9 }],
   });
 };

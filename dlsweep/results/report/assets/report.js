@@ -49,21 +49,28 @@ const listen = (name, chart) => {
 
 const breath = () => new Promise((done) => setTimeout(done));
 
+const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+
 /** Draws all charts, one after another, so that the page can be read meanwhile. */
 const drawAll = async () => {
   for (const name of Object.keys(CHARTS)) {
     draw(name);
     await breath();
   }
+  await frame();
   document.body.dataset.drawn = String(Math.round(performance.now()));
 };
 
 /** Selects a trial in all charts, or none. */
-const select = (row) => {
+const select = async (row) => {
   page.row = row;
   drawDetails(current(), row);
   markSelected();
-  for (const name of ["history", "curves", "parallel", "slice", "contour", "pareto", "timeline"]) draw(name);
+  for (const name of ["history", "curves", "parallel", "slice", "contour", "pareto", "timeline"]) {
+    await breath();
+    if (page.row !== row) return; // another was selected meanwhile
+    draw(name);
+  }
 };
 
 const options = (id, names, chosen, use) => {
@@ -136,9 +143,9 @@ const refresh = async (address) => {
       const answer = await fetch(address, { cache: "no-store" });
       if (!answer.ok) throw new Error(await answer.text());
       const data = await answer.json();
-      if (JSON.stringify(data.studies.map((study) => study.trials)) !== page.seen) {
-        page.data = data;
-        page.seen = JSON.stringify(data.studies.map((study) => study.trials));
+      const seen = JSON.stringify(data.studies.map((study) => ({ ...study, written: 0 })));
+      if (seen !== page.seen) {
+        Object.assign(page, { data, seen });
         if (page.row >= current().trials.number.length) page.row = null;
         await render();
       }
