@@ -8,6 +8,8 @@ import json
 import re
 import shlex
 import socket
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -472,3 +474,14 @@ def test_every_asset_is_ascii_and_short() -> None:
     for file in (Path(page.__file__).parent / "assets").iterdir():
         lines = file.read_text("ascii").splitlines()
         assert file.name == "echarts.min.js" or len(lines) < 400, file.name
+
+
+def test_a_page_imports_neither_scikit_learn_nor_a_framework(folder: StudyDir) -> None:
+    code = (
+        "import sys; from pathlib import Path; from dlsweep.results.report import page\n"
+        "page.main([Path(sys.argv[1])], None); print('\\n'.join(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(folder.path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    slow = {"sklearn", "matplotlib", "plotly", "pandas", "torch", "tensorflow", "keras", "mlflow"}
+    assert not slow & set(done.stdout.split()), "each takes a second or more"

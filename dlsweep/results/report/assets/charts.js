@@ -10,13 +10,26 @@ const theme = () => {
 
 const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
 
-/** A color between low and high, for a share between 0 and 1. */
-const ramp = (colors, share) => {
-  const [from, to] = share < 0.5 ? [colors.low, colors.middle] : [colors.middle, colors.high];
-  const part = share < 0.5 ? share * 2 : share * 2 - 1;
-  const [a, b] = [channels(from), channels(to)];
-  return `rgb(${a.map((value, index) => Math.round(value + (b[index] - value) * part)).join(",")})`;
+const SHADES = 64;
+
+const shades = new Map();
+
+/** The colors from low over middle to high, computed once a theme. */
+const shadesOf = (colors) => {
+  if (!shades.has(colors.low)) {
+    const stops = [colors.low, colors.middle, colors.high].map(channels);
+    const mix = (share) => {
+      const at = Math.min(1, Math.floor(share * 2));
+      const parts = stops[at].map((value, index) => value + (stops[at + 1][index] - value) * (share * 2 - at));
+      return `rgb(${parts.map(Math.round).join(",")})`;
+    };
+    shades.set(colors.low, Array.from({ length: SHADES + 1 }, (_, index) => mix(index / SHADES)));
+  }
+  return shades.get(colors.low);
 };
+
+/** A color between low and high, for a share between 0 and 1. */
+const ramp = (colors, share) => shadesOf(colors)[Math.round(share * SHADES)];
 
 /** For each row, how good it is among the given ones: 0 for the worst, 1 for the best. */
 const ranks = (rows, values, isMaximized) => {
@@ -119,6 +132,16 @@ const pointsOf = (curve, index) => {
   return values.map((value, at) => [isListed ? steps[at] : steps[0] + steps[1] * at, value]);
 };
 
+/** All curves of a kind as one line of [x, y, x, y, ...], with a gap after each. */
+const lineOf = (curve, indexes) => {
+  const flat = [];
+  for (const index of indexes) {
+    for (const [step, value] of pointsOf(curve, index)) flat.push(step, value ?? NaN);
+    flat.push(NaN, NaN);
+  }
+  return Float64Array.from(flat);
+};
+
 const curves = (study, colors) => {
   const curve = study.curves[page.metric];
   if (!curve) return "No trial has logged a metric yet.";
@@ -126,16 +149,15 @@ const curves = (study, colors) => {
   const groups = { failed: [], cut: [], open: [], done: [], best: [], selected: [] };
   const single = [];
   curve.rows.forEach((row, index) => {
-    const points = pointsOf(curve, index);
     const kind = row === best ? "best" : kindOf(study, row);
-    for (const point of points) groups[kind].push(point);
-    groups[kind].push([null, null]);
-    if (row === page.row) groups.selected = points;
-    if (points.length === 1) single.push([...points[0], kind]);
+    groups[kind].push(index);
+    if (row === page.row) groups.selected.push(index);
+    if (curve.values[index].length === 1) single.push([...pointsOf(curve, index)[0], kind]);
   });
   const line = (kind, rest) => ({
     type: "line",
-    data: groups[kind],
+    dimensions: ["step", "value"],
+    data: lineOf(curve, groups[kind]),
     showSymbol: false,
     silent: true,
     connectNulls: false,
@@ -152,7 +174,7 @@ const curves = (study, colors) => {
       line("open", { opacity: 0.9 }),
       line("done", { opacity: 0.85, width: 1.5 }),
       line("best", { width: 3 }),
-      { ...line("selected", { width: 3, color: colors.ink }), id: "selected", z: 10 },
+      { ...line("selected", { width: 3, color: colors.ink }), z: 10 },
       dots(single, { silent: true, symbolSize: 5, itemStyle: { color: (about) => colors[about.value[2]] ?? colors.done } }),
     ],
   });
