@@ -67,6 +67,8 @@ FAILURES: frozenset[Status] = frozenset(
 OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
 OWN_ATTRS = ("point", "reason", "status")
+#: The largest step of a record: what 64 bits can hold.
+_LARGEST_STEP = 2**63 - 1
 #: The exit code of a run whose process disappeared without one.
 LOST = 1000
 #: The exit code and the reason of a run that found the disk full.
@@ -338,7 +340,10 @@ def _record(line: bytes, file: Path) -> Record:
         fields = json.loads(line)
         metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
         media = {str(name): _media(about) for name, about in fields.get("media", {}).items()}
-        return Record(int(fields["step"]), float(fields["time"]), metrics, media)
+        step, time = int(fields["step"]), float(fields["time"])
+        if abs(step) > _LARGEST_STEP or not math.isfinite(time):
+            raise ValueError("a step or a time that is no number of its kind")
+        return Record(step, time, metrics, media)
     except (
         ValueError,
         KeyError,

@@ -183,7 +183,7 @@ def _trials(
             for key in keys
         ],
         "seconds": [
-            rounded(trial.duration.total_seconds()) if trial.duration else None
+            None if trial.duration is None else rounded(trial.duration.total_seconds())
             for trial in study.trials
         ],
         "overrides": [
