@@ -18,6 +18,7 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   Resume a sweep        the same command again
   Resume a run          python -m dlsweep resume outputs/mnist/runs/<run>
   A study's results     python -m dlsweep report outputs/mnist
+  Studies side by side  python -m dlsweep report outputs/mnist outputs/keras --html
   Save a trained model  python -m dlsweep save outputs/mnist/runs/<run> model.pt
   What a sweep can use  python -m dlsweep devices
   Sync the trackers     python -m dlsweep sync outputs/mnist

@@ -144,6 +144,10 @@ def test_the_key_that_decides_is_ranked_first_in_both_directions(
 
 
 def test_importance_is_not_made_up(tmp_path: Path) -> None:
+    few, _ = make_study(tmp_path / "few", POINTS)
+    assert data_of(few)["importance"][0]["text"].endswith(
+        "2 completed trials: with so few, a hint at most."
+    )
     one, _ = make_study(tmp_path / "one", POINTS[:1])
     assert data_of(one)["importance"] == [
         {"shares": [], "text": "Fewer than 2 trials have completed."}
@@ -485,3 +489,16 @@ def test_a_page_imports_neither_scikit_learn_nor_a_framework(folder: StudyDir) -
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     slow = {"sklearn", "matplotlib", "plotly", "pandas", "torch", "tensorflow", "keras", "mlflow"}
     assert not slow & set(done.stdout.split()), "each takes a second or more"
+
+
+def test_every_command_of_its_docs_works(tmp_path: Path) -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    (block,) = re.findall(r"```bash\n(.*?)```", docs, re.DOTALL)
+    for name in ("mnist", "keras"):
+        make_study(tmp_path / "outputs" / name, POINTS)
+    for line in block.splitlines():
+        program, *words = shlex.split(line)
+        assert program == "python"
+        subprocess.run([sys.executable, *words], cwd=tmp_path, check=True, timeout=60)
+    pages = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.html")}
+    assert pages == {"outputs/mnist/report.html", "report.html", "compared.html"}

@@ -17,8 +17,8 @@ from dlsweep.results.tables import Finished
 with hidden("sklearn"):
     importance = importlib.import_module("optuna.importance")
 
-#: With fewer completed trials, there is nothing to compare.
-_FEWEST = 2
+#: With fewer completed trials, there is nothing to compare; with fewer than some, little.
+_FEWEST, _FEW = 2, 20
 
 
 def importances(study: Finished, goal: int) -> dict[str, Any]:
@@ -50,5 +50,6 @@ def importances(study: Finished, goal: int) -> dict[str, Any]:
     if not found or not total:
         return {"shares": [], "text": "No key makes a difference."}
     shares = sorted(((key, value / total) for key, value in found.items()), key=lambda one: -one[1])
-    text = f"By Optuna's PED-ANOVA, from {len(done)} completed trials."
+    text = f"By Optuna's PED-ANOVA, from {len(done)} completed trials"
+    text += ": with so few, a hint at most." if len(done) < _FEW else "."
     return {"shares": [[key, rounded(share)] for key, share in shares], "text": text}
