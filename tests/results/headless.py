@@ -63,10 +63,10 @@ def resize(driver: WebDriver, width: int, height: int = 900) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
-def prefer(driver: WebDriver, scheme: str, media: str = "screen") -> None:
-    """Sets the preferred color scheme, ``light`` or ``dark``, and the medium."""
+def prefer(driver: WebDriver, scheme: str) -> None:
+    """Sets the preferred color scheme, ``light`` or ``dark``."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features, "media": media})
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def address_of(path: Path) -> str:

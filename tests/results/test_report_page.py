@@ -257,6 +257,26 @@ def test_a_dark_page_is_printed_light_with_its_charts(opened: WebDriver) -> None
     assert len(printed) > 60_000, "a page without its charts is smaller"
 
 
+def test_charts_on_paper_stay_in_their_sections(opened: WebDriver) -> None:
+    headless.resize(opened, 700)
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        places = opened.execute_script(
+            "return [...document.querySelectorAll('.chart canvas')].map((canvas) => {"
+            "const [inner, outer] = [canvas, canvas.closest('section')].map("
+            "(one) => one.getBoundingClientRect());"
+            "const gaps = [inner.top - outer.top, outer.bottom - inner.bottom];"
+            "return [...gaps, inner.width, inner.height];})"
+        )
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert len(places) == len(CHARTS)
+    for above, below, width, height in places:
+        assert above >= 0 <= below
+        assert width > 200
+        assert height > 60
+
+
 def test_several_objectives_have_a_front_and_a_choice(driver: WebDriver, tmp_path: Path) -> None:
     made = [Made({LR: 0.001 + 0.002 * k}, [k, (k - 5) ** 2]) for k in range(10)]
     folder, _ = make_study(

@@ -30,7 +30,7 @@ const draw = (name) => {
     drawn.set(name, echarts.init(element));
     listen(name, drawn.get(name));
   }
-  drawn.get(name).resize();
+  if (!matchMedia("print").matches) drawn.get(name).resize(); // paper scales what is drawn
   drawn.get(name).setOption(option, { notMerge: true });
 };
 
@@ -157,8 +157,10 @@ const refresh = async (address) => {
   }
 };
 
+/** Sets the theme, or follows the system's if there is none. */
 const setTheme = (name) => {
-  document.documentElement.dataset.theme = name;
+  if (name) document.documentElement.dataset.theme = name;
+  else delete document.documentElement.dataset.theme;
   for (const chart of drawn.keys()) draw(chart);
 };
 
@@ -167,15 +169,16 @@ const isDark = () => {
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 };
 
-/** Paper is white: a dark page is drawn light, printed, and drawn dark again. */
+/** Paper is white: a dark page is drawn light, printed, and drawn as it was. */
 const preparePrint = () => {
-  const wasDark = isDark();
+  let before = null;
   addEventListener("beforeprint", () => {
-    if (isDark()) setTheme("light");
+    before = isDark() ? { theme: document.documentElement.dataset.theme } : null;
+    if (before) setTheme("light");
     for (const chart of drawn.values()) chart.getZr().flush();
   });
   addEventListener("afterprint", () => {
-    if (wasDark) setTheme("dark");
+    if (before) setTheme(before.theme);
   });
 };
 
