@@ -186,6 +186,37 @@ def test_a_click_on_a_row_shows_its_command_and_folder(opened: WebDriver, study:
     assert not opened.find_element("id", "details").is_displayed()
 
 
+def test_a_command_is_quoted_as_a_shell_reads_it(driver: WebDriver, tmp_path: Path) -> None:
+    odd = ["it's a b", "$HOME;`x`", "plain-1.5e-3", "a\nb", "[1,2]"]
+    made = [Made({"data.folder": text}, [0.5]) for text in odd]
+    folder, _ = make_study(
+        tmp_path / "mine", made, space={"data.folder": CategoricalDistribution(odd)}
+    )
+    finished = Finished(folder)
+    page.write_page([finished], folder.report)
+    headless.open_page(driver, headless.address_of(folder.report))
+    for trial in finished.trials:
+        command = driver.execute_script("return commandOf(current(), arguments[0])", trial.number)
+        assert command == finished.command(trial)
+
+
+def test_curves_are_not_joined(driver: WebDriver, tmp_path: Path) -> None:
+    made = [Made({LR: 0.1}, [0.5], [0.1, 0.5])] * 2 + [Made({LR: 0.1}, [0.9])]
+    folder, _ = make_study(tmp_path / "mine", made)
+    lines = (
+        json.dumps({"step": step, "time": 1.0, "metrics": {"val/accuracy": 0.5}})
+        for step in (10, 11)
+    )
+    folder.trial(1).records_file.write_text("".join(f"{line}\n" for line in lines))
+    page.write_page([Finished(folder)], folder.report)
+    headless.open_page(driver, headless.address_of(folder.report))
+    image = pixels(driver, "curves")
+    at = "return drawn.get('curves').convertToPixel({gridIndex: 0}, [arguments[0], 0.5])[0]"
+    first, between, last = (round(driver.execute_script(at, step)) for step in (0.9, 5.5, 10.5))
+    assert colors_in(image[:, first : first + 2]) > 0 < colors_in(image[:, last : last + 2])
+    assert colors_in(image[:, between : between + 2]) == 0
+
+
 @pytest.mark.parametrize(
     ("chart", "place"),
     [
