@@ -4,7 +4,21 @@
 /** The colors of the theme, read from the style sheet. */
 const theme = () => {
   const style = getComputedStyle(document.documentElement);
-  const names = ["ink", "quiet", "line", "card", "done", "cut", "failed", "open", "best", "low", "middle", "high", "shade"];
+  const names = [
+    "ink",
+    "quiet",
+    "line",
+    "card",
+    "done",
+    "cut",
+    "failed",
+    "open",
+    "best",
+    "low",
+    "middle",
+    "high",
+    "shade",
+  ];
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 };
 
@@ -20,10 +34,15 @@ const shadesOf = (colors) => {
     const stops = [colors.low, colors.middle, colors.high].map(channels);
     const mix = (share) => {
       const at = Math.min(1, Math.floor(share * 2));
-      const parts = stops[at].map((value, index) => value + (stops[at + 1][index] - value) * (share * 2 - at));
+      const parts = stops[at].map(
+        (value, index) => value + (stops[at + 1][index] - value) * (share * 2 - at),
+      );
       return `rgb(${parts.map(Math.round).join(",")})`;
     };
-    shades.set(colors.low, Array.from({ length: SHADES + 1 }, (_, index) => mix(index / SHADES)));
+    shades.set(
+      colors.low,
+      Array.from({ length: SHADES + 1 }, (_, index) => mix(index / SHADES)),
+    );
   }
   return shades.get(colors.low);
 };
@@ -46,8 +65,15 @@ const tip = (...lines) => make("div", { className: "tip", textContent: lines.fil
 const trialTip = (study, row) =>
   tip(
     `Trial ${fourDigits(study.trials.number[row])}, ${stateOf(study, row)}`,
-    ...study.objective.map((name, goal) => study.trials.values[goal][row] !== null && `${name}: ${brief(study.trials.values[goal][row])}`),
-    ...study.space.map((key, index) => study.trials.points[index][row] !== null && `${lastPart(key.key)}: ${cellText(key, study.trials.points[index][row])}`),
+    ...study.objective.map(
+      (name, goal) =>
+        study.trials.values[goal][row] !== null && `${name}: ${brief(study.trials.values[goal][row])}`,
+    ),
+    ...study.space.map(
+      (key, index) =>
+        study.trials.points[index][row] !== null &&
+        `${lastPart(key.key)}: ${cellText(key, study.trials.points[index][row])}`,
+    ),
   );
 
 /** What all charts share. */
@@ -55,7 +81,12 @@ const base = (colors, rest) => ({
   backgroundColor: "transparent",
   animation: false,
   textStyle: { color: colors.quiet, fontFamily: "system-ui, sans-serif" },
-  tooltip: { confine: true, backgroundColor: colors.card, borderColor: colors.line, textStyle: { color: colors.ink } },
+  tooltip: {
+    confine: true,
+    backgroundColor: colors.card,
+    borderColor: colors.line,
+    textStyle: { color: colors.ink },
+  },
   grid: { left: 8, right: 18, top: 14, bottom: 8, outerBoundsMode: "same", outerBoundsContain: "all" },
   ...rest,
 });
@@ -68,7 +99,11 @@ const axis = (colors, rest) => ({
   nameTextStyle: { color: colors.quiet },
   axisLine: { lineStyle: { color: colors.line } },
   axisTick: { lineStyle: { color: colors.line } },
-  axisLabel: { color: colors.quiet, hideOverlap: true, formatter: (value) => (typeof value === "number" ? brief(value, 4) : value) },
+  axisLabel: {
+    color: colors.quiet,
+    hideOverlap: true,
+    formatter: (value) => (typeof value === "number" ? brief(value, 4) : value),
+  },
   splitLine: { lineStyle: { color: colors.line } },
   ...rest,
 });
@@ -82,15 +117,30 @@ const valueAxis = (colors, values, name, rest) => {
 /** The axis of a key, as it was searched. */
 const keyAxis = (colors, key, rest) =>
   axis(colors, {
-    ...(key.choices ? { type: "category", data: key.choices } : { type: key.log ? "log" : "value", min: key.low, max: key.high }),
+    ...(key.choices
+      ? { type: "category", data: key.choices }
+      : { type: key.log ? "log" : "value", min: key.low, max: key.high }),
     name: key.key,
     ...rest,
   });
 
-const dots = (data, rest) => ({ type: "scatter", data, symbolSize: data.length > 2000 ? 4 : 8, progressive: 0, ...rest });
+const dots = (data, rest) => ({
+  type: "scatter",
+  data,
+  symbolSize: data.length > 2000 ? 4 : 8,
+  progressive: 0,
+  ...rest,
+});
 
 /** The selected trial, drawn over the others. */
-const ring = (colors, point) => dots(point ? [point] : [], { id: "ring", z: 10, symbolSize: 15, silent: true, itemStyle: { color: "transparent", borderColor: colors.ink, borderWidth: 2 } });
+const ring = (colors, point) =>
+  dots(point ? [point] : [], {
+    id: "ring",
+    z: 10,
+    symbolSize: 15,
+    silent: true,
+    itemStyle: { color: "transparent", borderColor: colors.ink, borderWidth: 2 },
+  });
 
 /** The best value so far, as steps over trial numbers. */
 const bestSoFar = (study, goal, rows) => {
@@ -108,18 +158,33 @@ const bestSoFar = (study, goal, rows) => {
   return steps;
 };
 
-const history = (study, colors) => {
+const historyOf = (study, colors) => {
   const rows = doneRows(study);
   if (!rows.length) return "No trial has completed.";
   const values = study.trials.values[page.goal];
   const point = (row) => [study.trials.number[row], values[row], row];
   return base(colors, {
-    tooltip: { ...base(colors).tooltip, formatter: (about) => (about.value.length > 2 ? trialTip(study, about.value[2]) : "") },
-    xAxis: axis(colors, { name: "trial", minInterval: 1, min: 0, max: Math.max(study.trials.number.at(-1), 1) }),
+    tooltip: {
+      ...base(colors).tooltip,
+      formatter: (about) => (about.value.length > 2 ? trialTip(study, about.value[2]) : ""),
+    },
+    xAxis: axis(colors, {
+      name: "trial",
+      minInterval: 1,
+      min: 0,
+      max: Math.max(study.trials.number.at(-1), 1),
+    }),
     yAxis: valueAxis(colors, values, study.objective[page.goal]),
     series: [
       dots(rows.map(point), { itemStyle: { color: colors.done, opacity: 0.75 } }),
-      { type: "line", step: "end", data: bestSoFar(study, page.goal, rows), showSymbol: false, silent: true, lineStyle: { color: colors.best, width: 2 } },
+      {
+        type: "line",
+        step: "end",
+        data: bestSoFar(study, page.goal, rows),
+        showSymbol: false,
+        silent: true,
+        lineStyle: { color: colors.best, width: 2 },
+      },
       ring(colors, isDone(study, page.row) ? point(page.row) : null),
     ],
   });
@@ -175,7 +240,11 @@ const curves = (study, colors) => {
       line("done", { opacity: 0.85, width: 1.5 }),
       line("best", { width: 3 }),
       { ...line("selected", { width: 3, color: colors.ink }), z: 10 },
-      dots(single, { silent: true, symbolSize: 5, itemStyle: { color: (about) => colors[about.value[2]] ?? colors.done } }),
+      dots(single, {
+        silent: true,
+        symbolSize: 5,
+        itemStyle: { color: (about) => colors[about.value[2]] ?? colors.done },
+      }),
     ],
   });
 };
@@ -203,17 +272,32 @@ const importance = (study, colors) => {
   if (!found.shares.length) return "Nothing to rank yet.";
   const shares = [...found.shares].reverse();
   return base(colors, {
-    tooltip: { ...base(colors).tooltip, formatter: (about) => tip(about.name, `${brief(about.value * 100, 3)}%`) },
+    tooltip: {
+      ...base(colors).tooltip,
+      formatter: (about) => tip(about.name, `${brief(about.value * 100, 3)}%`),
+    },
     grid: { left: 8, right: 54, top: 4, bottom: 8, outerBoundsMode: "same", outerBoundsContain: "all" },
     xAxis: axis(colors, { show: false, min: 0, max: 1 }),
-    yAxis: axis(colors, { type: "category", data: shares.map(([key]) => key), splitLine: { show: false }, axisLabel: { color: colors.ink, width: 190, overflow: "truncate" } }),
-    series: [{
-      type: "bar",
-      data: shares.map(([, share]) => share),
-      barMaxWidth: 22,
-      itemStyle: { color: colors.done, borderRadius: 4 },
-      label: { show: true, position: "right", color: colors.quiet, formatter: (about) => `${brief(about.value * 100, 3)}%` },
-    }],
+    yAxis: axis(colors, {
+      type: "category",
+      data: shares.map(([key]) => key),
+      splitLine: { show: false },
+      axisLabel: { color: colors.ink, width: 190, overflow: "truncate" },
+    }),
+    series: [
+      {
+        type: "bar",
+        data: shares.map(([, share]) => share),
+        barMaxWidth: 22,
+        itemStyle: { color: colors.done, borderRadius: 4 },
+        label: {
+          show: true,
+          position: "right",
+          color: colors.quiet,
+          formatter: (about) => `${brief(about.value * 100, 3)}%`,
+        },
+      },
+    ],
   });
 };
 
@@ -223,22 +307,60 @@ const parallel = (study, colors, element) => {
   const values = study.trials.values[page.goal];
   const good = ranks(rows, values, isUp(study, page.goal));
   const isNarrow = element.clientWidth < 560;
-  const look = { nameTextStyle: { color: colors.quiet, width: isNarrow ? 90 : 120, overflow: "truncate" }, axisLabel: { ...axis(colors).axisLabel, color: colors.ink, textBorderColor: colors.card, textBorderWidth: 3, width: 70, overflow: "truncate" } };
-  const axes = study.space.map((key, index) => ({ ...keyAxis(colors, key, look), dim: index, name: lastPart(key.key), nameLocation: "end" }));
-  axes.push({ ...valueAxis(colors, values, study.objective[page.goal], look), dim: axes.length, nameLocation: "end" });
+  const look = {
+    nameTextStyle: { color: colors.quiet, width: isNarrow ? 90 : 120, overflow: "truncate" },
+    axisLabel: {
+      ...axis(colors).axisLabel,
+      color: colors.ink,
+      textBorderColor: colors.card,
+      textBorderWidth: 3,
+      width: 70,
+      overflow: "truncate",
+    },
+  };
+  const axes = study.space.map((key, index) => ({
+    ...keyAxis(colors, key, look),
+    dim: index,
+    name: lastPart(key.key),
+    nameLocation: "end",
+  }));
+  axes.push({
+    ...valueAxis(colors, values, study.objective[page.goal], look),
+    dim: axes.length,
+    nameLocation: "end",
+  });
   // Thousands of lines hide one another: then only good ones are opaque.
   const opacity = (row) => (rows.length > 500 ? 0.05 + 0.7 * good.get(row) ** 12 : 0.8);
-  const data = [...rows].sort((a, b) => good.get(a) - good.get(b)).map((row) => ({
-    value: [...study.space.map((key, index) => study.trials.points[index][row] ?? "-"), values[row]],
-    row,
-    lineStyle: row === page.row ? { color: colors.failed, width: 4, opacity: 1 } : { color: ramp(colors, good.get(row)), opacity: opacity(row) },
-  }));
+  const data = [...rows]
+    .sort((a, b) => good.get(a) - good.get(b))
+    .map((row) => ({
+      value: [...study.space.map((key, index) => study.trials.points[index][row] ?? "-"), values[row]],
+      row,
+      lineStyle:
+        row === page.row
+          ? { color: colors.failed, width: 4, opacity: 1 }
+          : { color: ramp(colors, good.get(row)), opacity: opacity(row) },
+    }));
   return base(colors, {
     tooltip: { ...base(colors).tooltip, formatter: (about) => trialTip(study, about.data.row) },
     parallel: isNarrow
       ? { layout: "vertical", left: 14, right: 96, top: 26, bottom: 20 }
       : { left: 80, right: 90, top: 40, bottom: 20 },
-    parallelAxis: axes.map((one) => ({ ...one, nameGap: 12, axisLine: { lineStyle: { color: colors.quiet } }, splitLine: undefined })),
-    series: [{ type: "parallel", data, progressive: 0, lineStyle: { width: rows.length > 500 ? 1 : 2 }, inactiveOpacity: 0.03, activeOpacity: 0.9 }],
+    parallelAxis: axes.map((one) => ({
+      ...one,
+      nameGap: 12,
+      axisLine: { lineStyle: { color: colors.quiet } },
+      splitLine: undefined,
+    })),
+    series: [
+      {
+        type: "parallel",
+        data,
+        progressive: 0,
+        lineStyle: { width: rows.length > 500 ? 1 : 2 },
+        inactiveOpacity: 0.03,
+        activeOpacity: 0.9,
+      },
+    ],
   });
 };

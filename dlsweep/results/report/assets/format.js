@@ -35,8 +35,7 @@ const moment = (time) => (time ? new Date(time * 1000).toLocaleString() : "");
 const lastPart = (key) => key.slice(key.lastIndexOf(".") + 1);
 
 /** Quotes a word for a POSIX shell. */
-const quoted = (word) =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`);
 
 const isUp = (study, goal) => study.directions[goal] === "maximize";
 
@@ -56,7 +55,8 @@ const commandOf = (study, row) => {
 
 const kindOf = (study, row) => study.trials.kinds[study.trials.state[row]];
 
-const isDone = (study, row) => row !== null && kindOf(study, row) === "done" && study.trials.values[0][row] !== null;
+const isDone = (study, row) =>
+  row !== null && kindOf(study, row) === "done" && study.trials.values[0][row] !== null;
 
 const stateOf = (study, row) => study.trials.states[study.trials.state[row]];
 

@@ -15,7 +15,12 @@ const spreadAxis = (colors, key, rest) => {
     min: -0.5,
     max: key.choices.length - 0.5,
     interval: 0.5,
-    axisLabel: { ...axis(colors).axisLabel, formatter: (value) => (Number.isInteger(value) ? key.choices[value] ?? "" : ""), width: 90, overflow: "truncate" },
+    axisLabel: {
+      ...axis(colors).axisLabel,
+      formatter: (value) => (Number.isInteger(value) ? (key.choices[value] ?? "") : ""),
+      width: 90,
+      overflow: "truncate",
+    },
     axisTick: { show: false },
     splitLine: { show: false },
     ...rest,
@@ -38,7 +43,13 @@ const slice = (study, colors) => {
     xAxis: spreadAxis(colors, key),
     yAxis: valueAxis(colors, values, study.objective[page.goal]),
     series: [
-      dots(rows.map(point), { itemStyle: { color: (about) => ramp(colors, about.value[2] / last), borderColor: colors.quiet, borderWidth: rows.length > 2000 ? 0 : 0.5 } }),
+      dots(rows.map(point), {
+        itemStyle: {
+          color: (about) => ramp(colors, about.value[2] / last),
+          borderColor: colors.quiet,
+          borderWidth: rows.length > 2000 ? 0 : 0.5,
+        },
+      }),
       ring(colors, isHere ? point(page.row) : null),
     ],
   });
@@ -46,7 +57,12 @@ const slice = (study, colors) => {
 
 /** A key's cell on a scale from 0 to 1, and back. */
 const scaleOf = (key, cells) => {
-  if (key.choices) return { count: key.choices.length, unit: (cell) => (cell + 0.5) / key.choices.length, value: (unit) => unit * key.choices.length - 0.5 };
+  if (key.choices)
+    return {
+      count: key.choices.length,
+      unit: (cell) => (cell + 0.5) / key.choices.length,
+      value: (unit) => unit * key.choices.length - 0.5,
+    };
   const bend = key.log ? Math.log : (value) => value;
   const back = key.log ? Math.exp : (value) => value;
   const known = cells.filter((cell) => cell !== null);
@@ -85,11 +101,18 @@ const contour = (study, colors) => {
   if (!rows.length) return "No trial with both keys has completed.";
   const good = ranks(rows, values, isUp(study, page.goal));
   const [across, up] = [scaleOf(first, xs), scaleOf(second, ys)];
-  const shade = shadeOf(rows.map((row) => ({ x: across.unit(xs[row]), y: up.unit(ys[row]), good: good.get(row) })), across, up);
+  const shade = shadeOf(
+    rows.map((row) => ({ x: across.unit(xs[row]), y: up.unit(ys[row]), good: good.get(row) })),
+    across,
+    up,
+  );
   const point = (row) => [spread(first, xs[row], row), spread(second, ys[row], row + 1), row];
   const isHere = page.row !== null && good.has(page.row);
   return base(colors, {
-    tooltip: { ...base(colors).tooltip, formatter: (about) => (about.seriesIndex === 1 ? trialTip(study, about.value[2]) : "") },
+    tooltip: {
+      ...base(colors).tooltip,
+      formatter: (about) => (about.seriesIndex === 1 ? trialTip(study, about.value[2]) : ""),
+    },
     xAxis: spreadAxis(colors, first, { splitLine: { show: false } }),
     yAxis: spreadAxis(colors, second, { splitLine: { show: false }, nameGap: 52 }),
     series: [
@@ -101,7 +124,8 @@ const contour = (study, colors) => {
         encode: { x: -1, y: -1 },
         renderItem: (_, api) => {
           const [i, j, share] = [api.value(0), api.value(1), api.value(2)];
-          const corner = (x, y) => api.coord([across.value(x / across.count), up.value(y / up.count)]).map(Math.round);
+          const corner = (x, y) =>
+            api.coord([across.value(x / across.count), up.value(y / up.count)]).map(Math.round);
           const [from, to] = [corner(i, j), corner(i + 1, j + 1)];
           return {
             type: "rect",
@@ -110,7 +134,13 @@ const contour = (study, colors) => {
           };
         },
       },
-      dots(rows.map(point), { itemStyle: { color: (about) => ramp(colors, good.get(about.value[2])), borderColor: colors.card, borderWidth: 1 } }),
+      dots(rows.map(point), {
+        itemStyle: {
+          color: (about) => ramp(colors, good.get(about.value[2])),
+          borderColor: colors.card,
+          borderWidth: 1,
+        },
+      }),
       ring(colors, isHere ? point(page.row) : null),
     ],
   });
@@ -147,35 +177,64 @@ const timeline = (study, colors, element) => {
   return base(colors, {
     tooltip: {
       ...base(colors).tooltip,
-      formatter: ({ value }) => tip(`Trial ${fourDigits(study.trials.number[value[1]])}, ${stateOf(study, value[1])}`, `from ${seconds(value[2])} to ${seconds(value[3])}`, seconds(value[3] - value[2])),
+      formatter: ({ value }) =>
+        tip(
+          `Trial ${fourDigits(study.trials.number[value[1]])}, ${stateOf(study, value[1])}`,
+          `from ${seconds(value[2])} to ${seconds(value[3])}`,
+          seconds(value[3] - value[2]),
+        ),
     },
     grid: { left: 8, right: 18, top: 4, bottom: 34, outerBoundsMode: "same", outerBoundsContain: "all" },
-    xAxis: axis(colors, { scale: false, min: 0, max: slots.end || 1, axisLabel: { ...axis(colors).axisLabel, formatter: (value) => seconds(value) } }),
-    yAxis: axis(colors, { type: "category", inverse: true, data: Array.from({ length: slots.lanes }, (_, lane) => String(lane + 1)), splitArea: { show: true, areaStyle: { color: [colors.shade] } }, splitLine: { show: true, lineStyle: { color: colors.card, width: 4 } } }),
-    dataZoom: [{ type: "inside", filterMode: "weakFilter", zoomOnMouseWheel: "ctrl", moveOnMouseMove: "shift" }],
-    series: [{
-      type: "custom",
-      clip: true,
-      progressive: 0,
-      data: slots.bars,
-      encode: { x: [2, 3], y: 0 },
-      renderItem: (about, api) => {
-        const row = api.value(1);
-        const [from, to] = [api.coord([api.value(2), api.value(0)]), api.coord([api.value(3), api.value(0)])];
-        const height = Math.max(3, api.size([0, 1])[1] * 0.62);
-        return {
-          type: "rect",
-          shape: { x: from[0], y: from[1] - height / 2, width: Math.max(1, to[0] - from[0] - 0.6), height },
-          style: { fill: row === page.row ? colors.ink : colors[kindOfStatus(study, row, slots.bars[about.dataIndex][4])] },
-        };
+    xAxis: axis(colors, {
+      scale: false,
+      min: 0,
+      max: slots.end || 1,
+      axisLabel: { ...axis(colors).axisLabel, formatter: (value) => seconds(value) },
+    }),
+    yAxis: axis(colors, {
+      type: "category",
+      inverse: true,
+      data: Array.from({ length: slots.lanes }, (_, lane) => String(lane + 1)),
+      splitArea: { show: true, areaStyle: { color: [colors.shade] } },
+      splitLine: { show: true, lineStyle: { color: colors.card, width: 4 } },
+    }),
+    dataZoom: [
+      { type: "inside", filterMode: "weakFilter", zoomOnMouseWheel: "ctrl", moveOnMouseMove: "shift" },
+    ],
+    series: [
+      {
+        type: "custom",
+        clip: true,
+        progressive: 0,
+        data: slots.bars,
+        encode: { x: [2, 3], y: 0 },
+        renderItem: (about, api) => {
+          const row = api.value(1);
+          const [from, to] = [
+            api.coord([api.value(2), api.value(0)]),
+            api.coord([api.value(3), api.value(0)]),
+          ];
+          const height = Math.max(3, api.size([0, 1])[1] * 0.62);
+          return {
+            type: "rect",
+            shape: { x: from[0], y: from[1] - height / 2, width: Math.max(1, to[0] - from[0] - 0.6), height },
+            style: {
+              fill:
+                row === page.row
+                  ? colors.ink
+                  : colors[kindOfStatus(study, row, slots.bars[about.dataIndex][4])],
+            },
+          };
+        },
       },
-    }],
+    ],
   });
 };
 
 /** The best value so far of the studies with the first one's objective. */
 const sideBySide = (first, colors) => {
-  const isLike = (study) => study.objective[0] === first.objective[0] && study.directions[0] === first.directions[0];
+  const isLike = (study) =>
+    study.objective[0] === first.objective[0] && study.directions[0] === first.directions[0];
   const studies = page.data.studies.filter((study) => isLike(study) && doneRows(study).length);
   if (studies.length < 2) return "No other study has this objective.";
   const shades = [colors.done, colors.best, colors.failed, colors.open, colors.quiet, colors.ink];
@@ -185,7 +244,13 @@ const sideBySide = (first, colors) => {
     showSymbol: false,
     data: bestSoFar(study, 0, doneRows(study)),
     lineStyle: { width: 2.5, color: shades[index % shades.length] },
-    endLabel: { show: true, formatter: () => study.label, color: shades[index % shades.length], width: 130, overflow: "truncate" },
+    endLabel: {
+      show: true,
+      formatter: () => study.label,
+      color: shades[index % shades.length],
+      width: 130,
+      overflow: "truncate",
+    },
   }));
   const values = studies.flatMap((study) => study.trials.values[0]);
   return base(colors, {

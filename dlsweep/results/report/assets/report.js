@@ -2,10 +2,30 @@
 // The page: its state, its controls, what is drawn when.
 
 /** What is chosen on the page; `row` is the selected trial's. */
-const page = { data: null, at: 0, row: null, goal: 0, isLog: false, metric: null, slice: null, across: null, up: null, paretoX: 0, paretoY: 1 };
+const page = {
+  data: null,
+  at: 0,
+  row: null,
+  goal: 0,
+  isLog: false,
+  metric: null,
+  slice: null,
+  across: null,
+  up: null,
+  paretoX: 0,
+  paretoY: 1,
+};
 
 const CHARTS = {
-  compare: sideBySide, importance, history, curves, parallel, slice, contour, pareto, timeline,
+  compare: sideBySide,
+  importance,
+  history: historyOf,
+  curves,
+  parallel,
+  slice,
+  contour,
+  pareto,
+  timeline,
 };
 
 const drawn = new Map();
@@ -37,7 +57,9 @@ const draw = (name) => {
 /** A click on a trial in a chart selects it. */
 const listen = (name, chart) => {
   if (name === "curves") {
-    chart.getZr().on("click", ({ offsetX, offsetY }) => select(nearestCurve(current(), chart, offsetX, offsetY)));
+    chart
+      .getZr()
+      .on("click", ({ offsetX, offsetY }) => select(nearestCurve(current(), chart, offsetX, offsetY)));
     return;
   }
   chart.on("click", ({ value, data }) => {
@@ -74,7 +96,9 @@ const select = async (row) => {
 };
 
 const options = (id, names, chosen, use) => {
-  const texts = names.map((name) => make("option", { value: name, textContent: name, selected: name === chosen }));
+  const texts = names.map((name) =>
+    make("option", { value: name, textContent: name, selected: name === chosen }),
+  );
   fill(id, ...texts);
   byId(id).onchange = (event) => use(event.target.value);
 };
@@ -85,37 +109,61 @@ const control = (study) => {
   const metrics = Object.keys(study.curves);
   page.goal = Math.min(page.goal, study.objective.length - 1);
   page.metric = keep(page.metric, metrics, metrics[0] ?? null);
-  options("metric", metrics, page.metric, (name) => { page.metric = name; draw("curves"); });
+  options("metric", metrics, page.metric, (name) => {
+    page.metric = name;
+    draw("curves");
+  });
 
   const ranked = study.importance[page.goal].shares.map(([key]) => key);
   const keys = [...new Set([...ranked, ...study.space.map((key) => key.key)])];
   page.slice = keep(page.slice, keys, keys[0] ?? null);
   page.across = keep(page.across, keys, keys[0] ?? null);
   page.up = keep(page.up, keys, keys[1] ?? null);
-  options("slice", keys, page.slice, (name) => { page.slice = name; draw("slice"); });
-  options("across", keys, page.across, (name) => { page.across = name; draw("contour"); });
-  options("up", keys, page.up, (name) => { page.up = name; draw("contour"); });
+  options("slice", keys, page.slice, (name) => {
+    page.slice = name;
+    draw("slice");
+  });
+  options("across", keys, page.across, (name) => {
+    page.across = name;
+    draw("contour");
+  });
+  options("up", keys, page.up, (name) => {
+    page.up = name;
+    draw("contour");
+  });
 
   show("goal-label", study.objective.length > 1);
   show("pareto-section", study.objective.length > 1);
   const goalAt = (name) => study.objective.indexOf(name);
-  options("goal", study.objective, study.objective[page.goal], (name) => { page.goal = goalAt(name); drawAll(); });
-  options("pareto-x", study.objective, study.objective[page.paretoX], (name) => { page.paretoX = goalAt(name); draw("pareto"); });
-  options("pareto-y", study.objective, study.objective[page.paretoY], (name) => { page.paretoY = goalAt(name); draw("pareto"); });
+  options("goal", study.objective, study.objective[page.goal], (name) => {
+    page.goal = goalAt(name);
+    drawAll();
+  });
+  options("pareto-x", study.objective, study.objective[page.paretoX], (name) => {
+    page.paretoX = goalAt(name);
+    draw("pareto");
+  });
+  options("pareto-y", study.objective, study.objective[page.paretoY], (name) => {
+    page.paretoY = goalAt(name);
+    draw("pareto");
+  });
 };
 
 const tabs = () => {
   const { studies } = page.data;
-  const buttons = studies.length < 2 ? [] : studies.map((study, index) => {
-    const button = make("button", { type: "button", textContent: study.label });
-    button.setAttribute("aria-pressed", String(index === page.at));
-    button.addEventListener("click", () => {
-      Object.assign(page, { at: index, row: null });
-      Object.assign(board, { sort: null, limit: PAGE });
-      render();
-    });
-    return button;
-  });
+  const buttons =
+    studies.length < 2
+      ? []
+      : studies.map((study, index) => {
+          const button = make("button", { type: "button", textContent: study.label });
+          button.setAttribute("aria-pressed", String(index === page.at));
+          button.addEventListener("click", () => {
+            Object.assign(page, { at: index, row: null });
+            Object.assign(board, { sort: null, limit: PAGE });
+            render();
+          });
+          return button;
+        });
   fill("studies", ...buttons);
 };
 
@@ -185,14 +233,24 @@ const preparePrint = () => {
 const start = () => {
   page.data = JSON.parse(byId("data").textContent);
   byId("theme").addEventListener("click", () => setTheme(isDark() ? "light" : "dark"));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach((_, name) => draw(name)));
-  byId("log").addEventListener("change", (event) => { page.isLog = event.target.checked; drawAll(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+    drawn.forEach((_, name) => draw(name)),
+  );
+  byId("log").addEventListener("change", (event) => {
+    page.isLog = event.target.checked;
+    drawAll();
+  });
   byId("filter").addEventListener("input", (event) => {
     Object.assign(board, { filter: event.target.value, limit: PAGE });
     drawBoard(current());
   });
-  byId("more").addEventListener("click", () => { board.limit += 4 * PAGE; drawBoard(current()); });
-  addEventListener("keydown", (event) => { if (event.key === "Escape") select(null); });
+  byId("more").addEventListener("click", () => {
+    board.limit += 4 * PAGE;
+    drawBoard(current());
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape") select(null);
+  });
   let width = innerWidth;
   addEventListener("resize", () => {
     if (innerWidth === width) return;

@@ -28,15 +28,27 @@ const columnsOf = (study) => {
     isNumber: !key.choices,
   }));
   return [
-    { id: "number", title: "trial", value: (row) => trials.number[row], text: (row) => fourDigits(trials.number[row]) },
+    {
+      id: "number",
+      title: "trial",
+      value: (row) => trials.number[row],
+      text: (row) => fourDigits(trials.number[row]),
+    },
     { id: "state", title: "state", value: (row) => stateOf(study, row), text: (row) => stateOf(study, row) },
     ...goals,
     ...keys,
-    { id: "seconds", title: "took", value: (row) => trials.seconds[row], text: (row) => seconds(trials.seconds[row]), isNumber: true },
+    {
+      id: "seconds",
+      title: "took",
+      value: (row) => trials.seconds[row],
+      text: (row) => seconds(trials.seconds[row]),
+      isNumber: true,
+    },
   ];
 };
 
-const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
+const compare = (a, b) =>
+  typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
 
 /** The rows in the order of the chosen column, those without a value last; the best first at first. */
 const sortedRows = (study, columns) => {
@@ -58,17 +70,21 @@ const sortedRows = (study, columns) => {
 
 /** Whether a row has every word of the filter; `key<number` and `key>number` compare. */
 const filterOf = (columns) => {
-  const tests = board.filter.trim().split(/\s+/).filter(Boolean).map((word) => {
-    const [, name, sign, limit] = /^([^<>=]+)([<>=])(.+)$/.exec(word) ?? [];
-    const column = name && columns.find((one) => [one.title, one.hint].includes(name));
-    if (!column) {
-      const lower = word.toLowerCase();
-      return (row) => columns.some((one) => one.text(row).toLowerCase().includes(lower));
-    }
-    if (sign === "=") return (row) => column.text(row) === limit || column.value(row) === Number(limit);
-    const isPast = sign === "<" ? (value) => value < Number(limit) : (value) => value > Number(limit);
-    return (row) => typeof column.value(row) === "number" && isPast(column.value(row));
-  });
+  const tests = board.filter
+    .trim()
+    .split(/\s+/)
+    .filter(Boolean)
+    .map((word) => {
+      const [, name, sign, limit] = /^([^<>=]+)([<>=])(.+)$/.exec(word) ?? [];
+      const column = name && columns.find((one) => [one.title, one.hint].includes(name));
+      if (!column) {
+        const lower = word.toLowerCase();
+        return (row) => columns.some((one) => one.text(row).toLowerCase().includes(lower));
+      }
+      if (sign === "=") return (row) => column.text(row) === limit || column.value(row) === Number(limit);
+      const isPast = sign === "<" ? (value) => value < Number(limit) : (value) => value > Number(limit);
+      return (row) => typeof column.value(row) === "number" && isPast(column.value(row));
+    });
   return (row) => tests.every((test) => test(row));
 };
 
@@ -76,7 +92,11 @@ const drawBoard = (study) => {
   const columns = columnsOf(study);
   const rows = sortedRows(study, columns).filter(filterOf(columns));
   const heads = columns.map((column) => {
-    const button = make("button", { type: "button", textContent: column.title, title: column.hint ?? column.title });
+    const button = make("button", {
+      type: "button",
+      textContent: column.title,
+      title: column.hint ?? column.title,
+    });
     if (board.sort === column.id) {
       button.setAttribute("aria-sort", board.isDown ? "descending" : "ascending");
       button.dataset.arrow = board.isDown ? "\u2193" : "\u2191";
@@ -90,7 +110,13 @@ const drawBoard = (study) => {
   });
   const body = make("tbody");
   for (const row of rows.slice(0, board.limit)) {
-    const cells = columns.map((column) => make("td", { textContent: column.text(row), title: column.text(row), className: column.isNumber ? "number" : "" }));
+    const cells = columns.map((column) =>
+      make("td", {
+        textContent: column.text(row),
+        title: column.text(row),
+        className: column.isNumber ? "number" : "",
+      }),
+    );
     const open = make("button", { type: "button", className: "link", textContent: cells[0].textContent });
     cells[0].replaceChildren(open);
     cells[1].className = `state ${kindOf(study, row)}`;
@@ -100,7 +126,8 @@ const drawBoard = (study) => {
     body.append(line);
   }
   fill("board", make("thead", {}, make("tr", {}, ...heads)), body);
-  byId("count").textContent = `${Math.min(rows.length, board.limit)} of ${rows.length} shown, ${study.trials.number.length} in all`;
+  byId("count").textContent =
+    `${Math.min(rows.length, board.limit)} of ${rows.length} shown, ${study.trials.number.length} in all`;
   show("more", rows.length > board.limit);
   markSelected();
 };
@@ -115,8 +142,16 @@ const markSelected = () => {
 const trackerLines = (study, row) =>
   study.trackers.flatMap((tracker) => {
     const name = make("b", { textContent: `${tracker.name}: ` });
-    if (tracker.base) return tracker.ids[row] ? [make("p", {}, name, link(tracker.base + encodeURIComponent(tracker.ids[row]), "open the run"))] : [];
-    if (tracker.command) return [make("p", {}, name), copyButton(tracker.command), make("pre", { textContent: tracker.command })];
+    if (tracker.base)
+      return tracker.ids[row]
+        ? [make("p", {}, name, link(tracker.base + encodeURIComponent(tracker.ids[row]), "open the run"))]
+        : [];
+    if (tracker.command)
+      return [
+        make("p", {}, name),
+        copyButton(tracker.command),
+        make("pre", { textContent: tracker.command }),
+      ];
     if (tracker.files) {
       const file = `${tracker.files}/${fourDigits(study.trials.number[row])}.csv`;
       return [make("p", {}, name, study.link === null ? file : link(study.link + file, file))];
@@ -144,8 +179,19 @@ const drawDetails = (study, row) => {
     "details",
     make("h2", {}, `Trial ${fourDigits(trials.number[row])}`, close),
     make("table", {}, make("tbody", {}, ...facts.map(([label, text]) => rowOf(label, text)))),
-    ...(command ? [make("p", { textContent: "Train it again: " }), copyButton(command), make("pre", { id: "command", textContent: command })] : []),
-    make("p", {}, make("b", { textContent: "folder: " }), study.link === null ? `${study.path}/${folder}` : link(study.link + folder, folder)),
+    ...(command
+      ? [
+          make("p", { textContent: "Train it again: " }),
+          copyButton(command),
+          make("pre", { id: "command", textContent: command }),
+        ]
+      : []),
+    make(
+      "p",
+      {},
+      make("b", { textContent: "folder: " }),
+      study.link === null ? `${study.path}/${folder}` : link(study.link + folder, folder),
+    ),
     ...trackerLines(study, row),
   );
 };
@@ -160,15 +206,21 @@ const drawFailures = (study) => {
     groups.get(id).rows.push(row);
   });
   show("failures-section", groups.size > 0);
-  const lines = [...groups.values()].sort((a, b) => b.rows.length - a.rows.length).map((group) => {
-    const buttons = group.rows.slice(0, 20).map((row) => {
-      const button = make("button", { type: "button", className: "link", textContent: fourDigits(study.trials.number[row]) });
-      button.addEventListener("click", () => select(row));
-      return make("span", {}, button, " ");
+  const lines = [...groups.values()]
+    .sort((a, b) => b.rows.length - a.rows.length)
+    .map((group) => {
+      const buttons = group.rows.slice(0, 20).map((row) => {
+        const button = make("button", {
+          type: "button",
+          className: "link",
+          textContent: fourDigits(study.trials.number[row]),
+        });
+        button.addEventListener("click", () => select(row));
+        return make("span", {}, button, " ");
+      });
+      if (group.rows.length > 20) buttons.push(`and ${group.rows.length - 20} more`);
+      return rowOf(group.state, String(group.rows.length), group.reason, make("span", {}, ...buttons));
     });
-    if (group.rows.length > 20) buttons.push(`and ${group.rows.length - 20} more`);
-    return rowOf(group.state, String(group.rows.length), group.reason, make("span", {}, ...buttons));
-  });
   fill("failures", headOf("state", "trials", "reason", "which"), make("tbody", {}, ...lines));
 };
 
@@ -183,16 +235,31 @@ const drawKnown = (study) => {
   const goals = study.objective.map((name, goal) => `${study.directions[goal]} ${name}`).join(", ");
   const planned = study.planned ? ` in ${study.planned} trials` : "";
   byId("goal-text").textContent = `To ${goals}${planned}.`;
-  fill("space", headOf("key", "values"), make("tbody", {}, ...study.space.map((key) => rowOf(key.key, scaleText(key)))));
+  fill(
+    "space",
+    headOf("key", "values"),
+    make("tbody", {}, ...study.space.map((key) => rowOf(key.key, scaleText(key)))),
+  );
   fill("notes", ...study.notes.map((note) => make("li", { textContent: note })));
   const command = study.command.map(quoted).join(" ");
   fill(
     "origin",
-    make("p", { textContent: "What all trials share: " }), copyButton(command), make("pre", { textContent: command }),
-    make("p", { textContent: "The study: " }), copyButton(study.path), make("pre", { textContent: study.path }),
+    make("p", { textContent: "What all trials share: " }),
+    copyButton(command),
+    make("pre", { textContent: command }),
+    make("p", { textContent: "The study: " }),
+    copyButton(study.path),
+    make("pre", { textContent: study.path }),
   );
-  const facts = [["begun", moment(study.created)], ["finished", moment(study.finished)], ...study.environment];
-  const data = study.data.flatMap((one) => [["data", one.runs === 1 ? "of 1 run" : `of ${one.runs} runs`], ...one.facts]);
+  const facts = [
+    ["begun", moment(study.created)],
+    ["finished", moment(study.finished)],
+    ...study.environment,
+  ];
+  const data = study.data.flatMap((one) => [
+    ["data", one.runs === 1 ? "of 1 run" : `of ${one.runs} runs`],
+    ...one.facts,
+  ]);
   const lines = [...facts, ...data].filter(([, text]) => text);
   fill("environment", make("tbody", {}, ...lines.map(([label, text]) => rowOf(label, text))));
 };
@@ -201,6 +268,8 @@ const drawComparison = (data) => {
   show("comparison", data.studies.length > 1);
   if (data.studies.length < 2) return;
   fill("sentences", ...data.compared.map((text) => make("p", { textContent: text })));
-  const lines = data.studies.map((study) => rowOf(study.label, study.found, study.slots.end ? seconds(study.slots.end) : ""));
+  const lines = data.studies.map((study) =>
+    rowOf(study.label, study.found, study.slots.end ? seconds(study.slots.end) : ""),
+  );
   fill("overview", headOf("study", "result", "from first start to last end"), make("tbody", {}, ...lines));
 };
