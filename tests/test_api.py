@@ -40,7 +40,11 @@ def test_configs_and_experiments_use_public_names_only() -> None:
         "dlsweep.trackers.tensorboard.TensorBoardTracker",
         "dlsweep.trackers.wandb.WandbTracker",
     }
-    files = [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("experiments/*.py")]
+    files = [
+        *ROOT.glob("conf/**/*.yaml"),
+        *ROOT.glob("experiments/*.py"),
+        *ROOT.glob("experiments/*.ipynb"),
+    ]
     used = {name for file in files for name in re.findall(r"\bdlsweep(?:\.\w+)+", file.read_text())}
     assert used
     assert used <= public | modules

@@ -76,22 +76,22 @@ OWNERS = {
     "safetensors": {"torch/files.py"},
     "mlflow": {
         "trackers/mlflow/artifacts.py",
-        "trackers/mlflow/charts.py",
         "trackers/mlflow/media.py",
         "trackers/mlflow/models.py",
+        "trackers/mlflow/report.py",
         "trackers/mlflow/tracker.py",
     },
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {"trackers/wandb.py"},
     "optuna": {
-        "results/charts.py",
+        "results/report/data.py",
+        "results/report/importance.py",
         "results/tables.py",
         "sweep/space.py",
         "sweep/parts.py",
         "sweep/storage.py",
         "sweep/study.py",
     },
-    "matplotlib": {"results/charts.py"},
 }
 #: Private names of libraries that are used, and where: each in one module, which says why.
 PRIVATE = {

@@ -18,6 +18,7 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   Resume a sweep        the same command again
   Resume a run          python -m dlsweep resume outputs/mnist/runs/<run>
   A study's results     python -m dlsweep report outputs/mnist
+  Studies side by side  python -m dlsweep report outputs/mnist outputs/keras --html
   Save a trained model  python -m dlsweep save outputs/mnist/runs/<run> model.pt
   The best, for sure    python -m dlsweep best outputs/mnist --top 3 --seeds 5
   Train it again        python -m dlsweep +best=outputs/mnist

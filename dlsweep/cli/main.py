@@ -120,11 +120,30 @@ def _resume(arguments: Sequence[str]) -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    parser = _parser("report", "print the leaderboard of a study")
-    parser.add_argument("folder", type=Path, help="the study's folder, as outputs/mnist")
-    from dlsweep.results import tables
+    parser = _parser("report", "print the leaderboard of a study, or write its report as a page")
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="folder", help="a study's folder, as outputs/mnist"
+    )
+    parser.add_argument(
+        "--html", action="store_true", help="write one page with charts, of all these studies"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the page's file; default: report.html in the study's folder, or, of several studies, "
+        "in the current folder",
+    )
+    options = parser.parse_args(arguments)
+    if options.out and not options.html:
+        parser.error("--out needs --html")
+    if options.html:
+        from dlsweep.results.report import page
 
-    tables.main(parser.parse_args(arguments).folder)
+        print(page.main(options.folders, options.out))
+    else:
+        from dlsweep.results import tables
+
+        tables.main(options.folders)
     return 0
 
 
@@ -210,7 +229,9 @@ def _add_trackers(parser: argparse.ArgumentParser) -> None:
 
 def _ui(arguments: Sequence[str]) -> int:
     parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
-    parser.add_argument("tools", nargs="*", help="mlflow, tensorboard, optuna; default: all")
+    parser.add_argument(
+        "tools", nargs="*", help="report, mlflow, tensorboard, optuna; default: all"
+    )
     parser.add_argument(
         "--folder", type=Path, default="outputs", help="a study's folder, or that of all studies"
     )

@@ -1,4 +1,4 @@
-"""``python -m dlsweep ui``: starts MLflow, TensorBoard and Optuna's dashboard together."""
+"""``python -m dlsweep ui``: starts the report, MLflow, TensorBoard and Optuna's dashboard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, MissingExtraError
 from dlsweep.folders.rundir import RunDir
-from dlsweep.folders.studydir import StudyDir
+from dlsweep.folders.studydir import studies_in
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
 
@@ -64,7 +64,7 @@ def find_dashboards(folder: Path, tools: Sequence[str] = ()) -> list[Dashboard]:
 
     Args:
         folder: A study folder, or a folder of studies.
-        tools: ``mlflow``, ``tensorboard``, ``optuna``; empty means all with data.
+        tools: ``report``, ``mlflow``, ``tensorboard``, ``optuna``; empty means all with data.
 
     Raises:
         ConfigError: If a requested tool has no data there.
@@ -176,17 +176,18 @@ def _answers(port: int) -> bool:
     return True
 
 
-def _studies(folder: Path) -> list[StudyDir]:
-    found = [folder, *sorted(folder.glob("*"))]
-    return [StudyDir(path) for path in found if (path / "study.json").exists()]
-
-
 def _tracking(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yields the trackers of every study and every single run."""
-    for study in _studies(folder):
+    for study in studies_in(folder):
         yield study.path, study.info()["tracking"]
     for file in [*folder.glob("runs/*/run.json"), *folder.glob("*/runs/*/run.json")]:
         yield file.parent.absolute(), RunDir(file.parent).info().tracking
+
+
+def _report(folder: Path) -> list[Dashboard]:
+    if not studies_in(folder):
+        return []
+    return [Dashboard("report", "dlsweep", ["-m", "dlsweep.results.report.live", str(folder)])]
 
 
 def _mlflow(folder: Path) -> list[Dashboard]:
@@ -223,7 +224,7 @@ def _tensorboard(folder: Path) -> list[Dashboard]:
 def _optuna(folder: Path) -> list[Dashboard]:
     """Returns a dashboard for each storage; a study has its own storage by default."""
     storages: dict[str, list[str]] = {}
-    for study in _studies(folder):
+    for study in studies_in(folder):
         record = study.record()
         storages.setdefault(resolved(record["storage"]), []).append(record["name"])
     return [
@@ -238,6 +239,7 @@ def _optuna(folder: Path) -> list[Dashboard]:
 
 
 _FINDERS: dict[str, Callable[[Path], list[Dashboard]]] = {
+    "report": _report,
     "mlflow": _mlflow,
     "tensorboard": _tensorboard,
     "optuna": _optuna,

@@ -198,7 +198,7 @@ class LiveView(View):
             f"{len(self.running)}/{counts.slots} slots",
             f"{counts.pruned} pruned",
             f"{counts.failed} failed",
-            f"{_duration(left)} left" if left is not None else "",
+            f"{duration(left)} left" if left is not None else "",
             self.best and f"best {self.best}",
         ]
         line = Table.grid(padding=(0, 1))
@@ -238,7 +238,8 @@ def brief(override: str) -> str:
     return f"{re.split(r'[./]', key)[-1]}={value}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a duration in words, as ``3 min 20 s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

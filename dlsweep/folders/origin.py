@@ -11,6 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from dlsweep.errors import StudyError
 from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import write_atomically
 from dlsweep.security.secrets import scrub
@@ -44,9 +45,16 @@ def record(folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Reads what :func:`record` has written; empty if there is nothing."""
+    """Reads what :func:`record` has written; empty if there is nothing.
+
+    Raises:
+        StudyError: If the file is damaged.
+    """
     file = folder / ORIGIN
-    return dict(read_json(file)) if file.exists() else {}
+    known = read_json(file) if file.exists() else {}
+    if not isinstance(known, dict):
+        raise StudyError(f"{file} is damaged: it is not a JSON object.")
+    return known
 
 
 def _git(*arguments: str) -> str:

@@ -67,6 +67,8 @@ FAILURES: frozenset[Status] = frozenset(
 OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
 OWN_ATTRS = ("point", "reason", "status")
+#: The largest step of a record: what 64 bits can hold.
+_LARGEST_STEP = 2**63 - 1
 #: The exit code of a run whose process disappeared without one.
 LOST = 1000
 #: The exit code and the reason of a run that found the disk full.
@@ -166,7 +168,10 @@ class RunDir:
             StudyError: If the folder is not a run folder.
         """
         try:
-            return RunInfo(**read_json(self.info_file))
+            info = RunInfo(**read_json(self.info_file))
+            if not all(isinstance(text, str) for text in info.overrides):
+                raise TypeError(f"its overrides are {info.overrides!r}")
+            return info
         except TypeError as error:
             raise StudyError(f"{self.info_file} is damaged: {error}") from None
         except FileNotFoundError:
@@ -233,7 +238,7 @@ class RunDir:
 
     def note_attempt(self, result: Result) -> list[Result]:
         """Appends a failed attempt to ``attempts.jsonl``, once; returns all attempts there."""
-        noted = self._attempts()
+        noted = self.attempts()
         if noted[-1:] != [result]:
             line = json.dumps(asdict(result)) + "\n"
             text = "".join(json.dumps(asdict(one)) + "\n" for one in noted) + line
@@ -241,7 +246,8 @@ class RunDir:
             noted.append(result)
         return noted
 
-    def _attempts(self) -> list[Result]:
+    def attempts(self) -> list[Result]:
+        """Reads the results of the earlier attempts that failed."""
         try:
             lines = read_text(self.attempts_file).splitlines()
             return [Result(**json.loads(line)) for line in lines]
@@ -334,7 +340,10 @@ def _record(line: bytes, file: Path) -> Record:
         fields = json.loads(line)
         metrics = {str(name): float(value) for name, value in fields["metrics"].items()}
         media = {str(name): _media(about) for name, about in fields.get("media", {}).items()}
-        return Record(int(fields["step"]), float(fields["time"]), metrics, media)
+        step, time = int(fields["step"]), float(fields["time"])
+        if abs(step) > _LARGEST_STEP or not math.isfinite(time):
+            raise ValueError("a step or a time that is no number of its kind")
+        return Record(step, time, metrics, media)
     except (
         ValueError,
         KeyError,

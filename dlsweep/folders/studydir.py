@@ -8,7 +8,7 @@ It contains the trials' run folders and what belongs to the whole study::
     trials.csv        one row for each trial, as in trials.parquet
     best.yaml         the best trial: its values, parameters, folder and command
     deploy.json       the trial to deploy, chosen by ``python -m dlsweep best``
-    charts/           charts of the study
+    report.html       the report: all of the study on one page
     lock, lease.json  the driver's lock, on this machine and for others
     mirror/           one file for each tracker: how far it is synced
 """
@@ -25,7 +25,7 @@ from urllib.parse import quote
 from dlsweep.errors import StudyError
 from dlsweep.folders.database import sqlite_path, sqlite_url
 from dlsweep.folders.reading import read_json, read_text
-from dlsweep.folders.rundir import RunDir, refuse_link
+from dlsweep.folders.rundir import RunDir
 from dlsweep.folders.yaml_text import parse_yaml
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
@@ -45,7 +45,7 @@ class StudyDir:
         self.parquet = self.path / "trials.parquet"
         self.best = self.path / "best.yaml"
         self.deploy = self.path / "deploy.json"
-        self.charts = self.path / "charts"
+        self.report = self.path / "report.html"
 
     def trial(self, number: int) -> RunDir:
         """Returns the run folder of a trial."""
@@ -97,8 +97,8 @@ class StudyDir:
         try:
             record = self.info()
             storage = str(record["storage"])
-            assert {"name", "objective", "directions", "command"} <= record.keys()
-        except (ValueError, TypeError, KeyError, AssertionError) as error:
+            _check_fields(record)
+        except (ValueError, TypeError, KeyError) as error:
             raise StudyError(f"{self.info_file} is damaged: {error!r}") from None
         if self.database.exists():
             return {**record, "storage": sqlite_url(self.database)}
@@ -109,21 +109,6 @@ class StudyDir:
                 f"{self.info_file} contains the storage {storage}, where there is no study."
             )
         return record
-
-    def make_charts(self) -> Path:
-        """Creates the folder of the charts.
-
-        Raises:
-            StudyError: If it is a symbolic link.
-        """
-        refuse_link(self.charts)
-        self.charts.mkdir(exist_ok=True)
-        return self.charts
-
-    def drawn_charts(self) -> list[Path]:
-        """Returns the charts that exist, without symbolic links."""
-        found = [] if self.charts.is_symlink() else sorted(self.charts.glob("*.png"))
-        return [chart for chart in found if not chart.is_symlink()]
 
     def create(self) -> None:
         """Creates the folder.
@@ -141,6 +126,27 @@ class StudyDir:
                 f"The folder {self.path} cannot be written: {error.strerror}.\n"
                 "Give another with  outputs=/some/folder"
             ) from None
+
+
+def studies_in(folder: Path) -> list[StudyDir]:
+    """Returns the study in a folder and those in its subfolders, by name."""
+    found = [folder, *sorted(folder.glob("*"))]
+    return [StudyDir(path) for path in found if (path / "study.json").exists()]
+
+
+def _check_fields(record: dict[str, Any]) -> None:
+    """Checks the fields that every command needs."""
+    if not isinstance(record["name"], str):
+        raise TypeError("name is not a text")
+    for key in ("objective", "directions", "command"):
+        texts = record[key]
+        if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):
+            raise TypeError(f"{key} is not a list of texts")
+    directions = record["directions"]
+    if not directions or len(directions) != len(record["objective"]):
+        raise ValueError("there is not one direction for each objective")
+    if not {"minimize", "maximize"}.issuperset(directions):
+        raise ValueError(f"the directions are {directions}")
 
 
 def _is_study(path: Path) -> bool:

@@ -1,1 +1,1 @@
-"""What a study found: tables, charts, loading a trained model, checking the trackers."""
+"""What a study found: tables, the report, loading a trained model, checking the trackers."""

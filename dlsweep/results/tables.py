@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,11 @@ class Finished:
         self.record: dict[str, Any] = folder.record()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.study = study or _load(folder, self.record)
+        if len(self.study.directions) != len(self.objective):
+            raise StudyError(
+                f"{folder.info_file} is damaged: it has {len(self.objective)} objectives, and the "
+                f"database has {len(self.study.directions)}."
+            )
         self.trials = self.study.get_trials(deepcopy=False)
 
     @property
@@ -117,7 +123,9 @@ def state_of(trial: FrozenTrial) -> str:
 
 def point_of(trial: FrozenTrial) -> dict[str, Any]:
     """Returns a trial's parameters as they were launched."""
-    return dict(trial.user_attrs.get("point", {}).get("params", trial.params))
+    point = trial.user_attrs.get("point")
+    params = point.get("params") if isinstance(point, dict) else None
+    return dict(params if isinstance(params, dict) else trial.params)
 
 
 def user_attrs_of(trial: FrozenTrial) -> dict[str, Any]:
@@ -163,6 +171,8 @@ def show(study: Finished, console: Console, rows: int = 10) -> None:
     console.print(f"{title}:\n  {printable(study.command(best[0]))}", soft_wrap=True)
     console.print(f"Its folder:  {folder.trial(best[0].number).path}", soft_wrap=True)
     console.print(f"All trials:  {folder.csv}", soft_wrap=True)
+    if folder.report.exists():
+        console.print(f"The report:  {folder.report}", soft_wrap=True)
 
 
 def _leaderboard(study: Finished, trials: list[FrozenTrial]) -> Table:
@@ -194,6 +204,7 @@ def _uniform(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(mixed, "string"))
 
 
-def main(folder: Path) -> None:
-    """The verb ``report``: prints the leaderboard of a study."""
-    show(Finished(StudyDir(folder)), make_console())
+def main(folders: Sequence[Path]) -> None:
+    """The verb ``report``: prints the leaderboard of each study."""
+    for folder in folders:
+        show(Finished(StudyDir(folder)), make_console())

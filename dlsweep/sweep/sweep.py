@@ -33,7 +33,8 @@ from dlsweep.folders.rundir import (
 )
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
-from dlsweep.results import charts, tables
+from dlsweep.results import tables
+from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
@@ -45,9 +46,9 @@ from dlsweep.sweep.study import Study, Trial
 _FEWEST = 4
 #: How long to wait, in seconds, while every remaining trial waits for its retry.
 _PAUSE = 0.05
-#: Keys that ``study.json`` gains at a study's end: the time, the best trial, charts that could not
-#: be drawn. The last one is written after the results.
-_END = ("finished", "best", "left_out")
+#: Keys that ``study.json`` gains at a study's end: the time, the best trial, the report's file. The
+#: last one is written after the results.
+_END = ("finished", "best", "report")
 #: How long a killed process may take to disappear, in seconds.
 _DEATH_PATIENCE = 10.0
 
@@ -319,7 +320,7 @@ class Sweep:
         return end if end.keys() == set(_END) else {}
 
     def _conclude(self) -> None:
-        """Writes tables and charts while the mirror syncs the last trials."""
+        """Writes tables and the report while the mirror syncs the last trials."""
         is_new = not self._earlier_end()
         end = self._present_end() if is_new else {}
         if end:
@@ -328,13 +329,13 @@ class Sweep:
         self.finished = tables.Finished(self.folder, self.study.as_optuna)
         if is_new:
             tables.write_tables(self.finished)
-            left_out = charts.draw_charts(self.finished)
+            page.write_page([self.finished], self.folder.report)
             if end:
-                self._record_study(**end, left_out=left_out)
+                self._record_study(**end, report=self.folder.report.name)
         self.driver.drain()
 
     def _present_end(self) -> dict[str, Any]:
-        """Returns the study's end as of now, without charts, if all trials are finished."""
+        """Returns the study's end as of now, without the report, if all trials are finished."""
         total = self.settings.n_trials
         is_over = self.study.is_exhausted or (total is not None and self.study.finished >= total)
         if not is_over:
@@ -355,4 +356,3 @@ def _import_for_the_end() -> None:
     """
     with no_garbage():
         importlib.import_module("pandas")
-        charts.preload()

@@ -154,6 +154,16 @@ CASES = [
     ),
     Case("not a run folder", ("resume", "nowhere"), ("nowhere is not a run folder",)),
     Case("not a study's folder", ("report", "nowhere"), ("nowhere is not a study folder",)),
+    Case(
+        "a page of what is no study",
+        ("report", "nowhere", "--html"),
+        ("nowhere is not a study folder: it has no study.json",),
+    ),
+    Case(
+        "a page in the place of another file",
+        ("report", "nowhere", "--html", "--out", "mytrainer.py"),
+        ("mytrainer.py exists and is not a report of dlsweep", "--out some/report.html"),
+    ),
 ]
 
 

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from dlsweep.cli.ui import find_dashboards
 from dlsweep.errors import ConfigError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.report.live import Reports
 from dlsweep.security import addresses
 from dlsweep.trackers import mirror
 
@@ -88,11 +91,12 @@ def test_all_dashboards_open_together_and_end_at_ctrl_c(study: Path, start) -> N
     mirror.sync(study)
     process = start("--folder", str(study.parent))
     assert process.stdout
-    lines = [process.stdout.readline() for _ in range(4)]
-    assert lines[3] == "Ctrl-C stops them.\n", lines
-    addresses = {name: line.split()[-1] for line in lines[:3] for name in [line.split()[0]]}
-    assert addresses.keys() == {"mlflow", "tensorboard", "optuna"}
+    lines = [process.stdout.readline() for _ in range(5)]
+    assert lines[4] == "Ctrl-C stops them.\n", lines
+    addresses = {name: line.split()[-1] for line in lines[:4] for name in [line.split()[0]]}
+    assert addresses.keys() == {"report", "mlflow", "tensorboard", "optuna"}
     assert all(address.startswith("http://127.0.0.1:") for address in addresses.values())
+    assert "<title>study</title>" in get(addresses["report"])
     assert "<title>MLflow</title>" in get(addresses["mlflow"])
     assert json.loads(get(f"{addresses['tensorboard']}/data/runs")) == [
         "study/tensorboard/0000",
@@ -154,6 +158,35 @@ def test_a_server_that_runs_elsewhere_is_only_named(study: Path) -> None:
     assert (dashboard.address, dashboard.command) == ("http://host:5000", [])
 
 
+def test_reports_are_served_to_this_machines_own_pages_alone(tmp_path: Path, study: Path) -> None:
+    server = Reports(study.parent, 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        assert server.server_address[0] == "127.0.0.1"
+        assert json.loads(get(f"{address}/study/data"))["studies"][0]["name"] == "study"
+        for path in ("/other", "/study/trials", "/study/../../etc/passwd"):
+            assert status(f"{address}{path}") == 404
+        assert status(f"{address}/study", Host="elsewhere.example:80") == 403
+        (study / "study.json").write_text("{")
+        assert status(f"{address}/study/data") == 500
+        (study.parent / "<b>").mkdir()
+        (study.parent / "<b>" / "study.json").write_text("{}")
+        assert '<a href="/%3Cb%3E">&lt;b&gt;</a>' in get(f"{address}/")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def status(address: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
 def test_a_tool_that_holds_nothing_is_refused(study: Path, tmp_path: Path) -> None:
     del_tracking = {**json.loads((study / "study.json").read_text()), "tracking": {}}
     (study / "study.json").write_text(json.dumps(del_tracking))
@@ -165,4 +198,4 @@ def test_a_tool_that_holds_nothing_is_refused(study: Path, tmp_path: Path) -> No
 
 def test_an_unknown_tool_is_refused(start) -> None:
     output, _ = start("mlfow").communicate(timeout=60)
-    assert "Received 'mlfow'. Expected mlflow, tensorboard, optuna." in output
+    assert "Received 'mlfow'. Expected report, mlflow, tensorboard, optuna." in output

@@ -77,6 +77,18 @@ def test_what_a_run_said_itself_outweighs_its_exit_code(make_run: Callable[..., 
     assert run.settle(-signal.SIGKILL).status == "completed"
 
 
+@pytest.mark.parametrize(
+    ("step", "time"), [("1" + "0" * 40, "1.0"), ("1", "Infinity"), ("1", "NaN")]
+)
+def test_a_record_with_an_impossible_step_or_time_is_damaged(
+    make_run: Callable[..., RunDir], step: str, time: str
+) -> None:
+    run = make_run()
+    run.records_file.write_text(f'{{"step": {step}, "time": {time}, "metrics": {{}}}}\n')
+    with pytest.raises(StudyError, match=r"records\.jsonl is damaged: a step or a time"):
+        list(run.records())
+
+
 def test_records_are_read_from_an_offset_and_whole(make_run: Callable[..., RunDir]) -> None:
     run = make_run()
     assert list(run.records()) == []

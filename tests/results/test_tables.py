@@ -129,7 +129,7 @@ def test_several_objectives_show_the_front(
     pairs = [(1.0, 2.0), (2.0, 1.0), (2.0, 2.0)]
     ends = [(ADAM, ended("completed", loss=a, seconds=b)) for a, b in pairs]
     folder = make_study(tmp_path / "mine", space, ends, objective=("loss", "seconds"))
-    tables.main(folder.path)
+    tables.main([folder.path])
     shown = capsys.readouterr().out
     assert "The front's first again" in shown
     rows = {line.split()[0] for line in shown.splitlines() if line.startswith(" 000")}
@@ -142,10 +142,10 @@ def test_without_a_completed_trial_there_is_no_best(
     folder = make_study(tmp_path / "mine", space, [(ADAM, ended("pruned"))])
     tables.write_tables(tables.Finished(folder))
     assert not folder.best.exists()
-    tables.main(folder.path)
+    tables.main([folder.path])
     assert "No trial has completed." in capsys.readouterr().out
 
 
 def test_another_folder_is_no_studys(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"it has no study\.json"):
-        tables.main(tmp_path)
+        tables.main([tmp_path])

@@ -53,8 +53,9 @@ def test_a_sweep_ends_with_tables_a_leaderboard_and_a_command_to_paste(project) 
     assert {"completed", "pruned"} == set(csv["state"])
     best = csv[csv["state"] == "completed"].sort_values("val/loss").iloc[0]
     assert f"number: {best['number']}" in (study / "best.yaml").read_text()
-    charts = {chart.stem for chart in (study / "charts").iterdir()}
-    assert charts == {"optimization_history", "param_importances", "timeline"}
+    page = (study / "report.html").read_text()
+    assert f"The best val/loss is {best['val/loss']:.6g}, of trial {best['number']:04d}." in page
+    assert f"The report:  {study / 'report.html'}\n" in output
     assert not list(study.glob("study.db-*")), "the database is one file, which can be copied"
     command = re.search(r"python -m dlsweep (.*training\.x=.*)", output).group(1)
     again = project.run(*command.split())
@@ -67,7 +68,7 @@ def test_the_same_command_again_starts_nothing(project) -> None:
     arguments = (*QUADRATIC, "hydra.sweeper.n_trials=4", "-m")
     ended = project.run(*arguments)
     study = project.path / "outputs" / "quadratic"
-    files = [study / "study.json", study / "trials.csv", study / "charts" / "timeline.png"]
+    files = [study / "study.json", study / "trials.csv", study / "report.html"]
     before = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files[1:]]
     record = files[0].read_bytes()
     output = project.run(*arguments)
@@ -77,7 +78,7 @@ def test_the_same_command_again_starts_nothing(project) -> None:
     assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files[1:]] == before
     project.run(*QUADRATIC, "hydra.sweeper.n_trials=6", "-m")
     assert list(project.table("quadratic")["number"]) == list(range(6))
-    assert files[2].read_bytes() != before[1][0], "drawn again, of all six"
+    assert files[2].read_bytes() != before[1][0], "written again, of all six"
 
 
 def test_one_slot_and_a_seed_give_the_same_sweep_twice(project) -> None:
@@ -299,7 +300,8 @@ def test_several_objectives_give_a_pareto_front(project) -> None:
         "-m",
     )
     assert "The front's first again" in output
-    assert (project.path / "outputs" / "quadratic" / "charts" / "pareto_front.png").exists()
+    page = (project.path / "outputs" / "quadratic" / "report.html").read_text()
+    assert "3 are on the Pareto front of a and b." in page
     assert len(re.findall(r"^ 000\d", output, re.MULTILINE)) == 3
 
 

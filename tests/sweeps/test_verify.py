@@ -52,7 +52,7 @@ def test_an_unknown_tracker_or_option_is_refused(project) -> None:
     assert project.run("sync", "one", "csv") == "csv: 2 new records\n", "the step, and what it cost"
 
 
-def test_models_charts_and_traces_come_later_and_are_compared(project) -> None:
+def test_models_report_and_traces_come_later_and_are_compared(project) -> None:
     project.run(
         *("+experiment=mnist", "tracking=none", "training.epochs=1", "training.profiler=[1,2]"),
         *("training.optimizer.lr=0.001,0.01", "-m"),
@@ -65,11 +65,11 @@ def test_models_charts_and_traces_come_later_and_are_compared(project) -> None:
 
     (kept,) = (project.path / "outputs").glob("mlartifacts/*/models/*/artifacts")
     (kept / "data" / "run.json").unlink()
-    (chart,) = (project.path / "outputs").glob("mlartifacts/*/*/artifacts/charts/timeline.png")
-    chart.unlink()
+    (report,) = (project.path / "outputs").glob("mlartifacts/*/*/artifacts/report.html")
+    report.unlink()
     (study / "tensorboard" / "0001" / "trace.pt.trace.json").unlink()
     said = project.run("verify", str(study), *asked, code=1)
-    assert "the study in mlflow: its chart timeline.png is missing\n" in said
+    assert "the study in mlflow: its report.html is missing\n" in said
     assert "the study in mlflow: its model has no data/run.json\n" in said
     assert "0001 in tensorboard: the trace trace.pt.trace.json is missing" in said
     assert project.run("verify", str(study), *asked, code=1) == said, "looking mends nothing"

@@ -250,9 +250,9 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     best = {"number": 1, "value": 0.9, "params": {"lr": 0.1}}
     end = {**info, "finished": 300.0, "best": best}
     tracker.log_study(study, end, parent)
-    assert not client.list_artifacts(parent["run_id"], "charts"), "they are not drawn yet"
-    (study.make_charts() / "timeline.png").write_text("a picture")
-    tracker.log_study(study, {**end, "left_out": ["No param_importances: one trial"]}, parent)
+    assert not client.list_artifacts(parent["run_id"]), "it is not written yet"
+    study.report.write_text("<!DOCTYPE html>")
+    tracker.log_study(study, {**end, "report": "report.html"}, parent)
     kept = client.get_run(parent["run_id"])
     assert (kept.info.run_name, kept.info.status, kept.info.end_time) == (
         "study",
@@ -262,14 +262,23 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     assert kept.data.metrics == {"best/val/accuracy": 0.9}
     assert kept.data.tags["dlsweep.best_run_id"] == states[1]["run_id"]
     assert json.loads(kept.data.tags["dlsweep.best_params"]) == {"lr": 0.1}
-    link, reason = kept.data.tags["mlflow.note.content"].split("\n\n")
+    link = kept.data.tags["mlflow.note.content"]
     experiment = kept.info.experiment_id
     assert f"[0001](#/experiments/{experiment}/runs/{states[1]['run_id']}), at 0.9" in link
-    assert reason == "No param_importances: one trial"
-    (chart,) = client.list_artifacts(parent["run_id"], "charts")
-    assert chart.path == "charts/timeline.png"
+    assert [one.path for one in client.list_artifacts(parent["run_id"])] == ["report.html"]
     tracker.log_study(study, {**info, "n_trials": 9}, parent)
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
+
+
+def test_a_report_that_links_elsewhere_is_not_uploaded(tracker, client, tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    study = StudyDir(tmp_path)
+    study.report.symlink_to(tmp_path / "secret")
+    info = {**STUDY, "id": "linked", "finished": 300.0, "report": "report.html"}
+    parent: dict = {}
+    tracker.log_study(study, info, parent)
+    assert not client.list_artifacts(parent["run_id"])
+    assert not list(tracker.missing_of_study(study, info, parent))
 
 
 def test_a_best_trial_whose_folder_is_gone_stops_nothing(tracker, client, tmp_path):

@@ -1,4 +1,4 @@
-"""The MLflow tracker: runs, metrics, artifacts, charts and registered models."""
+"""The MLflow tracker: runs, metrics, artifacts, the report and registered models."""
 
 from dlsweep.trackers.mlflow.tracker import MLflowTracker
 

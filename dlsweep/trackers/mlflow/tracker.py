@@ -25,10 +25,10 @@ from dlsweep.trackers.base import Point, Readable, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow.artifacts import missing_files, send_files
-from dlsweep.trackers.mlflow.charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow.media import send_media
 from dlsweep.trackers.mlflow.models import LogModel, Models
 from dlsweep.trackers.mlflow.names import key
+from dlsweep.trackers.mlflow.report import missing_report, send_report
 from dlsweep.trackers.mlflow.store import check_writable, creating, gather
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
@@ -143,7 +143,7 @@ class MLflowTracker(Readable):
             importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
-        """Creates the study's parent run; ends it with the best trial and charts."""
+        """Creates the study's parent run; ends it with the best trial and the report."""
         experiment = self._experiment(info["name"])
         tags = {
             "dlsweep.run_id": info["id"],
@@ -241,9 +241,9 @@ class MLflowTracker(Readable):
     def missing_of_study(
         self, study: StudyDir, info: dict[str, Any], state: State
     ) -> Iterator[str]:
-        """Checks that the charts, and the best trial's model and version, are complete."""
+        """Checks that the report, and the best trial's model and version, are complete."""
         if "finished" in info:
-            yield from missing_charts(self._client, study, state)
+            yield from missing_report(self._client, study, state)
         if best := info.get("best"):
             trial = study.trial(best["number"])
             run_id = self._child(trial, self._experiment(info["name"]))
@@ -334,11 +334,10 @@ class MLflowTracker(Readable):
                 trial = study.trial(best["number"])
                 self._models.send_best(self._client, run_id, trial, best["value"])
             state["end"] = end
-        if "left_out" in info and state.get("charts") != end:  # known once they are drawn
-            send_charts(self._client, study, state)
-            state["charts"] = end
-        notes = [tags.get(_NOTE, ""), *info.get("left_out", ())]
-        return {**tags, _NOTE: "\n\n".join(filter(None, notes))}
+        if "report" in info and state.get("report") != end:  # it is written by then
+            send_report(self._client, study, state)
+            state["report"] = end
+        return tags
 
     def _best_trial(self, study: StudyDir, experiment: str, best: dict[str, Any]) -> dict[str, str]:
         trial = study.trial(best["number"])
