@@ -1,4 +1,8 @@
-"""Every command of the README is run, in its order, in one project."""
+"""Every command of the README and of the pages under docs/ is run, in order, in one project.
+
+Those of docs/serve.md are run by tests/serve/test_docs.py, those of docs/report.md by
+tests/results/test_report.py.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +60,23 @@ def test_every_run_works_in_order(folder: Path) -> None:
     assert (folder / "outputs" / "mnist" / "trials.csv").exists()
     grid = next(output for command, output in outputs.items() if "study_name=grid" in command)
     assert "4 trials (4 completed)" in grid
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("page", "shorter", "written"),
+    [
+        ("best.md", " training.epochs=1", "outputs/mnist-best-3x5/deploy.json"),
+        ("export.md", "", "exports/digits/onnx/2/parity.json"),
+    ],
+)
+def test_the_commands_of_a_page_work(folder: Path, page: str, shorter: str, written: str) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert commands
+    for command in commands:
+        shell(f"{command}{shorter}", folder)
+    assert (folder / written).exists()
 
 
 @pytest.mark.parametrize("command", SERVERS)

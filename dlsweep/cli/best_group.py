@@ -13,25 +13,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dlsweep.cli.search_path import BEST_SCHEME, conf_folders
+from dlsweep.cli.search_path import conf_folders
 from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.security.trust import check_trusted
 from dlsweep.sweep.compose import key_of
 
-#: The name of the group.
+#: The name of the group, and the scheme of its search path.
 GROUP = "best"
 #: How often a trial may be one of a trial.
 _DEEPEST = 10
+
+
+def register() -> None:
+    """Lets Hydra find the group."""
+    Plugins.instance().register(BestGroup)
+    Plugins.instance().register(BestSearchPath)
+
+
+class BestSearchPath(SearchPathPlugin):
+    """A Hydra plugin that searches the group ``best`` after all YAML."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Appends the group."""
+        search_path.append(GROUP, f"{GROUP}://")
 
 
 class BestGroup(ConfigSource):
@@ -40,7 +57,7 @@ class BestGroup(ConfigSource):
     @staticmethod
     def scheme() -> str:
         """Returns the scheme of its search path."""
-        return BEST_SCHEME
+        return GROUP
 
     def available(self) -> bool:
         """Whether there is such a group: always."""
@@ -78,7 +95,7 @@ class BestGroup(ConfigSource):
             raise ConfigError(f"{run.path} has an override that is no config: {reason}") from None
         check_trusted(config, run.path, conf_folders())
         header: dict[str, str | None] = {"package": "_global_"}
-        return ConfigResult(self.provider, f"{BEST_SCHEME}://{folder}", config, header)
+        return ConfigResult(self.provider, f"{GROUP}://{folder}", config, header)
 
 
 def _folder(config_path: str) -> Path | None:

@@ -11,7 +11,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 
-from dlsweep.cli.search_path import BEST_SCHEME, VERSION_BASE, conf_dir
+from dlsweep.cli.best_group import GROUP
+from dlsweep.cli.search_path import VERSION_BASE, conf_dir
 from dlsweep.errors import did_you_mean
 from dlsweep.sweep.compose import leaves
 
@@ -79,7 +80,7 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 def _unknown_choice(error: MissingConfigException) -> str:
     name = error.missing_cfg_file or ""
     group, _, choice = name.rpartition("/")
-    if name.startswith(f"{BEST_SCHEME}/"):  # its choices are folders
+    if name.startswith(f"{GROUP}/"):  # its choices are folders
         group, _, choice = name.partition("/")
     options = list(error.options or [])
     hint = did_you_mean(choice, options)

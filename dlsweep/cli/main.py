@@ -59,10 +59,10 @@ def overrides_first(arguments: Sequence[str]) -> list[str]:
 
 
 def _run_hydra() -> None:
-    from dlsweep.cli.best_group import BestGroup
+    from dlsweep.cli import best_group
 
     Plugins.instance().register(UserConf)
-    Plugins.instance().register(BestGroup)
+    best_group.register()
     full = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises errors instead of printing them
     asked: list[tuple[DictConfig, HydraConf]] = []

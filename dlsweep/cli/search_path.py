@@ -11,9 +11,6 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 #: Arguments of Hydra's entry points: Hydra 1.3 warns without a version base, 1.4 with one.
 VERSION_BASE = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
-#: The scheme of the config group ``best``; see :mod:`dlsweep.cli.best_group`.
-BEST_SCHEME = "best"
-
 
 def conf_dir() -> Path:
     """Returns the shipped ``conf`` folder: inside an installed package, beside an editable one."""
@@ -36,7 +33,6 @@ class UserConf(SearchPathPlugin):
     """A Hydra plugin that searches the user's ``./conf`` first, then the shipped ``conf``."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Puts the user's folder first, if there is one; appends the group ``best``."""
+        """Puts the user's folder first, if there is one."""
         if own := user_conf():
             search_path.prepend("user", f"file://{own}")
-        search_path.append("best", f"{BEST_SCHEME}://")
