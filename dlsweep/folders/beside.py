@@ -27,8 +27,10 @@ def recorded(tracking: Any, folder: Path) -> Any:
     """
 
     def relative(path: Path) -> Path:
-        is_beside = path.is_absolute() and path.parent in _places(folder)
-        return Path(os.path.relpath(path, folder)) if is_beside else path
+        if not path.is_absolute() or path.parent not in _places(folder):
+            return path
+        written = Path(os.path.relpath(path, folder))
+        return written if _joined(folder, written) == path else path
 
     return _mapped(tracking, relative)
 
@@ -47,15 +49,25 @@ def found(tracking: Any, folder: Path) -> Any:
 
     def absolute(path: Path) -> Path:
         if not path.is_absolute():
-            joined = Path(os.path.normpath(folder / path))
-            return joined if joined.parent in _places(folder) else path
+            return _joined(folder, path)
         is_elsewhere = path.parent not in (folder, *folder.parents)
-        beside = _places(folder)[-1] / path.name
+        beside = _joined(folder, Path(os.path.relpath(_places(folder)[-1] / path.name, folder)))
         if is_elsewhere and beside.is_file() and not _is_meant(path):
             return beside
         return path
 
     return _mapped(tracking, absolute)
+
+
+def _joined(folder: Path, path: Path) -> Path:
+    """Returns the absolute path of a recorded one, or the same path if it leads too far up.
+
+    If the folder is a link, what lies beside it is beside the folder that it leads to.
+    """
+    joined, real = Path(os.path.normpath(folder / path)), os.path.realpath(folder / path)
+    if joined.parent not in _places(folder):
+        return path
+    return joined if os.path.realpath(joined) == real else Path(real)
 
 
 def _is_meant(path: Path) -> bool:

@@ -109,6 +109,29 @@ def test_a_record_that_leads_away_with_no_file_beside_it_is_refused(copied) -> N
         addresses.refuse_unknown({"tracking": tracking}, copy)
 
 
+def test_a_link_to_a_study_means_the_file_beside_the_study(tmp_path: Path) -> None:
+    outputs, link = tmp_path / "outputs", tmp_path / "home" / "link"
+    (outputs / "mnist").mkdir(parents=True)
+    link.parent.mkdir()
+    link.symlink_to(outputs / "mnist")
+    (outputs / "mlflow.db").touch()
+    (link.parent / "mlflow.db").touch()
+    beside_it = options(f"sqlite:///{outputs}/mlflow.db")
+    assert beside.found(options("sqlite:///../mlflow.db"), link) == beside_it
+    assert beside.found(options("sqlite:////gone/mlflow.db"), link) == beside_it
+    beside_link = options(f"sqlite:///{link.parent}/mlflow.db")
+    assert beside.recorded(beside_link, link) == beside_link
+
+
+def test_results_behind_a_link_are_named_by_the_link(tmp_path: Path) -> None:
+    (tmp_path / "scratch" / "mnist").mkdir(parents=True)
+    (tmp_path / "outputs").symlink_to(tmp_path / "scratch")
+    tracking, study = options(f"sqlite:///{tmp_path}/outputs/mlflow.db"), tmp_path / "outputs/mnist"
+    written = beside.recorded(tracking, study)
+    assert uri_of(written) == "sqlite:///../mlflow.db"
+    assert beside.found(written, study) == tracking
+
+
 @pytest.mark.parametrize("path", ["../../mlflow.db", "../other/x.db", "../../../../../x.db"])
 def test_a_relative_path_above_the_results_is_refused(tmp_path: Path, path: str) -> None:
     study = tmp_path / "a" / "b" / "mnist"

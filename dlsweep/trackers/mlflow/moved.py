@@ -84,8 +84,9 @@ def refuse_elsewhere(database: Path, experiment: str) -> None:
         return
     with _opened(database) as opened:
         locations = [text for (text,) in opened.execute(_LOCATIONS, {"id": experiment}) if text]
+    folder = Path(os.path.realpath(database.parent))
     for location in locations:
-        if not _is_within(location, database.parent):
+        if not _is_within(location, folder):
             named = location if "://" in location else Path(location).absolute().as_uri()
             addresses.refuse_unknown({"tracking": {"mlflow": {"artifacts": named}}}, database)
 
@@ -139,8 +140,8 @@ def _path(location: str) -> Path:
 
 
 def _is_within(location: str, folder: Path) -> bool:
-    """Whether a location is in a folder, also if there are links on the way."""
+    """Whether a location is in a folder (a path without links), wherever links in it lead."""
     parts = urlsplit(location)
     if parts.netloc or parts.scheme not in ("", "file") or parts.query or parts.fragment:
         return False
-    return Path(os.path.realpath(_path(location))).is_relative_to(os.path.realpath(folder))
+    return Path(os.path.realpath(_path(location))).is_relative_to(folder)
