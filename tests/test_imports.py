@@ -117,6 +117,10 @@ PRIVATE = {
     "sweep/storage.py": {"_trial_id"},
     "sweep/study.py": {"_stop_flag", "_thread_local"},
     "torch/batch_norm.py": {"torch.nn.modules.batchnorm._BatchNorm"},
+    "trackers/mlflow/tracker.py": {
+        "_artifact_repos_cache",
+        "mlflow.tracking._tracking_service.utils",
+    },
     "trial/signature.py": {"hydra._internal.utils._locate"},
 }
 #: The house, from the ground up: a room imports only from rooms on lower floors.

@@ -24,6 +24,8 @@ from dlsweep.folders.rundir import RunDir
 from dlsweep.folders.studydir import studies_in
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
+from dlsweep.trackers.mlflow.moved import follow_move
+from dlsweep.trackers.mlflow.store import database_of
 
 _HOST = "127.0.0.1"
 #: Seconds that a dashboard may take to start, and to stop.
@@ -200,8 +202,10 @@ def _mlflow(folder: Path) -> list[Dashboard]:
 
 
 def _mlflow_at(uri: str) -> Dashboard:
-    if not uri.startswith("sqlite:///"):
+    database = database_of(uri)
+    if database is None:
         return Dashboard("mlflow", "mlflow", [], address=uri)
+    follow_move(database)
     flags = ["--backend-store-uri", uri, "--host", _HOST, "--workers", "1", "--port"]
     return Dashboard(
         "mlflow",

@@ -26,7 +26,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -34,6 +34,7 @@ from urllib.parse import quote
 from omegaconf import DictConfig
 
 from dlsweep.errors import StudyError
+from dlsweep.folders import beside
 from dlsweep.folders.reading import open_file, read_json, read_text
 from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.yaml_text import config_yaml, parse_yaml
@@ -159,10 +160,11 @@ class RunDir:
         write_atomically(self.config_file, config_yaml(config))
         lines = "".join(f"- {json.dumps(override)}\n" for override in info.overrides)
         write_atomically(self.overrides_file, lines or "[]\n")
-        write_atomically(self.info_file, json.dumps(asdict(info), indent=1))
+        described = {**asdict(info), "tracking": beside.recorded(info.tracking, self.path)}
+        write_atomically(self.info_file, json.dumps(described, indent=1))
 
     def info(self) -> RunInfo:
-        """Reads ``run.json``.
+        """Reads ``run.json``; paths of database files in it are absolute then.
 
         Raises:
             StudyError: If the folder is not a run folder.
@@ -171,7 +173,6 @@ class RunDir:
             info = RunInfo(**read_json(self.info_file))
             if not all(isinstance(text, str) for text in info.overrides):
                 raise TypeError(f"its overrides are {info.overrides!r}")
-            return info
         except TypeError as error:
             raise StudyError(f"{self.info_file} is damaged: {error}") from None
         except FileNotFoundError:
@@ -179,6 +180,7 @@ class RunDir:
                 f"{self.path} is not a run folder: it has no run.json.\n"
                 "Expected the folder of one run, such as outputs/mnist/trials/0007"
             ) from None
+        return replace(info, tracking=beside.found(info.tracking, self.path))
 
     def config(self) -> dict[str, Any]:
         """Reads the composed config, interpolations unresolved, modules by today's names."""

@@ -16,6 +16,7 @@ It contains the trials' run folders and what belongs to the whole study::
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from pathlib import Path
@@ -23,9 +24,10 @@ from typing import Any
 from urllib.parse import quote
 
 from dlsweep.errors import StudyError
+from dlsweep.folders import beside
 from dlsweep.folders.database import sqlite_path, sqlite_url
 from dlsweep.folders.reading import read_json, read_text
-from dlsweep.folders.rundir import RunDir
+from dlsweep.folders.rundir import RunDir, write_atomically
 from dlsweep.folders.yaml_text import parse_yaml
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
@@ -79,8 +81,16 @@ class StudyDir:
         return self.path / "mirror" / f"{tracker}.json"
 
     def info(self) -> dict[str, Any]:
-        """Reads ``study.json`` as the driver has written it."""
-        return dict(read_json(self.info_file))
+        """Reads ``study.json`` as the driver has written it, with absolute paths of databases."""
+        info = dict(read_json(self.info_file))
+        if "tracking" in info:
+            info["tracking"] = beside.found(info["tracking"], self.path)
+        return info
+
+    def write_info(self, info: dict[str, Any]) -> None:
+        """Writes ``study.json``."""
+        record = {**info, "tracking": beside.recorded(info["tracking"], self.path)}
+        write_atomically(self.info_file, json.dumps(record, indent=1))
 
     def record(self) -> dict[str, Any]:
         """Reads and checks ``study.json``, which anybody may have written.

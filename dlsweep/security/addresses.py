@@ -67,6 +67,11 @@ def refuse_unknown(record: Mapping[str, Any], folder: Path) -> None:
             )
 
 
+def is_named(address: str) -> bool:
+    """Whether a command of the user has named an address, as an option of anything."""
+    return any(line.partition("=")[2] == address for line in _known())
+
+
 def _addresses(record: Mapping[str, Any], folder: Path) -> Iterator[str]:
     """Yields each address as ``key=value``, as on a command line."""
     for key in _KEYS:

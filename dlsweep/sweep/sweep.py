@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 import threading
 import time
 import uuid
@@ -29,7 +28,6 @@ from dlsweep.folders.rundir import (
     Result,
     RunDir,
     RunInfo,
-    write_atomically,
 )
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
@@ -307,7 +305,7 @@ class Sweep:
             **more,
         }
         addresses.remember(record, self.folder.path)
-        write_atomically(self.folder.info_file, json.dumps(record, indent=1))
+        self.folder.write_info(record)
 
     def _recorded(self) -> dict[str, Any]:
         """Reads ``study.json``; empty if there is none."""

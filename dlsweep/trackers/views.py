@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dlsweep.folders import beside
 from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import Record, Result, RunDir, write_atomically
 from dlsweep.folders.studydir import StudyDir
@@ -21,6 +22,8 @@ from dlsweep.trackers.link import Link, Options
 
 #: Records synced between two writes of the position.
 _BATCH = 1000
+#: Keys of ``study.json`` with addresses.
+_PLACES = ("storage", "tracking")
 
 
 @dataclass
@@ -50,10 +53,21 @@ class _Position:
         if "told" in fields:  # the name of ``result`` in older folders
             fields["result"] = fields.pop("told")
         kept = cls(**fields)
-        return kept if kept.options == options else cls(options)
+        return kept if beside.found(kept.options, _folder(path)) == options else cls(options)
 
     def save(self, path: Path) -> None:
-        write_atomically(path, json.dumps(asdict(self)))
+        options = beside.recorded(self.options, _folder(path))
+        write_atomically(path, json.dumps({**asdict(self), "options": options}))
+
+
+def _folder(position: Path) -> Path:
+    """Returns the folder to which a position's file belongs."""
+    return position.parent.parent
+
+
+def _result(info: dict[str, Any] | None) -> dict[str, Any]:
+    """Returns what ``study.json`` says about a study, without its places, which may have moved."""
+    return {key: value for key, value in (info or {}).items() if key not in _PLACES}
 
 
 class StudyView:
@@ -80,7 +94,7 @@ class StudyView:
         if self._position is not None:
             return
         position = _Position.load(self._file, self.link.options)
-        if position.result == info and not verify:
+        if _result(position.result) == _result(info) and not verify:
             self._position = position
             return
         begun = {key: value for key, value in info.items() if key not in ("finished", "best")}
@@ -89,7 +103,7 @@ class StudyView:
     def close(self, info: dict[str, Any]) -> None:
         """Logs the study after its trials, if something is new."""
         position = self._position
-        if position and position.result != info:
+        if position and _result(position.result) != _result(info):
             self._position = None
             self.link.call(lambda tracker: self._tell(tracker, info, position))
 
@@ -111,7 +125,7 @@ class StudyView:
 
     def _tell(self, tracker: Tracker, info: dict[str, Any], position: _Position) -> None:
         tracker.log_study(self._study, info, position.state)
-        position.result = info
+        position.result = _result(info)
         position.save(self._file)
         self._position = position
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -11,10 +12,36 @@ from importlib.metadata import version
 from pathlib import Path
 
 from dlsweep.data.cache import cache_folder
-from dlsweep.errors import TrackerError
+from dlsweep.errors import ConfigError, TrackerError
+from dlsweep.folders.database import is_plain
 from dlsweep.folders.lock import Lock
 
+#: What the URI of an SQLite file begins with.
+SQLITE = "sqlite:///"
 _CREATE_SECONDS = 60.0
+
+
+def database_of(tracking_uri: str) -> Path | None:
+    """Returns the SQLite file of a tracking URI; None if it is a server's.
+
+    Raises:
+        ConfigError: If the URI is neither, or MLflow cannot open the file.
+    """
+    if tracking_uri.startswith(SQLITE) and tracking_uri != SQLITE:
+        database = Path(tracking_uri.removeprefix(SQLITE)).absolute()
+        if not is_plain(database):
+            raise ConfigError(
+                f"tracking.mlflow.tracking_uri: Received {tracking_uri!r}. MLflow cannot open "
+                "a file whose path contains ?, %, { or }.\nGive another with  "
+                "tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
+            )
+        return database
+    if not re.match(r"https?://[^/]", tracking_uri):
+        raise ConfigError(
+            f"tracking.mlflow.tracking_uri: Received {tracking_uri!r}.\n"
+            "Expected a file, sqlite:///outputs/mlflow.db, or a server, http://host:5000"
+        )
+    return None
 
 
 @contextmanager

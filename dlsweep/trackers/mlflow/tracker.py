@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
+from dlsweep.errors import MissingExtraError, TrackerError
 from dlsweep.folders import origin
-from dlsweep.folders.database import is_plain
 from dlsweep.folders.rundir import COMPLETED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State, ViewLostError
@@ -27,9 +26,10 @@ from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow.artifacts import missing_files, send_files
 from dlsweep.trackers.mlflow.media import send_media
 from dlsweep.trackers.mlflow.models import LogModel, Models
+from dlsweep.trackers.mlflow.moved import ARTIFACTS, follow_move, refuse_elsewhere
 from dlsweep.trackers.mlflow.names import key
 from dlsweep.trackers.mlflow.report import missing_report, send_report
-from dlsweep.trackers.mlflow.store import check_writable, creating, gather
+from dlsweep.trackers.mlflow.store import SQLITE, check_writable, creating, database_of, gather
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
 
@@ -55,7 +55,6 @@ _ENVIRONMENT = {
 _NOTE = "mlflow.note.content"
 #: The tag of an experiment that opens MLflow's page on its training runs, not on traces.
 _KIND = "mlflow.experimentKind"
-_SQLITE = "sqlite:///"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
 
@@ -93,21 +92,9 @@ class MLflowTracker(Readable):
         log_model: LogModel = "best",
         registered_model_name: str | None = None,
     ) -> None:
-        self.database: Path | None = None
-        if tracking_uri.startswith(_SQLITE) and tracking_uri != _SQLITE:
-            self.database = Path(tracking_uri.removeprefix(_SQLITE)).absolute()
-            if not is_plain(self.database):
-                raise ConfigError(
-                    f"tracking.mlflow.tracking_uri: Received {tracking_uri!r}. MLflow cannot open "
-                    "a file whose path contains ?, %, { or }.\nGive another with  "
-                    "tracking.mlflow.tracking_uri=sqlite:////some/folder/mlflow.db"
-                )
-            tracking_uri = f"{_SQLITE}{self.database}"
-        elif not re.match(r"https?://[^/]", tracking_uri):
-            raise ConfigError(
-                f"tracking.mlflow.tracking_uri: Received {tracking_uri!r}.\n"
-                "Expected a file, sqlite:///outputs/mlflow.db, or a server, http://host:5000"
-            )
+        self.database = database_of(tracking_uri)
+        if self.database:
+            tracking_uri = f"{SQLITE}{self.database}"
         self.uri = tracking_uri
         self._place = re.sub("//[^/]*@", "//", tracking_uri)  # no password
         self.view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
@@ -118,6 +105,7 @@ class MLflowTracker(Readable):
         self._models = Models(log_model, registered_model_name)
         self._project = experiment
         self._experiments: dict[str, str] = {}
+        self._checked: set[str] = set()
 
     def check(self) -> None:
         """Checks that MLflow is installed, and that the server answers or the file can be written.
@@ -260,7 +248,11 @@ class MLflowTracker(Readable):
     def _client(self) -> MlflowClient:
         self.preload()
         from mlflow.tracking import MlflowClient
+        from mlflow.tracking._tracking_service import utils
 
+        utils._artifact_repos_cache.clear()  # its keys are run ids, which a copied file shares
+        if self.database:
+            follow_move(self.database)
         return MlflowClient(self.uri)
 
     def _experiment(self, study: str) -> str:
@@ -269,13 +261,14 @@ class MLflowTracker(Readable):
         if name not in self._experiments:
             with creating(self.database) if self.database else nullcontext():
                 self._experiments[name] = self._find_experiment(name)
+        self._check_places(self._experiments[name])
         return self._experiments[name]
 
     def _find_experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             root = (
-                f"{self.database.parent.as_uri()}/mlartifacts/{quote(name)}"
+                f"{self.database.parent.as_uri()}/{ARTIFACTS}/{quote(name)}"
                 if self.database
                 else None
             )
@@ -310,13 +303,21 @@ class MLflowTracker(Readable):
         from mlflow.exceptions import MlflowException
 
         try:
-            stage = self._client.get_run(run_id).info.lifecycle_stage
+            info = self._client.get_run(run_id).info
+            stage = info.lifecycle_stage
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             stage = "deleted"
         if stage != "active":
             raise ViewLostError(f"The MLflow run {run_id} is no longer in {self._place}.")
+        self._check_places(info.experiment_id)
+
+    def _check_places(self, experiment: str) -> None:
+        """Checks, once, that an experiment in an SQLite file stores no artifacts elsewhere."""
+        if self.database and experiment not in self._checked:
+            refuse_elsewhere(self.database, experiment)
+            self._checked.add(experiment)
 
     def _conclude(
         self, study: StudyDir, info: dict[str, Any], experiment: str, state: State
