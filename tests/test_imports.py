@@ -82,7 +82,11 @@ OWNERS = {
         "trackers/mlflow/tracker.py",
     },
     "tensorboard": {"trackers/tensorboard.py"},
-    "wandb": {"trackers/wandb.py"},
+    "wandb": {
+        "trackers/wandb/artifacts.py",
+        "trackers/wandb/offline.py",
+        "trackers/wandb/tracker.py",
+    },
     "optuna": {
         "results/charts.py",
         "results/tables.py",
