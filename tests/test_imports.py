@@ -77,6 +77,8 @@ OWNERS = {
     "mlflow": {
         "trackers/mlflow/artifacts.py",
         "trackers/mlflow/charts.py",
+        "trackers/mlflow/entities.py",
+        "trackers/mlflow/logged.py",
         "trackers/mlflow/media.py",
         "trackers/mlflow/models.py",
         "trackers/mlflow/tracker.py",
