@@ -78,6 +78,7 @@ OWNERS = {
         "trackers/mlflow/artifacts.py",
         "trackers/mlflow/charts.py",
         "trackers/mlflow/entities.py",
+        "trackers/mlflow/exports.py",
         "trackers/mlflow/logged.py",
         "trackers/mlflow/media.py",
         "trackers/mlflow/models.py",

@@ -21,12 +21,14 @@ from dlsweep.folders import origin
 from dlsweep.folders.database import is_plain
 from dlsweep.folders.rundir import COMPLETED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
+from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow.artifacts import missing_files, send_files
 from dlsweep.trackers.mlflow.charts import missing_charts, send_charts
 from dlsweep.trackers.mlflow.entities import LONGEST_TAG, to_metrics, to_ms, to_params, to_tags
+from dlsweep.trackers.mlflow.exports import register_export
 from dlsweep.trackers.mlflow.media import send_media
 from dlsweep.trackers.mlflow.models import LogModel, Models
 from dlsweep.trackers.mlflow.names import key
@@ -59,7 +61,7 @@ _SQLITE = "sqlite:///"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
 
 
-class MLflowTracker(Readable):
+class MLflowTracker(Readable, Registry):
     """Logs to an MLflow experiment: a parent run for each study, a child run for each trial.
 
     A single run has no parent. MLflow stores a repeated metric point once, and a run is searched by
@@ -254,6 +256,12 @@ class MLflowTracker(Readable):
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
         """Deletes the run in MLflow's way: it can be restored."""
         self._client.delete_run(state["run_id"])
+
+    def register(
+        self, run: RunDir, export: ExportedVersion, name: str, alias: str | None, state: State
+    ) -> str:
+        """Makes an exported model an output of its run and a version of a registered model."""
+        return register_export(self._client, state["run_id"], run, export, name, alias)
 
     @cached_property
     def _client(self) -> MlflowClient:

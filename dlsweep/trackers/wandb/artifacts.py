@@ -1,4 +1,4 @@
-"""Logs checkpoints and traces as artifacts of a W&B run."""
+"""Logs checkpoints, traces and exported models as artifacts of a W&B run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dlsweep.folders.rundir import COMPLETED, Result, RunDir
 from dlsweep.trackers.base import State
 from dlsweep.trackers.checkpoints import Keep, digest_of, kept_checkpoint
+from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.traces import trace_files, viewer_name
 from dlsweep.trackers.wandb.offline import offline_folders, read_offline
 
@@ -47,6 +48,34 @@ def add_trace(opened: wandb.Run, run: RunDir, state: State) -> None:
         artifact.add_file(str(path), viewer_name(name))
     opened.log_artifact(artifact)
     state["trace"] = sizes
+
+
+def add_export(
+    opened: wandb.Run, run: RunDir, export: ExportedVersion, name: str, alias: str | None
+) -> None:
+    """Adds an exported model under the name and the alias of a registered model."""
+    import wandb
+
+    metadata = {**export.identity(run), **export.tags(run), **export.record}
+    artifact = wandb.Artifact(
+        name, "model", description=export.about(run), metadata={**metadata, "parity": export.parity}
+    )
+    artifact.add_dir(str(export.folder))
+    opened.log_artifact(artifact, aliases=_aliases(alias))
+
+
+def has_export(run: RunDir, export: ExportedVersion, name: str, alias: str | None) -> bool:
+    """Whether the offline files contain an exported model; W&B's server checks this itself."""
+    return any(
+        one["name"] == name
+        and set(_aliases(alias)) <= {*one["aliases"]}
+        and json.loads(one["metadata"]).get("dlsweep.digest") == export.digest
+        for one in _artifacts(run)
+    )
+
+
+def _aliases(alias: str | None) -> list[str]:
+    return ["latest", alias] if alias else ["latest"]
 
 
 def missing_artifacts(run: RunDir, result: Result, keep: Keep) -> Iterator[str]:

@@ -15,12 +15,19 @@ from urllib.parse import urlsplit
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.folders import origin
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
-from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
+from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.files import beside, described_in, home
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
-from dlsweep.trackers.wandb.artifacts import add_checkpoint, add_trace, missing_artifacts
+from dlsweep.trackers.wandb.artifacts import (
+    add_checkpoint,
+    add_export,
+    add_trace,
+    has_export,
+    missing_artifacts,
+)
 from dlsweep.trackers.wandb.offline import offline_folders, read_offline, wait_for_end
 
 if TYPE_CHECKING:
@@ -51,7 +58,7 @@ def _service() -> Iterator[None]:
         raise
 
 
-class WandbTracker(Readable):
+class WandbTracker(Readable, Registry):
     """Logs each run to a W&B run. A study is a group; a trial has the job type ``trial``.
 
     A record is one row of the history. W&B only accepts rows in ascending order, so its own step
@@ -184,6 +191,17 @@ class WandbTracker(Readable):
         self._close(run, 0)
         for folder in offline_folders(run):
             shutil.rmtree(folder)
+
+    @_service()
+    def register(
+        self, run: RunDir, export: ExportedVersion, name: str, alias: str | None, state: State
+    ) -> str:
+        """Logs an exported model as an artifact of its run."""
+        if not has_export(run, export, name, alias):
+            add_export(self._opened(run, state), run, export, name, alias)
+            result = run.result()
+            self._close(run, int(result is not None and result.status in FAILURES))
+        return f"{name}:{alias or 'latest'}"
 
     def _opened(self, run: RunDir, state: State) -> wandb.Run:
         """Returns the W&B run, opened if needed."""
