@@ -91,7 +91,7 @@ def _register(registration: Registration, one: Exported, first: str) -> ExportEr
     """Registers an export and prints where; returns the reason if that fails."""
     try:
         for line in registration.add(one.folder, is_champion=one.form == first):
-            print(f"  {line}")
+            print(f"  registered in {line}")
     except DlsweepError as error:
         return ExportError(f"{one.folder} is exported, but not registered.\n{error}")
     return None

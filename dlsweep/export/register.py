@@ -54,7 +54,7 @@ class Registration:
             is_champion: Whether the alias names this version from now on.
 
         Yields:
-            For each tracker, a line with its name and how it names the version.
+            For each tracker, its name and how it names the version.
 
         Raises:
             TrackerError: If a tracker does not work.

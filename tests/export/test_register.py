@@ -9,6 +9,7 @@ import importlib
 import json
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def test_a_version_has_its_lineage_files_figures_and_alias(
     arguments = ("--to", "onnx,torch", "--name", "pets", "--register", "digits")
     assert command(monkeypatch, run, *arguments) == 0
     out = capsys.readouterr().out
-    assert "  mlflow: models:/digits@champion, version 1\n  mlflow: models:/digits/2\n" in out
+    assert "  registered in mlflow: models:/digits@champion, version 1\n" in out
+    assert "  registered in mlflow: models:/digits/2\n" in out
 
     version = client.get_model_version_by_alias("digits", "champion")
     owner = client.get_run(run_of(run))
@@ -192,7 +194,10 @@ def test_wandb_has_the_files_as_an_artifact_of_the_run(
     mirror.sync(run.path)
     arguments = ("--to", "onnx,torch", "--register", "digits", "--alias", "production")
     assert command(monkeypatch, run, *arguments) == 0
-    assert "  wandb: digits:production\n  wandb: digits:latest\n" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "  registered in wandb: digits:production\n" in shown.out
+    assert "  registered in wandb: digits:latest\n" in shown.out
+    assert "wandb:" not in shown.err
     first, second = artifacts_of(run)
     assert [one["name"] for one in (first, second)] == ["digits", "digits"]
     assert (first["type"], first["run_id"]) == ("model", run.info().id)
@@ -244,6 +249,48 @@ def test_the_alias_moves_to_the_newest_version_and_to_no_other_format(
         formats.append((int(champion.version), champion.tags["dlsweep.export_version"]))
         assert champion.tags["dlsweep.format"] == "onnx"
     assert formats == [(1, "1"), (3, "2")]
+
+
+def test_the_best_trained_model_keeps_its_alias_beside_exports(
+    lab: Any, options: Any, client: Any
+) -> None:
+    run = track(lab.trained("torch", "images"), {})
+    record = json.loads(run.info_file.read_text())
+    named = {"mlflow": {**options["mlflow"], "registered_model_name": "digits"}}
+    run.info_file.write_text(json.dumps({**record, "number": None, "tracking": named}))
+    mirror.sync(run.path)
+    folder = lab.export(run.path, "onnx")["onnx"].folder
+    list(Registration(run, "digits").add(folder, is_champion=True))
+    assert list(mirror.differences(run.path)) == []
+    mirror.sync(run.path)
+    found = {
+        name: client.get_model_version_by_alias("digits", name) for name in ("best", "champion")
+    }
+    assert [int(one.version) for one in found.values()] == [1, 2]
+    assert found["champion"].description.startswith(f"Run {run.path.name} of study as onnx")
+
+
+def test_registering_imports_no_framework_and_says_nothing(lab: Any, options: Any) -> None:
+    tracking = {name: options[name] for name in ("mlflow", "wandb")}
+    run = track(lab.trained("torch", "images"), tracking)
+    mirror.sync(run.path)
+    folder = lab.export(run.path, "onnx")["onnx"].folder
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from dlsweep.export.register import Registration\n"
+        "from dlsweep.folders.rundir import RunDir\n"
+        "registration = Registration(RunDir(sys.argv[1]), 'digits')\n"
+        "print(*registration.add(Path(sys.argv[2]), is_champion=True), sep='; ')\n"
+        "print(*{'torch', 'tensorflow', 'keras', 'onnx', 'onnxruntime'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run.path), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    shown = "mlflow: models:/digits@champion, version 1; wandb: digits:champion\n\n"
+    assert (done.stdout, done.stderr) == (shown, "")
 
 
 class CrashError(Exception):

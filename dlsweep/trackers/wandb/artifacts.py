@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,9 @@ def add_export(
     artifact = wandb.Artifact(
         name, "model", description=export.about(run), metadata={**metadata, "parity": export.parity}
     )
-    artifact.add_dir(str(export.folder))
+    for folder, paths in export.files.items():
+        for path in paths:
+            artifact.add_file(str(path), posixpath.join(folder, path.name))
     opened.log_artifact(artifact, aliases=_aliases(alias))
 
 
