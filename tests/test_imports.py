@@ -76,13 +76,20 @@ OWNERS = {
     "safetensors": {"torch/files.py"},
     "mlflow": {
         "trackers/mlflow/artifacts.py",
+        "trackers/mlflow/entities.py",
+        "trackers/mlflow/exports.py",
+        "trackers/mlflow/logged.py",
         "trackers/mlflow/media.py",
         "trackers/mlflow/models.py",
         "trackers/mlflow/report.py",
         "trackers/mlflow/tracker.py",
     },
     "tensorboard": {"trackers/tensorboard.py"},
-    "wandb": {"trackers/wandb.py"},
+    "wandb": {
+        "trackers/wandb/artifacts.py",
+        "trackers/wandb/offline.py",
+        "trackers/wandb/tracker.py",
+    },
     "optuna": {
         "results/report/data.py",
         "results/report/importance.py",

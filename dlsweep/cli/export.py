@@ -11,8 +11,11 @@ from typing import Any, get_args
 from rich.table import Table
 
 from dlsweep.drive.progress import make_console
-from dlsweep.errors import ExportError
+from dlsweep.errors import ConfigError, DlsweepError, ExportError
 from dlsweep.export.export import Exported, Options, export
+from dlsweep.export.register import CHAMPION, Registration
+from dlsweep.export.source import run_to_export
+from dlsweep.folders.rundir import RunDir
 from dlsweep.runtimes.formats import FORMATS
 from dlsweep.trainers.exporting import Quantization
 
@@ -35,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="how far the exported model may differ from the trained one, on validation data",
     )
+    parser.add_argument(
+        "--register", metavar="NAME", help="also register it in MLflow and W&B under this name"
+    )
+    parser.add_argument(
+        "--alias", help=f"what names the first format of --to there; default: {CHAMPION}"
+    )
 
 
 def run(arguments: argparse.Namespace, conf: Sequence[Path]) -> None:
@@ -52,14 +61,40 @@ def run(arguments: argparse.Namespace, conf: Sequence[Path]) -> None:
         out=arguments.out,
         tolerance=arguments.tolerance,
     )
+    run_dir = run_to_export(arguments.folder)
+    registration = _registration(arguments, run_dir)
     done: list[Exported] = []
     refused: list[ExportError] = []
-    for result in export(arguments.folder, options, conf):
+    for result in export(run_dir.path, options, conf):
         done.append(result) if isinstance(result, Exported) else refused.append(result)
     if done:
         _print(done)
+    if registration:
+        first = options.formats[0]
+        refused += [fault for one in done if (fault := _register(registration, one, first))]
     if refused:
         raise ExportError("\n".join(map(str, refused)))
+
+
+def _registration(arguments: argparse.Namespace, run: RunDir) -> Registration | None:
+    if arguments.register is not None:
+        return Registration(run, arguments.register, arguments.alias or CHAMPION)
+    if arguments.alias is not None:
+        raise ConfigError(
+            f"--alias: Received {arguments.alias!r} without --register. Expected both, as  "
+            f"--register digits --alias {CHAMPION}"
+        )
+    return None
+
+
+def _register(registration: Registration, one: Exported, first: str) -> ExportError | None:
+    """Registers an export and prints where; returns the reason if that fails."""
+    try:
+        for line in registration.add(one.folder, is_champion=one.form == first):
+            print(f"  registered in {line}")
+    except DlsweepError as error:
+        return ExportError(f"{one.folder} is exported, but not registered.\n{error}")
+    return None
 
 
 def _print(exports: Sequence[Exported]) -> None:

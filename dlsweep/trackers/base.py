@@ -8,6 +8,7 @@ from typing import Any
 from dlsweep.errors import TrackerError
 from dlsweep.folders.rundir import Record, Result, RunDir
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.trackers.exports import ExportedVersion
 
 State = dict[str, Any]
 #: The step, the name and the value of a metric.
@@ -98,4 +99,25 @@ class Readable(Tracker):
 
     def remove(self, run: RunDir, state: State) -> None:
         """Removes the tracker's run; the mirror then syncs it from its start."""
+        raise NotImplementedError
+
+
+class Registry(Tracker):
+    """A tracker with a registry of models."""
+
+    def register(
+        self, run: RunDir, export: ExportedVersion, name: str, alias: str | None, state: State
+    ) -> str:
+        """Makes an exported model a version of a registered model, once.
+
+        Args:
+            run: The run folder of the exported model.
+            export: The exported model.
+            name: The name of the registered model; it is created if needed.
+            alias: The alias that names this version from now on, if any.
+            state: The tracker's state for this run.
+
+        Returns:
+            How the tracker names the version.
+        """
         raise NotImplementedError

@@ -6,13 +6,14 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dlsweep.errors import StudyError
 from dlsweep.folders import beside
 from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import Record, Result, RunDir, write_atomically
@@ -47,13 +48,18 @@ class _Position:
     @classmethod
     def load(cls, path: Path, options: Options) -> _Position:
         try:
-            fields = read_json(path)
+            kept = cls.read(path)
         except FileNotFoundError:
             return cls(options)
+        return kept if kept.options == options else cls(options)
+
+    @classmethod
+    def read(cls, path: Path) -> _Position:
+        fields = read_json(path)
         if "told" in fields:  # the name of ``result`` in older folders
             fields["result"] = fields.pop("told")
         kept = cls(**fields)
-        return kept if beside.found(kept.options, _folder(path)) == options else cls(options)
+        return replace(kept, options=beside.found(kept.options, _folder(path)))
 
     def save(self, path: Path) -> None:
         options = beside.recorded(self.options, _folder(path))
@@ -68,6 +74,27 @@ def _folder(position: Path) -> Path:
 def _result(info: dict[str, Any] | None) -> dict[str, Any]:
     """Returns what ``study.json`` says about a study, without its places, which may have moved."""
     return {key: value for key, value in (info or {}).items() if key not in _PLACES}
+
+
+def synced_trackers(run: RunDir) -> dict[str, tuple[Options, State]]:
+    """Returns the options and the state of each tracker that a run was synced to.
+
+    Raises:
+        StudyError: If a file of the mirror is damaged.
+    """
+    positions = {file.stem: _read(file) for file in sorted(run.path.glob("mirror/*.json"))}
+    return {name: (one.options, one.state) for name, one in positions.items() if one.state}
+
+
+def _read(file: Path) -> _Position:
+    try:
+        position = _Position.read(file)
+        return replace(position, options=dict(position.options), state=dict(position.state))
+    except (TypeError, ValueError) as error:
+        raise StudyError(
+            f"{file} is damaged: {error}.\nRemove it, and sync the run again:  "
+            f"python -m dlsweep sync {file.parent.parent}"
+        ) from None
 
 
 class StudyView:

@@ -20,7 +20,7 @@ import pytest
 
 from dlsweep.folders.rundir import Result, RunDir
 from dlsweep.trackers import mirror
-from dlsweep.trackers.wandb import read_offline
+from dlsweep.trackers.wandb.offline import read_offline
 
 pytestmark = [
     pytest.mark.slow,

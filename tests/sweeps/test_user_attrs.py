@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlsweep.trackers.wandb import read_offline
+from dlsweep.trackers.wandb.offline import read_offline
 
 pytestmark = pytest.mark.slow
 

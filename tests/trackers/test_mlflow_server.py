@@ -17,6 +17,7 @@ import pytest
 
 from dlsweep.folders.rundir import Result, RunDir
 from dlsweep.run.checkpoint import Checkpointer
+from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.mlflow.tracker import MLflowTracker
 
 pytestmark = [
@@ -131,6 +132,39 @@ def test_a_server_keeps_and_registers_a_model(
     ]
     (weights,) = server.folder.glob("artifacts/*/models/*/artifacts/data/checkpoints/*/w")
     assert weights.read_text() == "weights"
+
+
+def test_a_server_registers_an_export(
+    server: Server, make_run: Callable[..., RunDir], tmp_path: Path
+) -> None:
+    run, folder = make_run(), tmp_path / "exports" / "mine" / "onnx" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_text("weights")
+    inputs = [{"name": "inputs", "dtype": "uint8", "shape": [1, 28, 28]}]
+    record = {"name": "mine", "format": "onnx", "quantization": None, "inputs": inputs}
+    parity = {"largest_difference": 1e-7, "mean_difference": 1e-8, "agreement": None}
+    facts = {"runtime": "onnxruntime 1", "size_bytes": 7, "examples": 30, "tolerance": 1e-4}
+    created = {"created": "2026-11-01T00:00:00Z"}
+    (folder / "export.json").write_text(json.dumps({**record, **created}))
+    (folder / "parity.json").write_text(json.dumps({**parity, **facts}))
+    server.start()
+    wait_for_port(server.port)
+    tracker, state = MLflowTracker(f"http://127.0.0.1:{server.port}"), {}
+    tracker.start(run, {}, state)
+    for _ in range(2):
+        found = tracker.register(run, ExportedVersion(folder), "mine", "champion", state)
+        assert found == "models:/mine@champion, version 1"
+    assert server.rows("SELECT name, alias, version FROM registered_model_aliases") == [
+        ("mine", "champion", 1)
+    ]
+    assert server.rows("SELECT run_id FROM model_versions") == [(state["run_id"],)]
+    metrics = server.rows("SELECT metric_name, metric_value FROM logged_model_metrics")
+    assert sorted(metrics) == [
+        ("parity/largest_difference", 1e-7),
+        ("parity/mean_difference", 1e-8),
+    ]
+    (model,) = server.folder.glob("artifacts/*/models/*/artifacts/model.onnx")
+    assert model.read_text() == "weights"
 
 
 def wait_for_port(port: int) -> None:

@@ -12,7 +12,8 @@ from dlsweep.folders.rundir import Result, RunDir
 from dlsweep.trackers.mlflow.tracker import MLflowTracker
 from dlsweep.trackers.tensorboard import TensorBoardTracker
 from dlsweep.trackers.traces import trace_files
-from dlsweep.trackers.wandb import WandbTracker, read_offline
+from dlsweep.trackers.wandb import WandbTracker
+from dlsweep.trackers.wandb.offline import read_offline
 
 pytestmark = [
     pytest.mark.slow,

@@ -15,7 +15,8 @@ from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.folders.rundir import Record, Result
 from dlsweep.run.checkpoint import Checkpointer
 from dlsweep.trackers.base import ViewLostError
-from dlsweep.trackers.wandb import WandbTracker, read_offline
+from dlsweep.trackers.wandb import WandbTracker
+from dlsweep.trackers.wandb.offline import read_offline
 
 pytestmark = pytest.mark.slow
 

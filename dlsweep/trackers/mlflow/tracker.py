@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
 from importlib.util import find_spec
@@ -20,10 +20,13 @@ from dlsweep.errors import MissingExtraError, TrackerError
 from dlsweep.folders import origin
 from dlsweep.folders.rundir import COMPLETED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.trackers.base import Point, Readable, State, ViewLostError
+from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
+from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow.artifacts import missing_files, send_files
+from dlsweep.trackers.mlflow.entities import LONGEST_TAG, to_metrics, to_ms, to_params, to_tags
+from dlsweep.trackers.mlflow.exports import register_export
 from dlsweep.trackers.mlflow.media import send_media
 from dlsweep.trackers.mlflow.models import LogModel, Models
 from dlsweep.trackers.mlflow.moved import ARTIFACTS, follow_move, refuse_elsewhere
@@ -34,7 +37,6 @@ from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
 _STATUS: dict[Status, str] = {
@@ -56,10 +58,9 @@ _NOTE = "mlflow.note.content"
 #: The tag of an experiment that opens MLflow's page on its training runs, not on traces.
 _KIND = "mlflow.experimentKind"
 _METRICS_A_CALL, _PARAMS_A_CALL = 1000, 100
-_LONGEST_PARAM, _LONGEST_TAG = 6000, 5000
 
 
-class MLflowTracker(Readable):
+class MLflowTracker(Readable, Registry):
     """Logs to an MLflow experiment: a parent run for each study, a child run for each trial.
 
     A single run has no parent. MLflow stores a repeated metric point once, and a run is searched by
@@ -144,10 +145,10 @@ class MLflowTracker(Readable):
         self._open(experiment, info["name"], info["created"], tags, state)
         if "finished" in info:
             tags |= self._conclude(study, info, experiment, state)
-        self._client.log_batch(state["run_id"], tags=_tags(tags))
+        self._client.log_batch(state["run_id"], tags=to_tags(tags))
         self._send_origin(study.path, state)
         if "finished" in info:
-            self._client.set_terminated(state["run_id"], "FINISHED", _ms(info["finished"]))
+            self._client.set_terminated(state["run_id"], "FINISHED", to_ms(info["finished"]))
         else:
             self._client.update_run(state["run_id"], "RUNNING")
 
@@ -176,7 +177,7 @@ class MLflowTracker(Readable):
             self._send_origin(run.path, state)
         params = iter(params_of(run).items())
         while batch := list(islice(params, _PARAMS_A_CALL)):
-            self._client.log_batch(state["run_id"], params=_params(batch))
+            self._client.log_batch(state["run_id"], params=to_params(batch))
         self._client.log_artifact(state["run_id"], str(run.config_file))
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
@@ -189,7 +190,7 @@ class MLflowTracker(Readable):
             for name, value in record.metrics.items()
         )
         while batch := list(islice(points, _METRICS_A_CALL)):
-            self._client.log_batch(state["run_id"], metrics=_metrics(batch))
+            self._client.log_batch(state["run_id"], metrics=to_metrics(batch))
         for record in records:
             send_media(self._client, state["run_id"], run, record)
 
@@ -199,12 +200,12 @@ class MLflowTracker(Readable):
         returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
         attrs = {key(name): str(value) for name, value in run.user_attrs().items()}
         tags = {**attrs, "dlsweep.status": result.status, "dlsweep.reason": result.reason}
-        self._client.log_batch(run_id, metrics=_metrics(returned), tags=_tags(tags))
+        self._client.log_batch(run_id, metrics=to_metrics(returned), tags=to_tags(tags))
         send_files(self._client, run, result, self._checkpoint, state)
         if result.status in COMPLETED:
             self._models.send(self._client, run_id, run, result)
         status = _STATUS.get(result.status, "FAILED")
-        self._client.set_terminated(run_id, status, _ms(result.ended))
+        self._client.set_terminated(run_id, status, to_ms(result.ended))
         state["closed"] = True
 
     def close(self) -> None:
@@ -243,6 +244,12 @@ class MLflowTracker(Readable):
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
         """Deletes the run in MLflow's way: it can be restored."""
         self._client.delete_run(state["run_id"])
+
+    def register(
+        self, run: RunDir, export: ExportedVersion, name: str, alias: str | None, state: State
+    ) -> str:
+        """Makes an exported model an output of its run and a version of a registered model."""
+        return register_export(self._client, state["run_id"], run, export, name, alias)
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -289,8 +296,8 @@ class MLflowTracker(Readable):
             return
         run_id = self._find(experiment, tags["dlsweep.run_id"])
         if run_id is None:
-            fitting = {key: value[:_LONGEST_TAG] for key, value in tags.items()}
-            run = self._client.create_run(experiment, _ms(created), fitting, name)
+            fitting = {key: value[:LONGEST_TAG] for key, value in tags.items()}
+            run = self._client.create_run(experiment, to_ms(created), fitting, name)
             run_id = run.info.run_id
         state["run_id"] = run_id
 
@@ -328,7 +335,7 @@ class MLflowTracker(Readable):
         if best:
             name = f"best/{info['objective'][0]}"
             point = (name, best["value"], info["finished"], best["number"])
-            self._client.log_batch(state["run_id"], metrics=_metrics([point]))
+            self._client.log_batch(state["run_id"], metrics=to_metrics([point]))
         end = [info["n_trials"], best]
         if state.get("end") != end:
             if best and (run_id := tags.get("dlsweep.best_run_id")):
@@ -364,30 +371,3 @@ class MLflowTracker(Readable):
             if (folder / name).exists():
                 self._client.log_artifact(state["run_id"], str(folder / name))
         state["origin"] = True
-
-
-def _metrics(points: Iterable[tuple[str, float, float, int]]) -> list[Metric]:
-    """Converts points of name, value, wall time in seconds and step to MLflow's metrics."""
-    from mlflow.entities import Metric
-
-    return [Metric(key(name), value, _ms(time), step) for name, value, time, step in points]
-
-
-def _params(params: Iterable[tuple[str, Any]]) -> list[Param]:
-    from mlflow.entities import Param
-
-    return [Param(key(name), _text(value)[:_LONGEST_PARAM]) for name, value in params]
-
-
-def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    from mlflow.entities import RunTag
-
-    return [RunTag(name, value[:_LONGEST_TAG]) for name, value in tags.items()]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

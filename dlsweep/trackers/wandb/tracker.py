@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import netrc
 import os
 import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,25 +15,29 @@ from urllib.parse import urlsplit
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.folders import origin
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
-from dlsweep.trackers.base import Point, Readable, State, ViewLostError
-from dlsweep.trackers.checkpoints import Keep, check_keep, digest_of, kept_checkpoint
+from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostError
+from dlsweep.trackers.checkpoints import Keep, check_keep
+from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.files import beside, described_in, home
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
-from dlsweep.trackers.traces import trace_files, viewer_name
+from dlsweep.trackers.wandb.artifacts import (
+    add_checkpoint,
+    add_export,
+    add_trace,
+    has_export,
+    missing_artifacts,
+)
+from dlsweep.trackers.wandb.offline import offline_folders, read_offline, wait_for_end
 
 if TYPE_CHECKING:
     import wandb
 
 Mode = Literal["online", "offline"]
 _SERVER = "https://api.wandb.ai"
-#: Seconds to wait for the end of an offline file; an incomplete file is found later.
-_END_PATIENCE = 5.0
 #: Columns that W&B or the mirror fills itself, and what a metric of such a name begins with.
 _RESERVED = {"step", "_step", "_runtime", "_timestamp", "_wandb", "status", "reason"}
 _METRIC = "metric/"
-#: The names of a run's artifacts.
-_CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
 
 @contextlib.contextmanager
@@ -57,7 +58,7 @@ def _service() -> Iterator[None]:
         raise
 
 
-class WandbTracker(Readable):
+class WandbTracker(Readable, Registry):
     """Logs each run to a W&B run. A study is a group; a trial has the job type ``trial``.
 
     A record is one row of the history. W&B only accepts rows in ascending order, so its own step
@@ -161,9 +162,9 @@ class WandbTracker(Readable):
         )
         opened.tags = (result.status,)
         self._add_log(run, opened, state)
-        self._add_trace(run, opened, state)
+        add_trace(opened, run, state)
         if result.status in COMPLETED:
-            self._add_checkpoint(run, opened, state)
+            add_checkpoint(opened, run, self._checkpoint, state)
         self._close(run, int(result.status in FAILURES))
 
     def read(self, run: RunDir, state: State) -> Iterator[Point]:  # noqa: ARG002
@@ -174,7 +175,7 @@ class WandbTracker(Readable):
         """
         if self.mode == "online":
             raise TrackerError("Runs on the W&B server cannot be compared; offline files can.")
-        for folder in _folders(run):
+        for folder in offline_folders(run):
             for record in read_offline(folder):
                 if record["type"] == "history":
                     row = record["history"]["item"]
@@ -182,19 +183,25 @@ class WandbTracker(Readable):
 
     def missing(self, run: RunDir, result: Result, state: State) -> Iterator[str]:  # noqa: ARG002
         """Checks that the offline files contain trace and checkpoint."""
-        records = (record for folder in _folders(run) for record in read_offline(folder))
-        kept = {one["artifact"]["name"] for one in records if one["type"] == "artifact"}
-        expected = [_TRACE.format(run.info().id)] if trace_files(run) else []
-        if result.status in COMPLETED and kept_checkpoint(run, self._checkpoint):
-            expected.append(_CHECKPOINT.format(run.info().id))
-        yield from (f"the artifact {name} is missing" for name in expected if name not in kept)
+        yield from missing_artifacts(run, result, self._checkpoint)
 
     @_service()
     def remove(self, run: RunDir, state: State) -> None:  # noqa: ARG002
         """Finishes the run and removes its offline files."""
         self._close(run, 0)
-        for folder in _folders(run):
+        for folder in offline_folders(run):
             shutil.rmtree(folder)
+
+    @_service()
+    def register(
+        self, run: RunDir, export: ExportedVersion, name: str, alias: str | None, state: State
+    ) -> str:
+        """Logs an exported model as an artifact of its run."""
+        if not has_export(run, export, name, alias):
+            add_export(self._opened(run, state), run, export, name, alias)
+            result = run.result()
+            self._close(run, int(result is not None and result.status in FAILURES))
+        return f"{name}:{alias or 'latest'}"
 
     def _opened(self, run: RunDir, state: State) -> wandb.Run:
         """Returns the W&B run, opened if needed."""
@@ -239,44 +246,16 @@ class WandbTracker(Readable):
                 opened.write_logs(text)
             state["log"] = file.tell()
 
-    def _add_checkpoint(self, run: RunDir, opened: wandb.Run, state: State) -> None:
-        """Adds the checkpoint, unless the same one is there."""
-        checkpoint = kept_checkpoint(run, self._checkpoint)
-        if not checkpoint or state.get("checkpoint") == digest_of(checkpoint):
-            return
-        import wandb
-
-        manifest = json.loads((checkpoint / "manifest.json").read_text())
-        artifact = wandb.Artifact(_CHECKPOINT.format(run.info().id), "model", metadata=manifest)
-        artifact.add_dir(str(checkpoint))
-        aliases = ["latest", "best"] if self._checkpoint == "best" else ["latest"]
-        opened.log_artifact(artifact, aliases=aliases)
-        state["checkpoint"] = digest_of(checkpoint)
-
-    def _add_trace(self, run: RunDir, opened: wandb.Run, state: State) -> None:
-        """Adds the profiler's trace, unless the same files are there."""
-        files = trace_files(run)
-        sizes = {name: path.stat().st_size for name, path in files.items()}
-        if not files or state.get("trace") == sizes:
-            return
-        import wandb
-
-        artifact = wandb.Artifact(_TRACE.format(run.info().id), "profile")
-        for name, path in files.items():
-            artifact.add_file(str(path), viewer_name(name))
-        opened.log_artifact(artifact)
-        state["trace"] = sizes
-
     def _close(self, run: RunDir, code: int) -> None:
         if opened := self._open.pop(run.info().id, None):
             opened.finish(exit_code=code)
             if self.mode == "offline":
-                _wait_for_end(_folders(run)[-1:])
+                wait_for_end(offline_folders(run)[-1:])
 
     def _require(self, run: RunDir, state: State) -> None:
         self._close(run, 0)
         rows, whole = 0, True
-        for folder in _folders(run):
+        for folder in offline_folders(run):
             kinds = [record["type"] for record in read_offline(folder)]
             rows += kinds.count("history")
             whole &= "exit" in kinds
@@ -306,42 +285,10 @@ class WandbTracker(Readable):
         return logins.authenticators(urlsplit(self.server).netloc) is not None
 
 
-def read_offline(folder: Path) -> Iterator[dict[str, Any]]:
-    """Reads an offline run with W&B's own reader.
-
-    Args:
-        folder: ``offline-run-<time>-<id>``.
-
-    Yields:
-        Each complete record, as ``wandb leet inspect --json`` prints it.
-    """
-    from wandb.util import get_core_path
-
-    for file in folder.glob("*.wandb"):
-        flags = ["--no-observability", "--json", "--run-file", str(file), str(folder.parent)]
-        with subprocess.Popen(  # noqa: S603
-            [get_core_path(), "leet", "inspect", *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # warns of incomplete files of killed processes
-        ) as reader:
-            assert reader.stdout
-            for line in reader.stdout:
-                yield json.loads(line)
-
-
 def _origin(run: RunDir) -> dict[str, Any]:
     """Returns the origin of the run, without the list of packages."""
     found = origin.read(home(run))
     return {f"origin.{name}": value for name, value in found.items() if name != "packages"}
-
-
-def _wait_for_end(folders: list[Path]) -> None:
-    """Waits for the last record, which W&B's service writes after ``finish`` has returned."""
-    deadline = time.monotonic() + _END_PATIENCE
-    while time.monotonic() < deadline:
-        if all("exit" in (one["type"] for one in read_offline(folder)) for folder in folders):
-            return
-        time.sleep(0.02)
 
 
 def _keep(opened: wandb.Run, base: Path, file: Path) -> None:
@@ -377,11 +324,6 @@ def _points(row: dict[str, Any]) -> Iterator[Point]:
 def _column(metric: str) -> str:
     """Returns the column of a metric; a name that W&B uses itself becomes ``metric/<name>``."""
     return f"{_METRIC}{metric}" if metric in _RESERVED else metric
-
-
-def _folders(run: RunDir) -> list[Path]:
-    """Returns the offline folders of a run: one for each time that it was opened."""
-    return sorted(beside(run, "wandb").glob(f"offline-run-*-{run.info().id}*"))
 
 
 def _settings() -> wandb.Settings:
