@@ -57,7 +57,7 @@ class Options:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        for one in self.formats:
+        for one in self.formats or [""]:
             if one not in FORMATS:
                 raise ConfigError(
                     f"--to: Received {one!r}.{did_you_mean(one, FORMATS)}\n"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import json
+import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ _TRAINERS = {"torch": "dlsweep.torch.TorchTrainer", "keras": "dlsweep.keras.Kera
 class Lab:
     """Makes and exports runs."""
 
-    def __init__(self, make_run: Callable[..., RunDir]) -> None:
+    def __init__(self, make_run: Callable[..., RunDir], project: Path) -> None:
+        self.project = project
         self._make_run = make_run
         self._made = 0
 
@@ -193,6 +195,19 @@ class Lab:
         """Exports to formats; returns what comes of each."""
         return list(export(folder, Options(formats, **options), conf_folders()))
 
+    def names_of_this_machine(self, folder: Path) -> list[str]:
+        """Finds the files of an export that name a folder or the host of this machine."""
+        host = socket.gethostname()
+        words = [str(self.project), os.path.expanduser("~/"), "site-packages"]
+        words += [host] * (len(host) > 4)
+        return [
+            f"{file}: {word}"
+            for file in folder.rglob("*")
+            if file.is_file()
+            for word in words
+            if word.encode() in file.read_bytes()
+        ]
+
 
 @pytest.fixture
 def lab(make_run: Callable[..., RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
@@ -202,9 +217,4 @@ def lab(make_run: Callable[..., RunDir], tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Lab(make_run)
-
-
-def described(exported: Exported) -> dict[str, Any]:
-    """The content of an export's export.json."""
-    return json.loads((exported.folder / "export.json").read_text())
+    return Lab(make_run, tmp_path)

@@ -70,6 +70,8 @@ def test_raw_pixels_go_into_every_format(lab: Any) -> None:
     np.testing.assert_allclose(probability, served["probability"], atol=1e-5)
     model = keras.saving.load_model(found["keras"] / "model.keras")
     np.testing.assert_allclose(model.predict(pixels().inputs, verbose=0), scores, atol=1e-4)
+    for folder in found.values():
+        assert not lab.names_of_this_machine(folder)
     with zipfile.ZipFile(found["litert"] / "model.tflite") as archive:
         assert archive.read("labels.txt").decode() == "cat\ndog\ngröße\n"
 

@@ -127,6 +127,7 @@ def test_a_missing_extra_is_named_before_anything_is_written(
     ("arguments", "message"),
     [
         (["--to", "onxx"], "--to: Received 'onxx'. Did you mean 'onnx'?"),
+        (["--to", ","], "--to: Received ''."),
         (["--to", "onnx", "--quantize", "float16"], "Expected one of the formats litert."),
         (["--name", "../x"], "--name: Received '../x'."),
         (["--tolerance", "-1"], "--tolerance: Received -1.0. Expected 0 or more."),
