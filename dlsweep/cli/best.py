@@ -26,7 +26,7 @@ from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.candidates import LEVEL, Candidate, difference, ranked, verdict
 from dlsweep.results.loading import open_trained
 from dlsweep.results.quality import measure_for, predict, quality
-from dlsweep.results.tables import Finished, point_of
+from dlsweep.results.tables import Finished, again, point_of
 from dlsweep.run.run import Run
 from dlsweep.security.trust import check_trusted
 from dlsweep.trainers.epoch_trainer import EpochTrainer
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, sweep: Sweep, conf: Sequence[Path]) -> No
             f"hydra.sweeper.metric={_quoted(study.objective[0])}",
             f"hydra.sweeper.direction={study.record['directions'][0]}",
             f"outputs={_quoted(_short(study.folder.path.parent))}",
-            *(one for one in runs[0].info().overrides if one.startswith(_OF_THE_DRIVER)),
+            *(one for one in again(runs[0].info()) if one.startswith(_OF_THE_DRIVER)),
             *(["++training.evaluate_test=false"] if _has_test_option(config) else []),
             *(_forced(one, config) for one in arguments.overrides),
             "-m",

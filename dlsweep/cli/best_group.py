@@ -28,6 +28,7 @@ from dlsweep.cli.search_path import conf_folders
 from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.tables import again
 from dlsweep.security.trust import check_trusted
 from dlsweep.sweep.compose import key_of
 
@@ -165,7 +166,7 @@ def _parsed(run: RunDir) -> list[Override]:
     Raises:
         ConfigError: If one has an error, or removes or sweeps something, as no config can.
     """
-    given = run.info().overrides
+    given = again(run.info())
     try:
         overrides = OverridesParser.create().parse_overrides(given)
         odd = [one for one in overrides if one.is_delete() or one.is_sweep_override()]

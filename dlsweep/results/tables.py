@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dlsweep.drive.progress import make_console
 from dlsweep.errors import StudyError
-from dlsweep.folders.rundir import OWN_ATTRS, write_atomically
+from dlsweep.folders.rundir import OWN_ATTRS, RunInfo, write_atomically
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.security.printable import printable
 from dlsweep.security.secrets import resolved
@@ -88,7 +88,7 @@ class Finished:
 
     def command(self, trial: FrozenTrial) -> str:
         """Returns the command that trains a trial's point again."""
-        overrides = self.folder.trial(trial.number).info().overrides
+        overrides = again(self.folder.trial(trial.number).info())
         return " ".join(shlex.quote(part) for part in [*self.record["command"], *overrides])
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
@@ -131,6 +131,11 @@ def point_of(trial: FrozenTrial) -> dict[str, Any]:
 def user_attrs_of(trial: FrozenTrial) -> dict[str, Any]:
     """Returns a trial's user attributes, without dlsweep's own."""
     return {key: value for key, value in trial.user_attrs.items() if key not in OWN_ATTRS}
+
+
+def again(run: RunInfo) -> list[str]:
+    """Returns the overrides that train a run again, without registering its model again."""
+    return [one for one in run.overrides if "registered_model_name=" not in one]
 
 
 def write_tables(study: Finished) -> None:

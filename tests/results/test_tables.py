@@ -104,6 +104,16 @@ def test_the_best_trial_is_written_with_the_command_that_trains_it(study: StudyD
     assert shlex.split(best["command"]) == ["python", "-m", "dlsweep", *overrides]
 
 
+def test_the_command_registers_no_model_again(study: StudyDir) -> None:
+    file = study.trial(1).info_file
+    record = json.loads(file.read_text())
+    named = "tracking.mlflow.registered_model_name=digits"
+    file.write_text(json.dumps({**record, "overrides": [named, *record["overrides"]]}))
+    finished = tables.Finished(study)
+    command = shlex.split(finished.command(finished.best()[0]))
+    assert command == ["python", "-m", "dlsweep", *record["overrides"]]
+
+
 def test_the_leaderboard_has_the_best_first_and_no_control_codes(study: StudyDir) -> None:
     file = io.StringIO()
     tables.show(tables.Finished(study), Console(file=file, width=200))

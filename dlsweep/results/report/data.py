@@ -20,7 +20,7 @@ from dlsweep.results.report.importance import importances
 from dlsweep.results.report.links import tracker_links
 from dlsweep.results.report.numbers import finite, rounded
 from dlsweep.results.report.slots import Span, spans, timeline
-from dlsweep.results.tables import Finished, point_of, state_of, user_attrs_of
+from dlsweep.results.tables import Finished, again, point_of, state_of, user_attrs_of
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Folders:
             return
         info = run.info()
         self.runs.append(run)
-        self.overrides.append([str(one) for one in info.overrides])
+        self.overrides.append(again(info))
         logged = self.curves.add(row, run)
         self.spans += spans(row, run, state_of(trial), info.created, logged)
 
