@@ -21,6 +21,8 @@ from dlsweep.security.printable import printable
 
 #: Seconds between two refreshes of the live table.
 _REDRAW = 0.25
+#: The most columns of a terminal that has no room for a long progress bar.
+_NARROW = 100
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {
     "completed": "green",
@@ -175,7 +177,8 @@ class LiveView(View):
     def _draw(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
         first = self.objective[0] if self.objective else "objective"
-        for title, width in (("run", 4), ("step", 4), (first, 8), ("trend", 12), ("time", 6)):
+        name = "run" if self.counts.total == 1 else "trial"
+        for title, width in ((name, 4), ("step", 4), (first, 8), ("trend", 12), ("time", 6)):
             table.add_column(title, no_wrap=True, min_width=max(width, len(title)))
         table.add_column("overrides", no_wrap=True, overflow="ellipsis", ratio=1)
         for shown in list(self.running.values()):
@@ -191,18 +194,21 @@ class LiveView(View):
         return Group(self._headline(), table)
 
     def _headline(self) -> RenderableType:
+        """Returns the progress in one line, what matters most first: a terminal cuts the rest."""
         counts = self.counts
         left = counts.time_left()
+        of = "run" if counts.total == 1 else "trials"
         parts = [
-            f"{counts.done}/{counts.total or '?'} trials",
-            f"{len(self.running)}/{counts.slots} slots",
-            f"{counts.pruned} pruned",
-            f"{counts.failed} failed",
-            f"{duration(left)} left" if left is not None else "",
+            f"{counts.done}/{counts.total or '?'} {of}",
             self.best and f"best {self.best}",
+            f"{duration(left)} left" if left is not None else "",
+            f"{counts.failed} failed" if counts.failed else "",
+            f"{counts.pruned} pruned" if counts.pruned else "",
+            f"{len(self.running)}/{counts.slots} slots",
         ]
         line = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=counts.total or 1, completed=counts.done, width=24)
+        width = 24 if self.console.width > _NARROW else 8
+        bar = ProgressBar(total=counts.total or 1, completed=counts.done, width=width)
         words = Text("  ·  ".join(part for part in parts if part), no_wrap=True)
         line.add_row(bar, words)
         return line

@@ -84,9 +84,9 @@ def test_a_failure_shows_its_reason_and_the_logs_end(
     assert "line 25" not in shown
 
 
-def drawing(counts: Counts) -> tuple[LiveView, io.StringIO]:
+def drawing(counts: Counts, width: int = 160) -> tuple[LiveView, io.StringIO]:
     file = io.StringIO()
-    console = Console(file=file, width=160, force_terminal=True, markup=False, highlight=False)
+    console = Console(file=file, width=width, force_terminal=True, markup=False, highlight=False)
     return LiveView(["loss"], counts, console), file
 
 
@@ -161,3 +161,23 @@ def test_a_trend_is_a_row_of_bars(values: list[float], bars: str) -> None:
 )
 def test_an_override_is_shown_short(override: str, short: str) -> None:
     assert brief(override) == short
+
+
+def test_the_best_and_the_time_left_fit_into_80_columns() -> None:
+    counts = Counts(total=240, completed=19, pruned=101, failed=3, slots=16)
+    counts.began -= 3600
+    view, file = drawing(counts, width=80)
+    view.best = "0.95512 (trial 0104)"
+    view.console.print(view._headline())
+    (line,) = file.getvalue().splitlines()
+    for part in ("123/240 trials", "best 0.95512 (trial 0104)", "min", "left"):
+        assert part in line
+
+
+@pytest.mark.parametrize(("total", "name", "other"), [(1, "run", "trial"), (2, "trial", "run")])
+def test_a_single_run_is_called_a_run(total: int, name: str, other: str) -> None:
+    view, file = drawing(Counts(total=total))
+    view.console.print(view._draw())
+    words = re.findall(r"[a-z]+", re.sub(r"\x1b\[[\d;]*m", " ", file.getvalue()))
+    assert name in words
+    assert other not in words
