@@ -31,6 +31,7 @@ from dlsweep.trackers.mlflow.media import send_media
 from dlsweep.trackers.mlflow.models import LogModel, Models
 from dlsweep.trackers.mlflow.moved import ARTIFACTS, follow_move, refuse_elsewhere
 from dlsweep.trackers.mlflow.names import key
+from dlsweep.trackers.mlflow.notes import study_note
 from dlsweep.trackers.mlflow.report import missing_report, send_report
 from dlsweep.trackers.mlflow.store import SQLITE, check_writable, creating, database_of, gather
 from dlsweep.trackers.params import params_of
@@ -331,7 +332,7 @@ class MLflowTracker(Readable, Registry):
     ) -> dict[str, str]:
         """Uploads what an ended study has; returns its tags."""
         best = info.get("best")
-        tags = self._best_trial(study, experiment, best) if best else {}
+        tags = self._best_trial(study, info, experiment, best) if best else {}
         if best:
             name = f"best/{info['objective'][0]}"
             point = (name, best["value"], info["finished"], best["number"])
@@ -347,7 +348,9 @@ class MLflowTracker(Readable, Registry):
             state["report"] = end
         return tags
 
-    def _best_trial(self, study: StudyDir, experiment: str, best: dict[str, Any]) -> dict[str, str]:
+    def _best_trial(
+        self, study: StudyDir, info: dict[str, Any], experiment: str, best: dict[str, Any]
+    ) -> dict[str, str]:
         trial = study.trial(best["number"])
         tags = {
             "dlsweep.best_trial": str(best["number"]),
@@ -355,7 +358,7 @@ class MLflowTracker(Readable, Registry):
         }
         if run_id := self._child(trial, experiment):
             link = f"[{trial.path.name}](#/experiments/{experiment}/runs/{run_id})"
-            tags[_NOTE] = f"The best trial is {link}, at {best['value']:.6g}."
+            tags[_NOTE] = study_note(study.path, info, best, link)
             tags["dlsweep.best_run_id"] = run_id
         return tags
 
