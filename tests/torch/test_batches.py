@@ -104,6 +104,7 @@ def test_the_record_of_arrays_says_what_a_model_and_an_export_need():
         "classes": 10,
         "mean": 0.0,
         "std": 1.0,
+        "schema": [{"name": "inputs", "dtype": "float32", "shape": [1]}],
     }
     record = prepare(SOURCES["arrays"](), batch_size=4, seed=0, device=CPU).record
     assert record == {"examples": {"train": 10, "validation": 10}, **facts}
