@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from starlette.applications import Starlette
@@ -30,6 +31,8 @@ _MODEL = r"/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<
 _PREDICT = re.compile(rf"{_MODEL}:(?P<method>predict|classify|regress)", re.IGNORECASE | re.ASCII)
 _ABOUT = re.compile(rf"{_MODEL}(?P<metadata>/metadata)?", re.IGNORECASE | re.ASCII)
 _MAX_INT64 = 2**63 - 1
+#: The bytes of a small body, and the seconds of a quick answer.
+_SMALL, _QUICK = 16 << 10, 0.001
 
 
 class _HttpError(Exception):
@@ -61,12 +64,13 @@ def make_app(served: Served, max_body: int) -> Starlette:
 
 
 class _Rest:
-    """Answers every path but that of the health; models run in threads, never in the event loop."""
+    """Answers every path but that of the health; models that take a while run in threads."""
 
     def __init__(self, served: Served, max_body: int) -> None:
         self._served = served
         self._max_body = max_body
         self._pool = ThreadPoolExecutor(cpu_count(), "model")
+        self._took: dict[int, float] = {}  # the seconds of each model's last small body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -85,12 +89,28 @@ class _Rest:
             return _about(self._served, found)
         if request.method == "POST" and (found := _PREDICT.fullmatch(path)):
             model = _model(self._served, found)
-            body = await _read(request, self._max_body)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, _predict, model, body)
+            return await self._predict(model, await _read(request, self._max_body))
         if path.lower().startswith("/v1/"):
             raise _HttpError(400, f"Malformed request: {request.method} {path}")
         raise _HttpError(404, f"Not found: {path}. Expected /v1/models/{self._served.name}:predict")
+
+    async def _predict(self, model: ExportedModel, body: bytes) -> bytes:
+        """Answers a small body at once if the last one was quick, else in a thread.
+
+        A thread costs more than a quick model; the event loop waits no longer than for one answer.
+        """
+        if len(body) <= _SMALL and self._took.get(id(model), _QUICK) < _QUICK:
+            return self._timed(model, body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._timed, model, body)
+
+    def _timed(self, model: ExportedModel, body: bytes) -> bytes:
+        start = time.perf_counter()
+        try:
+            return _predict(model, body)
+        finally:
+            if len(body) <= _SMALL:
+                self._took[id(model)] = time.perf_counter() - start
 
 
 def _broken(request: Request, error: Exception) -> Response:  # noqa: ARG001 - it is in the log
