@@ -212,4 +212,4 @@ def _print_choice(folder: StudyDir, number: int, tested: dict[str, Any] | None) 
         examples = tested["examples"]
         ((measure, value),) = ((key, one) for key, one in tested.items() if key != "examples")
         console.print(f"On {examples} test examples, read once:  {measure} {value:.4g}")
-    console.print(f"  python -m dlsweep export {_short(folder.path)}", soft_wrap=True)
+    console.print(f"  python -m dlsweep export {shlex.quote(_short(folder.path))}", soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -109,7 +110,8 @@ def _print(exports: Sequence[Exported]) -> None:
     console.print("Quality and times: of the trained model, then of the exported one.")
     for one in exports:
         if one.form in ("onnx", "savedmodel"):
-            console.print(f"  python -m dlsweep serve {one.folder.parent}", soft_wrap=True)
+            folder = shlex.quote(str(one.folder.parent))
+            console.print(f"  python -m dlsweep serve {folder}", soft_wrap=True)
 
 
 def _cells(one: Exported) -> list[str]:
