@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from dlsweep.data.base import Array, each
-from dlsweep.errors import ExportError
 from dlsweep.trainers.base import Trainer
+from dlsweep.trainers.exporting import only_output
 
 #: A measure of quality.
 Measure: TypeAlias = Literal["accuracy", "mean_absolute_error"]
@@ -37,12 +37,7 @@ def predict(trainer: Trainer, model: Any, inputs: Any) -> Array:
     for start in range(0, len(first), _BATCH):
         rows = slice(start, start + _BATCH)
         found = trainer.predict(model, each(inputs, itemgetter(rows)))
-        if not isinstance(found, np.ndarray):
-            raise ExportError(
-                f"The model returns a {type(found).__qualname__}. Expected one tensor of scores.\n"
-                "Use a model that calls yours and returns the output to serve."
-            )
-        parts.append(found)
+        parts.append(only_output(found, np.ndarray))
     return np.concatenate(parts)
 
 
