@@ -107,3 +107,26 @@ def make_space(composer: Composer) -> Callable[..., SearchSpace]:
         )
 
     return make
+
+
+class Dying:
+    """A client, such as MLflow's, whose process dies before one of its calls."""
+
+    class Crash(Exception):  # noqa: N818
+        """The death."""
+
+    def __init__(self, client: Any, calls: int) -> None:
+        self._client = client
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        self._calls -= 1
+        if self._calls < 0:
+            raise Dying.Crash
+        return getattr(self._client, name)
+
+
+@pytest.fixture
+def dying() -> type[Dying]:
+    """Wraps a client; its ``Crash`` is raised after that many calls."""
+    return Dying

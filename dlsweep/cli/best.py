@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
@@ -29,6 +30,7 @@ from dlsweep.results.quality import measure_for, predict, quality
 from dlsweep.results.tables import Finished, again, point_of
 from dlsweep.run.run import Run
 from dlsweep.security.trust import check_trusted
+from dlsweep.sweep.app import quoted
 from dlsweep.trainers.epoch_trainer import EpochTrainer
 from dlsweep.trial.signature import is_trainer, locate
 
@@ -68,12 +70,12 @@ def run(arguments: argparse.Namespace, sweep: Sweep, conf: Sequence[Path]) -> No
     name = f"{study.folder.path.name}-best-{len(runs)}x{seeds}"
     sweep(
         [
-            f"+{GROUP}={','.join(_quoted(_short(run.path)) for run in runs)}",
+            f"+{GROUP}={','.join(quoted(_short(run.path)) for run in runs)}",
             f"seed={','.join(str(config.seed + number) for number in range(1, seeds + 1))}",
-            f"hydra.sweeper.study_name={_quoted(name)}",
-            f"hydra.sweeper.metric={_quoted(study.objective[0])}",
+            f"hydra.sweeper.study_name={quoted(name)}",
+            f"hydra.sweeper.metric={quoted(study.objective[0])}",
             f"hydra.sweeper.direction={study.record['directions'][0]}",
-            f"outputs={_quoted(_short(study.folder.path.parent))}",
+            f"outputs={quoted(_short(study.folder.path.parent))}",
             *(one for one in again(runs[0].info()) if one.startswith(_OF_THE_DRIVER)),
             *(["++training.evaluate_test=false"] if _has_test_option(config) else []),
             *(_forced(one, config) for one in arguments.overrides),
@@ -115,12 +117,6 @@ def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _quoted(text: str) -> str:
-    """Quotes a value for Hydra's grammar if it needs that."""
-    is_plain = all(one.isalnum() or one in "/-_." for one in text)
-    return text if is_plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def _forced(override: str, config: DictConfig) -> str:
     """Lets an override set a key that the trials have, and the config without them may lack."""
     key = override.partition("=")[0]
@@ -149,8 +145,11 @@ def _conclude(folder: StudyDir, expected: int) -> None:
     number = first.trials[pick(first.values, key=first.values.__getitem__)]
     chosen = {"number": number, "candidate": first.name, "mean": first.mean, "direction": direction}
     if others:
+        second = others[0].name
         found = difference(first, others[0], direction)
-        chosen["difference"] = {**vars(found), "second": others[0].name}
+        names = Path(first.name).name, Path(second).name
+        make_console().print(verdict(*names, found), soft_wrap=True)
+        chosen["difference"] = {**vars(found), "second": second}
     tested = _test(folder.trial(number).path)
     write_atomically(folder.deploy, json.dumps({**chosen, "test": tested}, indent=1))
     _print_choice(folder, number, tested)
@@ -158,35 +157,27 @@ def _conclude(folder: StudyDir, expected: int) -> None:
 
 def _values(study: Finished) -> list[Candidate]:
     """Returns the candidates of a study over ``best`` and ``seed``."""
-    found: dict[str, Candidate] = {}
+    parser = OverridesParser.create()
+    values: dict[str, dict[int, float]] = {}
+    trials: dict[str, dict[int, int]] = {}
     for trial in study.best():
-        overrides = dict(
-            one.partition("=")[::2] for one in study.folder.trial(trial.number).info().overrides
-        )
-        name = overrides[f"+{GROUP}"].strip('"')
-        seed = int(overrides["seed"])
-        one = found.setdefault(name, Candidate(name, {}, {}))
-        one.values[seed] = trial.values[0]  # type: ignore[index]
-        one.trials[seed] = trial.number  # type: ignore[index]
-    return list(found.values())
+        given = study.folder.trial(trial.number).info().overrides
+        overrides = {one.key_or_group: one.value() for one in parser.parse_overrides(given)}
+        name, seed = str(overrides[GROUP]), int(str(overrides["seed"]))
+        values.setdefault(name, {})[seed] = trial.values[0]
+        trials.setdefault(name, {})[seed] = trial.number
+    return [Candidate(name, values[name], trials[name]) for name in values]
 
 
 def _print(study: Finished, candidates: Sequence[Candidate]) -> None:
-    console = make_console()
-    objective = study.objective[0]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("candidate", f"mean {objective}", f"{LEVEL:.0%} interval", "seeds"):
+    for title in ("candidate", f"mean {study.objective[0]}", f"{LEVEL:.0%} interval", "seeds"):
         table.add_column(title, justify="left" if title == "candidate" else "right")
     for one in candidates:
         interval = one.interval()
         shown = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "-"
         table.add_row(Path(one.name).name, f"{one.mean:.4g}", shown, str(len(one.values)))
-    console.print(table)
-    if len(candidates) > 1:
-        first, second = candidates[:2]
-        found = difference(first, second, study.record["directions"][0])
-        names = Path(first.name).name, Path(second.name).name
-        console.print(verdict(*names, found), soft_wrap=True)
+    make_console().print(table)
 
 
 def _test(run: Path) -> dict[str, Any] | None:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace, conf: Sequence[Path]) -> None:
     registration = _registration(arguments, run_dir)
     done: list[Exported] = []
     refused: list[ExportError] = []
-    for result in export(run_dir.path, options, conf):
+    for result in export(run_dir, options, conf):
         done.append(result) if isinstance(result, Exported) else refused.append(result)
     if done:
         _print(done)

@@ -53,14 +53,7 @@ def table(
         ConfigError: If there is no such column, or the table is not as expected.
         DataError: If the file cannot be read, or a column cannot be used; the message has its name.
     """
-    file = Path(path).expanduser().absolute()
-    if not file.is_file():
-        raise DataError(f"data.path: {file} is not a file.\nType  data.path=<table.csv>")
-    if task not in (None, *get_args(Task)):
-        raise ConfigError(
-            f"data.task: Received {task!r}. Expected classification, regression, or null: "
-            "regression for a float target.\nType  data.task=regression"
-        )
+    file = _checked_file(path, task)
     wanted = None if columns is None else list(columns)
     content = sha256(file)
     options = hashlib.sha256(repr((content, target, wanted, task)).encode()).hexdigest()
@@ -89,6 +82,19 @@ def table(
             "examples": {"train": len(train), "validation": len(held_out)},
         },
     )
+
+
+def _checked_file(path: str, task: str | None) -> Path:
+    """Returns the table's file; checks that it exists, and that there is such a task."""
+    file = Path(path).expanduser().absolute()
+    if not file.is_file():
+        raise DataError(f"data.path: {file} is not a file.\nType  data.path=<table.csv>")
+    if task not in (None, *get_args(Task)):
+        raise ConfigError(
+            f"data.task: Received {task!r}. Expected classification, regression, or null: "
+            "regression for a float target.\nType  data.task=regression"
+        )
+    return file
 
 
 def _decode(

@@ -22,8 +22,8 @@ from dlsweep.export.source import (
     Examples,
     class_names,
     read_examples,
-    run_to_export,
 )
+from dlsweep.folders.rundir import RunDir
 from dlsweep.results.loading import open_trained
 from dlsweep.results.quality import measure_for, predict
 from dlsweep.run.run import Run
@@ -120,12 +120,12 @@ class Trained:
 
 
 def export(
-    folder: Path, options: Options, conf: Sequence[Path]
+    run_dir: RunDir, options: Options, conf: Sequence[Path]
 ) -> Iterator[Exported | ExportError]:
-    """Exports the trained model of a run, or of a study's best trial.
+    """Exports the trained model of a run.
 
     Args:
-        folder: The run folder or the study folder.
+        run_dir: The run folder.
         options: What to export, and how.
         conf: The trusted YAML folders.
 
@@ -135,7 +135,6 @@ def export(
     Raises:
         DlsweepError: If nothing can be exported.
     """
-    run_dir = run_to_export(folder)
     check_trusted(Run(run_dir).config, run_dir.path, conf)
     trainer, run = open_trained(run_dir.path)
     _check_formats(trainer, options.formats)

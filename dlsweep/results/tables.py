@@ -135,7 +135,9 @@ def user_attrs_of(trial: FrozenTrial) -> dict[str, Any]:
 
 def again(run: RunInfo) -> list[str]:
     """Returns the overrides that train a run again, without registering its model again."""
-    return [one for one in run.overrides if "registered_model_name=" not in one]
+    return [
+        one for one in run.overrides if not one.partition("=")[0].endswith(".registered_model_name")
+    ]
 
 
 def write_tables(study: Finished) -> None:

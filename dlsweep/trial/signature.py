@@ -17,6 +17,7 @@ from hydra._internal.utils import _locate  # the public get_object logs a traceb
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from dlsweep.data.base import as_data
 from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
 from dlsweep.security.instantiate import instantiate
 from dlsweep.trainers.base import Trainer
@@ -95,21 +96,28 @@ def _refusals(config: DictConfig) -> list[str]:
     """Builds trainer and data, which is cheap next to a trial; returns their errors."""
     found = _refusal(lambda: check_seconds(config.get("system_metrics")))
     training = config.get("training")
-    trainer: Any = locate("training", training["_target_"]) if training else None
-    if is_trainer(trainer):
-        found += _refusal(lambda: build("training", training).preflight())
-        found += _refusal(lambda: _check_model_kind(config, trainer))
-    if not found and "_target_" in (config.get("data") or {}):
-        found += _refusal(lambda: _check_data(config, is_trainer(trainer)))
+    target: Any = locate("training", training["_target_"]) if training else None
+    built: list[Trainer] = []
+
+    def prepare() -> None:
+        built.append(build("training", training))
+        built[0].preflight()
+
+    if is_trainer(target):
+        found += _refusal(prepare)
+        found += _refusal(lambda: _check_model_kind(config, target))
+    if "_target_" in (config.get("data") or {}):
+        found += _refusal(lambda: _check_data(config, built))
     return found
 
 
-def _check_data(config: DictConfig, has_trainer: bool) -> None:
-    """Raises DlsweepError if the data does not fit the model or the trainer."""
+def _check_data(config: DictConfig, trainers: Sequence[Trainer]) -> None:
+    """Raises DlsweepError if the data does not fit the model, or the trainer if there is one."""
     data = build("data", config.data)
+    data = as_data(data) or data
     fit_model_to_data(config, data)
-    if has_trainer:
-        build("training", config.training).check_data(data)
+    for trainer in trainers:
+        trainer.check_data(data)
 
 
 def _refusal(attempt: Callable[[], object]) -> list[str]:

@@ -193,7 +193,7 @@ class Lab:
         self, folder: Path, formats: Sequence[str], **options: Any
     ) -> list[Exported | ExportError]:
         """Exports to formats; returns what comes of each."""
-        return list(export(folder, Options(formats, **options), conf_folders()))
+        return list(export(RunDir(folder), Options(formats, **options), conf_folders()))
 
     def names_of_this_machine(self, folder: Path) -> list[str]:
         """Finds the files of an export that name a folder or the host of this machine."""

@@ -293,35 +293,18 @@ def test_registering_imports_no_framework_and_says_nothing(lab: Any, options: An
     assert (done.stdout, done.stderr) == (shown, "")
 
 
-class CrashError(Exception):
-    pass
-
-
-class Dying:
-    """MLflow's client, which dies before one of its calls."""
-
-    def __init__(self, client: Any, calls: int) -> None:
-        self._client = client
-        self._calls = calls
-
-    def __getattr__(self, name: str) -> Any:
-        self._calls -= 1
-        if self._calls < 0:
-            raise CrashError
-        return getattr(self._client, name)
-
-
-def test_a_crash_before_any_call_leaves_one_version(lab: Any, options: Any, client: Any) -> None:
+def test_a_crash_before_any_call_leaves_one_version(
+    lab: Any, options: Any, client: Any, dying: Any
+) -> None:
     run = track(lab.trained("torch", "images"), {"mlflow": options["mlflow"]})
     mirror.sync(run.path)
     export = ExportedVersion(lab.export(run.path, "onnx")["onnx"].folder)
     crashes = 0
     while True:
-        dying: Any = Dying(client, crashes)
         try:
-            register_export(dying, run_of(run), run, export, "digits", "champion")
+            register_export(dying(client, crashes), run_of(run), run, export, "digits", "champion")
             break
-        except CrashError:
+        except dying.Crash:
             crashes += 1
     assert crashes > 8
     (version,) = client.search_model_versions("name = 'digits'")

@@ -132,37 +132,19 @@ def test_what_a_crash_left_half_done_is_finished_and_there_once(make_lab, uri: s
     assert client.get_logged_model(half.model_id).status == "READY"
 
 
-class CrashError(Exception):
-    pass
-
-
-class Dying:
-    """MLflow's client, which dies before one of its calls."""
-
-    def __init__(self, client: Any, calls: int) -> None:
-        self._client = client
-        self._calls = calls
-
-    def __getattr__(self, name: str) -> Any:
-        self._calls -= 1
-        if self._calls < 0:
-            raise CrashError
-        return getattr(self._client, name)
-
-
 def test_a_crash_before_any_call_leaves_one_model_and_one_version(
-    make_lab, uri: str, client
+    make_lab, uri: str, client, dying
 ) -> None:
     run = make_lab("torch").trained(epochs=1)
     child = told(MLflowTracker(uri), run)
     crashes = 0
     while True:
         tracker = MLflowTracker(uri, registered_model_name="crashed")
-        tracker.__dict__["_client"] = Dying(client, crashes)
+        tracker.__dict__["_client"] = dying(client, crashes)
         try:
             tracker.log_study(StudyDir(run.path.parents[1]), finished(run, 0.9), {})
             break
-        except CrashError:
+        except dying.Crash:
             crashes += 1
     assert crashes > 12
     (model_id,) = models_of(client, child)
