@@ -16,8 +16,8 @@ def train(run, cfg):
         noise = 3.9 * state["noise"] * (1 - state["noise"])  # chaotic: any slip shows
         loss = (options.x - 2) ** 2 + (options.y + 1) ** 2 + noise + 10 / step
         state = {"step": step, "noise": noise, "best": min(loss, state["best"])}
+        work.write(f"{step}\n")  # first: a kill after the log may be the trial's end
         run.log({"val/loss": loss, "noise": noise}, step)
-        work.write(f"{step}\n")
         text = json.dumps(state)
         run.checkpoints.save(step, lambda folder, text=text: save(folder, text), {"val/loss": loss})
         if run.should_stop:
