@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 
 from dlsweep.drive.progress import View
 from dlsweep.errors import ConfigError, TrackerError
+from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import Record, Result, RunDir
 from dlsweep.launchers.base import Job, Launcher
 from dlsweep.trackers.link import make_tracker
@@ -177,6 +178,7 @@ class Driver:
             folder: The run folder, created and cleared.
             judge: Called once with each new record; returns whether to prune.
         """
+        Attempt.begin(folder)
         active = Active(folder, judge)
         self._active[folder.path] = active
         active.job = self.launcher.submit(argv, folder)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from dlsweep.errors import ConfigError
+from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.launchers.warm import run_python
@@ -68,13 +69,14 @@ class InlineLauncher(Launcher):
         wire = DriverEnd()
         os.environ[CHANNEL_VARIABLE] = str(os.dup(wire.child_descriptor))
         os.environ[RUN_VARIABLE] = str(folder.path)
+        os.environ[ATTEMPT_VARIABLE] = str(Attempt.current(folder).number)
         wire.close_child()
         answering = threading.Thread(target=self._answer, args=(wire, folder), daemon=True)
         answering.start()
         try:
             code = run_python(list(argv))
         finally:
-            del os.environ[RUN_VARIABLE]
+            del os.environ[RUN_VARIABLE], os.environ[ATTEMPT_VARIABLE]
             if unused := Channel.inherited():  # by a command other than a trial
                 unused.close()
         answering.join()

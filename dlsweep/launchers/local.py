@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from dlsweep.errors import ConfigError, MissingExtraError
+from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import LOST, RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.machine.devices import Share, Slot, cut_slots
@@ -121,9 +122,14 @@ class LocalLauncher(Launcher):
         slot = self._free.popleft()
         wire = DriverEnd()
         job = LocalJob(folder, slot, wire)
+        env = {
+            RUN_VARIABLE: str(folder.path),
+            ATTEMPT_VARIABLE: str(Attempt.current(folder).number),
+            "PYTHONUNBUFFERED": "1",
+        }
         request = {
             "argv": list(argv),
-            "env": {**slot.environment(), RUN_VARIABLE: str(folder.path), "PYTHONUNBUFFERED": "1"},
+            "env": {**slot.environment(), **env},
             "cwd": os.getcwd(),
         }
         log = os.open(folder.log_file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
