@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from dlsweep.errors import ConfigError
@@ -49,7 +50,7 @@ class InlineLauncher(Launcher):
         self._judge: Judge = lambda _: None
         self._job: InlineJob | None = None
 
-    def start(self, judge: Judge) -> None:
+    def start(self, judge: Judge, folder: Path) -> None:  # noqa: ARG002 - of the interface
         """Sets the environment variables."""
         os.environ.update(self._env)
         self._judge = judge

@@ -77,7 +77,11 @@ class Run:
         run = cls(RunDir(path), channel)
         if not run._lock.wait(_LOCK_PATIENCE):
             raise StudyError(f"{run.dir.path} is being trained by {run._lock.holder()}.")
-        run._open_records()
+        try:
+            run._open_records()
+        except BaseException:
+            run._lock.release()
+            raise
         return run
 
     def __enter__(self) -> Run:
