@@ -305,15 +305,15 @@ def renewed(path: Path, size: int) -> int:
 
     A process that still has the old file open appends to what nobody reads.
     """
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+    if not path.exists():
+        return os.open(path, flags, 0o644)
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    file = os.open(
-        aside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW, 0o644
-    )
+    file = os.open(aside, flags | os.O_TRUNC, 0o644)
     try:
-        if size:
-            with open_file(path) as old:
-                while size > 0 and (block := old.read(min(size, 1 << 20))):
-                    size -= os.write(file, block)
+        with open_file(path) as old:
+            while size > 0 and (block := old.read(min(size, 1 << 20))):
+                size -= os.write(file, block)
         os.fsync(file)
         aside.rename(path)
     except OSError:
