@@ -24,13 +24,15 @@ from dlsweep import __version__
 from dlsweep.cli import help
 from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
 from dlsweep.errors import DlsweepError, MissingExtraError
+from dlsweep.launchers.snapshot import CODE_VARIABLE
 from dlsweep.run.channel import RUN_VARIABLE
 
 
 def main() -> None:
     """Runs the command line. A user's mistake ends with a message, not with a traceback."""
-    if sys.path[:1] != [os.getcwd()]:
-        sys.path.insert(0, os.getcwd())  # the user's modules, also for the console script
+    project = os.environ.get(CODE_VARIABLE) or os.getcwd()
+    if sys.path[:1] != [project]:
+        sys.path.insert(0, project)  # the user's modules, also for the console script
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
         if RUN_VARIABLE in os.environ:  # a run's process: its command line is data

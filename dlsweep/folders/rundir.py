@@ -11,7 +11,7 @@ A run folder is the truth about a run. Everything else is a view of it::
     log.txt           what the run printed
     result.json       how it ended; absent while it runs
     user_attrs.json   what training code has set with Run.set_user_attr
-    attempts.jsonl    one line for each earlier attempt that failed: its result
+    attempt.json      the current attempt, and attempts.jsonl the results of those that failed
     stop              asks the run to stop; contains the reason
     lock              locked by the process that trains
     ranks/            shared by the processes of a run, while they train

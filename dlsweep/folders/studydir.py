@@ -9,6 +9,7 @@ It contains the trials' run folders and what belongs to the whole study::
     best.yaml         the best trial: its values, parameters, folder and command
     deploy.json       the trial to deploy, chosen by ``python -m dlsweep best``
     report.html       the report: all of the study on one page
+    code/<digest>/    a copy of the user's code, which trials import from
     lock, lease.json  the driver's lock, on this machine and for others
     mirror/           one file for each tracker: how far it is synced
 """

@@ -35,9 +35,11 @@ class Launcher(ABC):
 
     Attributes:
         is_beside: Whether runs have their own processes, so that the driver can stop hung ones.
+        code: The snapshot of the user's code that runs import from; None for the code as it is.
     """
 
     is_beside = True
+    code: Path | None = None
 
     @abstractmethod
     def start(self, judge: Judge, folder: Path) -> None:

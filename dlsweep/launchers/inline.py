@@ -12,7 +12,7 @@ from dlsweep.errors import ConfigError
 from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
-from dlsweep.launchers.warm import run_python
+from dlsweep.launchers.program import run_python
 from dlsweep.run.channel import CHANNEL_VARIABLE, RUN_VARIABLE, Channel, DriverEnd
 
 

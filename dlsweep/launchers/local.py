@@ -21,6 +21,7 @@ from dlsweep.errors import ConfigError, MissingExtraError
 from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import LOST, RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
+from dlsweep.launchers.snapshot import CODE_VARIABLE, in_snapshot
 from dlsweep.machine.devices import Share, Slot, cut_slots
 from dlsweep.run.channel import RUN_VARIABLE, DriverEnd
 
@@ -125,6 +126,9 @@ class SlotLauncher(Launcher):
             ATTEMPT_VARIABLE: str(Attempt.current(folder).number),
             "PYTHONUNBUFFERED": "1",
         }
+        if self.code:
+            argv = in_snapshot(argv, Path.cwd(), self.code)
+            env[CODE_VARIABLE] = str(self.code)
         request = {
             "argv": list(argv),
             "env": {**slot.environment(), **env},

@@ -306,7 +306,7 @@ class RemoteLauncher(Launcher):
             if self._waiting and seat.is_ready and seat.job is None:
                 job = self._waiting.popleft()
                 job.seat, seat.job = seat, job
-                seat.send(_run(job, seat.shares))
+                seat.send({**_run(job, seat.shares), "code": self.code and str(self.code)})
 
     def _hand_on_stops(self) -> None:
         """Tells trials about stop files that their nodes do not see."""

@@ -19,7 +19,6 @@ import importlib
 import json
 import multiprocessing.util
 import os
-import runpy
 import select
 import signal
 import socket
@@ -28,6 +27,7 @@ import threading
 import traceback
 from typing import Any, NoReturn
 
+from dlsweep.launchers.program import run_python
 from dlsweep.machine.imports import no_garbage
 from dlsweep.run.channel import CHANNEL_VARIABLE
 
@@ -139,7 +139,8 @@ def _become_trial(request: dict[str, Any], descriptors: list[int], warm: bool) -
     os.environ[CHANNEL_VARIABLE] = str(wire)
     argv: list[str] = request["argv"]
     if not warm:
-        os.execv(sys.executable, [sys.executable, *argv])  # noqa: S606
+        command = [sys.executable, "-m", "dlsweep.launchers.program", *argv]
+        os.execv(sys.executable, command)  # noqa: S606
     atexit._clear()  # imports registered these for the parent; 40 ms in a trial
     atexit.register(multiprocessing.util._exit_function)  # type: ignore[attr-defined]
     code = 1
@@ -151,24 +152,6 @@ def _become_trial(request: dict[str, Any], descriptors: list[int], warm: bool) -
         sys.stderr.flush()
     finally:  # also if flushing fails: a trial never returns to its parent's loop
         os._exit(code)
-
-
-def run_python(argv: list[str]) -> int:
-    """Runs ``python <argv>`` in this process; returns the exit code."""
-    try:
-        if argv[0] == "-m":
-            sys.argv = argv[1:]
-            runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
-        else:
-            sys.argv = list(argv)
-            sys.path[0] = os.path.dirname(os.path.abspath(argv[0]))
-            runpy.run_path(argv[0], run_name="__main__")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001 - the top of a trial's process, as the interpreter's own
-        traceback.print_exc()
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

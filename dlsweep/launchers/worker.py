@@ -32,6 +32,7 @@ import importlib.metadata
 import os
 import platform
 import socket
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from dlsweep.errors import DlsweepError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job
 from dlsweep.launchers.local import SlotLauncher
-from dlsweep.launchers.snapshot import code_digest
+from dlsweep.launchers.snapshot import code_digest, take
 from dlsweep.launchers.streaming import Sender, unpack
 from dlsweep.machine.devices import Slot, gpu_names
 
@@ -115,6 +116,7 @@ class Worker:
         self._asked = False
         self._answer: Message | None = None
         self._is_over = False
+        self._snapshot: Path | None = None
 
     def serve(self) -> None:
         """Runs trials until the driver ends this worker, or is gone for too long."""
@@ -163,7 +165,19 @@ class Worker:
         if "files" in message:
             argv, folder = unpack(message, folder)
             self._sender = Sender(folder, self._post.send)
+        self._launcher.code = self._code(message["code"])
         self._job = self._launcher.submit(argv, folder)
+
+    def _code(self, there: str | None) -> Path | None:
+        """Returns the snapshot that a trial imports from; this node's own if it sees no other."""
+        if there is None:
+            return None
+        if Path(there).exists():
+            return Path(there)
+        if self._snapshot is None:
+            here = Path(tempfile.mkdtemp(prefix="dlsweep-code-"))
+            self._snapshot = take(Path(self._setup.project), here)
+        return self._snapshot
 
     def _on_answer(self, message: Message) -> None:
         self._answer = message

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -17,6 +18,7 @@ from dlsweep.folders.lease import locked
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.launchers.base import Launcher
 from dlsweep.launchers.local import LocalLauncher
+from dlsweep.launchers.snapshot import take
 from dlsweep.sweep.app import App
 from dlsweep.trial.signature import build
 
@@ -54,6 +56,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
 
         asked, space, settings = ask(app, options, arguments, folder)
         folder.create()
+        launcher.code = take(Path.cwd(), folder.path)
         with locked(folder), closing(Study(asked, space)) as study:
             sweep = Sweep(app, folder, study, settings, driver)
             sweep.run()

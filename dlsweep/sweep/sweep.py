@@ -77,6 +77,9 @@ class Sweep:
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
         over = not self._open and not self._wants_more()
+        code = self._recorded().get("code", self._code())
+        if not over and code != self._code():
+            self.view.say("The code has changed since this study began; its next trials use it.")
         self._record_study(**(self._earlier_end() if over else {}))
         self._count_earlier()
         # The mirror imports its trackers while the warm parent imports the framework. It also syncs
@@ -305,10 +308,16 @@ class Sweep:
             "n_trials": self.settings.n_trials,
             "command": ["python", *self.app.command],
             "tracking": self.settings.tracking,
+            "code": self._code(),
             **more,
         }
         addresses.remember(record, self.folder.path)
         self.folder.write_info(record)
+
+    def _code(self) -> str | None:
+        """Returns the name of the snapshot of the user's code that trials import from."""
+        code = self.driver.launcher.code
+        return code.name if code else None
 
     def _recorded(self) -> dict[str, Any]:
         """Reads ``study.json``; empty if there is none."""
