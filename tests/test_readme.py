@@ -66,6 +66,7 @@ def test_every_run_works_in_order(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("page", "shorter", "written"),
     [
+        ("promote.md", "", "outputs/promote/best.yaml"),
         ("best.md", " training.epochs=1", "outputs/mnist-best-3x5/deploy.json"),
         ("export.md", "", "exports/digits/onnx/2/parity.json"),
     ],

@@ -87,12 +87,16 @@ class Limits:
 _NO_LIMITS = Limits()
 
 
+#: Judges new records of a run: a reason to stop it, or None to continue.
+Verdict = Callable[[list[Record]], str | None]
+
+
 @dataclass
 class Active:
     """A running run; its times are monotonic."""
 
     folder: RunDir
-    judge: Callable[[list[Record]], bool]
+    judge: Verdict
     offset: int = 0
     unjudged: list[Record] = field(default_factory=list)
     job: Job | None = None
@@ -170,14 +174,14 @@ class Driver:
         self,
         argv: Sequence[str],
         folder: RunDir,
-        judge: Callable[[list[Record]], bool] = lambda _: False,
+        judge: Verdict = lambda _: None,
     ) -> None:
         """Starts a run.
 
         Args:
             argv: The arguments after ``python``.
             folder: The run folder, created and cleared.
-            judge: Called once with each new record; returns whether to prune.
+            judge: Called once with each new record; returns why to stop: ``pruned`` or ``paused``.
         """
         Attempt.begin(folder)
         active = Active(folder, judge)
@@ -185,7 +189,7 @@ class Driver:
         active.job = self.launcher.submit(argv, folder)
         self.start_mirror()
 
-    def adopt(self, folder: RunDir, judge: Callable[[list[Record]], bool]) -> bool:
+    def adopt(self, folder: RunDir, judge: Verdict) -> bool:
         """Watches a run that an earlier driver has left running on a cluster, if it still runs."""
         job = self.launcher.adopt(folder)
         if job:
@@ -247,9 +251,9 @@ class Driver:
         active = self._active[folder.path]
         self._read(active)
         records, active.unjudged = active.unjudged, []
-        if active.judge(records):
-            folder.request_stop("pruned")  # kept: asked again, a pruner may differ
-            return "pruned"
+        if reason := active.judge(records):
+            folder.request_stop(reason)  # kept: asked again, a pruner may differ
+            return reason
         if active.timed_out:
             return "timed_out"
         return "interrupted" if self.stopping else None

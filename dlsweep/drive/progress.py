@@ -30,6 +30,7 @@ _STYLES = {
     "pruned": "yellow",
     "interrupted": "blue",
     "preempted": "blue",
+    "paused": "blue",
 }
 
 

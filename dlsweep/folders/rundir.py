@@ -46,6 +46,7 @@ Status = Literal[
     "pruned",
     "interrupted",  # by its driver
     "preempted",  # by a signal to this run only
+    "paused",  # until it is promoted
     "crashed",  # by an exception
     "killed",  # by a signal that it cannot handle
     "out_of_memory",
@@ -60,14 +61,14 @@ Media = dict[str, Any]
 #: Statuses of runs that have a value.
 COMPLETED: frozenset[Status] = frozenset({"completed", "stopped_early"})
 #: Statuses of runs that will be resumed; runs with any other status have ended.
-UNFINISHED: frozenset[Status] = frozenset({"interrupted", "preempted"})
+UNFINISHED: frozenset[Status] = frozenset({"interrupted", "preempted", "paused"})
 FAILURES: frozenset[Status] = frozenset(
     {"crashed", "killed", "out_of_memory", "diverged", "timed_out", "node_lost"}
 )
 #: The name of an objective that has none: the number that a user's Hydra app returns.
 OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
-OWN_ATTRS = ("point", "reason", "status")
+OWN_ATTRS = ("point", "reason", "rung", "status")
 #: The largest step of a record: what 64 bits can hold.
 _LARGEST_STEP = 2**63 - 1
 #: The exit code of a run whose process disappeared without one.

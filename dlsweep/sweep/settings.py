@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
@@ -203,11 +204,29 @@ def study_settings(
         objective=objective,
         directions=[_direction(text) for text in directions],
         sampler=options["sampler"],
-        pruner=pruner if is_pruned else {},
+        pruner=_with_max_resource(pruner, space) if is_pruned else {},
         seed=options["seed"],
         enqueue=options["enqueue"],
         identity=_identity(space),
     )
+
+
+def _with_max_resource(pruner: dict[str, Any], space: SearchSpace) -> dict[str, Any]:
+    """Fills in how many epochs a training has, for a pruner that must know it.
+
+    Raises:
+        ConfigError: If the config does not tell.
+    """
+    if pruner.get("max_resource") != "auto" or not pruner["_target_"].startswith("dlsweep."):
+        return pruner  # Optuna's own pruners find out
+    epochs = OmegaConf.select(space.unswept(), "training.epochs")
+    if not isinstance(epochs, int) or any(o.key == "training.epochs" for o in space.dimensions):
+        raise ConfigError(
+            "hydra.sweeper.pruner.max_resource: Received auto, which is training.epochs, and that "
+            f"is {'swept' if isinstance(epochs, int) else 'no number'} here.\n"
+            "Expected the last step of a training:  hydra.sweeper.pruner.max_resource=<step>"
+        )
+    return {**pruner, "max_resource": epochs}
 
 
 def _unnamed_objectives(count: int) -> list[str]:

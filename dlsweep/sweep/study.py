@@ -32,6 +32,8 @@ from dlsweep.folders.rundir import (
     Result,
 )
 from dlsweep.sweep.parts import build, with_search_space_of
+from dlsweep.sweep.promotion import STATUS, Promotion, Trial
+from dlsweep.sweep.rungs import PromotePruner
 from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, OneWriterStorage
 
@@ -39,7 +41,6 @@ EXHAUSTED = "exhausted"
 IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
-STATUS = "status"
 #: The most points of a GridSampler.
 _LARGEST_GRID = 1_000_000
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
@@ -73,17 +74,6 @@ class StudySettings:
     identity: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
-class Trial:
-    """A trial to run or to resume."""
-
-    number: int
-    params: dict[str, Scalar]
-    overrides: list[str]
-    optuna: optuna.Trial
-    reported: int = -1
-
-
 class Study:
     """An open Optuna study.
 
@@ -102,7 +92,8 @@ class Study:
         self.settings = settings
         self.space = space
         self._sampler_seed: int | None = settings.seed
-        pruner = build("pruner", settings.pruner) if settings.pruner else optuna.pruners.NopPruner()
+        pruner = _build_pruner(settings)
+        rungs = pruner if isinstance(pruner, PromotePruner) else None
         self._prunes = bool(settings.pruner) and len(settings.objective) == 1
         if settings.pruner and not self._prunes:
             raise ConfigError(
@@ -115,13 +106,14 @@ class Study:
             study_name=settings.name,
             storage=self._storage,
             sampler=self._build_sampler(0),
-            pruner=pruner,
+            pruner=optuna.pruners.NopPruner() if rungs else pruner,
         )
         self._check_identity()
         trials = self._study.get_trials(deepcopy=False)
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
+        self.promotion = Promotion(self._study, rungs)
         # A driver that was killed before the first trial may have stored some of the points.
         where = "hydra.sweeper.enqueue"
         points = [] if self._begun else [self._checked_point(p, where) for p in settings.enqueue]
@@ -155,7 +147,7 @@ class Study:
     def open_trials(self) -> list[Trial]:
         """Returns the unfinished trials of earlier drivers, by number."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [self._reopen(frozen) for frozen in running]
+        return self.promotion.take_paused([self._reopen(frozen) for frozen in running])
 
     def ask(self, point: dict[str, Scalar] | None = None) -> Trial:
         """Starts a trial: asks the sampler for its parameters and stores them.
@@ -170,18 +162,21 @@ class Study:
         self._begun += 1
         if point is not None:
             self._study.enqueue_trial(point)
-        return self._complete(self._study.ask())
+        with self._storage.seen_as_pruned(trial.number for trial in self.promotion.paused):
+            return self._complete(self._study.ask())
 
-    def judge(self, trial: Trial, records: Sequence[Record]) -> bool:
-        """Reports new records of a trial to Optuna; returns whether to prune it."""
+    def judge(self, trial: Trial, records: Sequence[Record]) -> str | None:
+        """Reports new records of a trial to Optuna; returns ``pruned``, ``paused`` or None."""
         if not self._prunes:
-            return False
+            return None
         for record in records:
             value = record.metrics.get(self.settings.objective[0])
-            if value is not None and record.step > trial.reported:
+            if value is not None and record.step > max(trial.curve, default=-1):
                 trial.optuna.report(value, record.step)
-                trial.reported = record.step
-        return bool(trial.optuna.should_prune())
+                trial.curve[record.step] = value
+        if trial.optuna.should_prune():
+            return "pruned"
+        return "paused" if self.promotion.is_due(trial) else None
 
     def tell(
         self,
@@ -205,6 +200,7 @@ class Study:
                 trial.optuna.set_user_attr(key, value)
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
+        self.promotion.end(trial, result.status)
         state, values = TrialState.FAIL, None
         if result.status in COMPLETED and not result.metrics:
             state = TrialState.PRUNED  # Optuna has no completed trial without a value
@@ -282,8 +278,8 @@ class Study:
             return self._complete(trial)  # its driver was killed while asking: ask for the rest
         # The overrides are made from the search space: the stored ones may be anybody's.
         params = self._checked_point(point["params"], f"trial {frozen.number} of the study")
-        reported = max(frozen.intermediate_values, default=-1)
-        return Trial(frozen.number, params, self.space.overrides(params), trial, reported)
+        curve = dict(frozen.intermediate_values)
+        return Trial(frozen.number, params, self.space.overrides(params), trial, curve)
 
     def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         config = dict(self.settings.sampler)
@@ -333,6 +329,16 @@ class Study:
             stored = {key: with_todays_names(value) for key, value in stored.items()}
         if stored not in (None, self.settings.identity):
             raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
+
+
+def _build_pruner(settings: StudySettings) -> Any:
+    """Builds the pruner; those of rungs also need to know what is better."""
+    if not settings.pruner:
+        return optuna.pruners.NopPruner()
+    config = dict(settings.pruner)
+    if config["_target_"].startswith(PromotePruner.__module__):
+        config["maximize"] = settings.directions[0] == "maximize"
+    return build("pruner", config)
 
 
 def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:

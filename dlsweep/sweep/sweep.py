@@ -14,11 +14,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
-from dlsweep.errors import DiskFullError, StudyError
+from dlsweep.errors import ConfigError, DiskFullError, StudyError
 from dlsweep.folders.lock import Lock
 from dlsweep.folders.rundir import (
     COMPLETED,
@@ -29,6 +29,7 @@ from dlsweep.folders.rundir import (
     Result,
     RunDir,
     RunInfo,
+    Status,
 )
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
@@ -37,9 +38,10 @@ from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.promotion import Trial
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
-from dlsweep.sweep.study import Study, Trial
+from dlsweep.sweep.study import Study
 
 #: The failure rate is computed over at least this many trials, so one early failure ends nothing.
 _FEWEST = 4
@@ -76,7 +78,7 @@ class Sweep:
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
-        over = not self._open and not self._wants_more()
+        over = not self._open and not self.study.promotion.paused and not self._wants_more()
         code = self._recorded().get("code", self._code())
         if not over and code != self._code():
             self.view.say("The code has changed since this study began; its next trials use it.")
@@ -117,7 +119,10 @@ class Sweep:
             while self._has_room() and (trial := self._next()):
                 self._launch(trial)
             if not self.driver.running:
-                if self.driver.stopping or not self._later:
+                if self.driver.stopping:
+                    return
+                if not self._later:
+                    self._end_paused()
                     return
                 time.sleep(_PAUSE)
             for folder, result in self.driver.turn():
@@ -137,8 +142,11 @@ class Sweep:
             return due[0][1]
         if self._open:
             return self._open.pop(0)
+        if promoted := self.study.promotion.promote():
+            return promoted
         if not self._wants_more():
-            return None
+            is_last = not (self.driver.running or self._later or self.study.best)
+            return self.study.promotion.promote_to_the_end() if is_last else None
         if self.settings.grid:
             point = next(self._points, None)
             return self.study.ask(point) if point is not None else None
@@ -146,7 +154,12 @@ class Sweep:
 
     def _wants_more(self) -> bool:
         total = self.settings.n_trials
-        begun = self.study.finished + len(self._trials) + len(self._later)
+        begun = (
+            self.study.finished
+            + len(self._trials)
+            + len(self._later)
+            + len(self.study.promotion.paused)
+        )
         return (total is None or begun < total) and not self.study.is_exhausted
 
     def _launch(self, trial: Trial) -> None:
@@ -174,12 +187,14 @@ class Sweep:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
         result = folder.result()
         records = [record for record, _ in folder.records()]
-        pruned = self.study.judge(trial, records) or folder.stop_reason() == "pruned"
+        verdict = self.study.judge(trial, records)
+        if folder.stop_reason() == "pruned":  # asked again, a pruner may differ
+            verdict = "pruned"
         if result is not None and result.status not in UNFINISHED:
             return result
-        if not pruned:
+        if verdict is None:
             return None
-        result = Result("pruned", metrics=records[-1].metrics, ended=time.time())
+        result = Result(cast(Status, verdict), metrics=records[-1].metrics, ended=time.time())
         folder.write_result(result)
         return result
 
@@ -191,10 +206,37 @@ class Sweep:
         policy = self.settings.failures.get(result.status)
         if policy and policy.allows(folder.note_attempt(result)):
             result = self._postpone(trial, folder, result, policy)
+        if result.status == "paused":
+            self._pause(trial, folder, result)
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
         self.view.ended(folder, result, self._best_so_far())
         self._count_failure(result)
+
+    def _pause(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Makes a trial wait for its promotion.
+
+        Raises:
+            ConfigError: If it has saved no checkpoint to go on from, and may not start over.
+        """
+        if not any(folder.checkpoints.glob("step-*")) and not self.study.promotion.may_start_over:
+            raise ConfigError(
+                f"Trial {folder.path.name} reached its rung and saved no checkpoint, so it cannot "
+                "go on from there when it is promoted.\nSave one with run.checkpoints.save(…), or "
+                "let trials start over at each rung:  hydra.sweeper.pruner.start_over=true"
+            )
+        folder.note_attempt(result)
+        self.study.promotion.pause(trial)
+
+    def _end_paused(self) -> None:
+        """Records the trials that were never promoted as pruned, when the study is complete."""
+        for trial in self.study.promotion.paused:
+            folder = self.folder.trial(trial.number)
+            result = folder.result() or Result("paused")
+            result = dataclasses.replace(result, status="pruned")
+            folder.write_result(result)
+            self.study.tell(trial, result, user_attrs=folder.user_attrs())
+            self.view.counts.pruned += 1
 
     def _postpone(self, trial: Trial, folder: RunDir, result: Result, policy: Policy) -> Result:
         """Schedules a retry. Until then the trial counts as interrupted, for any driver."""

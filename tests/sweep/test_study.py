@@ -89,7 +89,7 @@ def test_a_reopened_study_goes_on_where_it_stopped(open_study) -> None:
     again = open_study(on_disk=True, pruner=MEDIAN)
     (found,) = again.open_trials()
     assert (found.number, found.params, found.overrides) == (1, left.params, left.overrides)
-    assert found.reported == 1
+    assert found.curve == {0: 5, 1: 4}
     assert not again.judge(found, losses(5, 4, 3))  # a step told twice would warn
     assert again.ask().number == 2
     assert (again.finished, again.best) == (1, {0: [2.0]})
@@ -305,7 +305,7 @@ def test_records_without_the_objective_are_not_judged(open_study) -> None:
     study = open_study(pruner=MEDIAN)
     trial = study.ask()
     assert not study.judge(trial, [Record(4, 0.0, {"other": 1.0})])
-    assert trial.reported == -1
+    assert trial.curve == {}
 
 
 def test_no_pruner_judges_nothing(open_study) -> None:

@@ -132,6 +132,22 @@ def _register() -> None:
             "reduction_factor": 3,
             "min_early_stopping_rate": 0,
         },
+        "promote": {
+            "_target_": "dlsweep.sweep.rungs.PromotePruner",
+            "min_resource": 1,
+            "max_resource": "auto",
+            "reduction_factor": 3,
+            "brackets": 1,
+            "start_over": False,
+        },
+        "pasha": {
+            "_target_": "dlsweep.sweep.rungs.PashaPruner",
+            "min_resource": 1,
+            "max_resource": "auto",
+            "reduction_factor": 3,
+            "brackets": 1,
+            "start_over": False,
+        },
         "patience": {
             "_target_": "optuna.pruners.PatientPruner",
             "wrapped_pruner": None,
