@@ -135,9 +135,12 @@ def _report(arguments: Sequence[str]) -> int:
         help="the page's file; default: report.html in the study's folder, or, of several studies, "
         "in the current folder",
     )
+    _add_json(parser)
     options = parser.parse_args(arguments)
     if options.out and not options.html:
         parser.error("--out needs --html")
+    if options.json and options.html:
+        parser.error("Received --json and --html. Expected one of them.")
     if options.html:
         from dlsweep.results.report import page
 
@@ -145,7 +148,7 @@ def _report(arguments: Sequence[str]) -> int:
     else:
         from dlsweep.results import tables
 
-        tables.main(options.folders)
+        tables.main(options.folders, options.json)
     return 0
 
 
@@ -211,12 +214,17 @@ def _verify(arguments: Sequence[str]) -> int:
     parser = _parser("verify", "compare a study, its run folders and its trackers")
     _add_trackers(parser)
     parser.add_argument("--repair", action="store_true", help="sync what differs again")
+    _add_json(parser)
     options = parser.parse_args(arguments)
     from dlsweep.cli.tracking_config import parse_trackers
     from dlsweep.results import verify
 
     names, added = parse_trackers(options.folder, options.trackers)
-    return verify.main(options.folder, names, options.repair, added)
+    return verify.main(options.folder, names, options.repair, added, options.json)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print lines of JSON, for scripts")
 
 
 def _add_trackers(parser: argparse.ArgumentParser) -> None:

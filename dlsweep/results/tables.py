@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -148,18 +149,36 @@ def write_tables(study: Finished) -> None:
     aside = folder.parquet.with_suffix(".tmp")
     _uniform(table).to_parquet(aside)
     aside.replace(folder.parquet)
-    best = study.best()
-    if not best:
-        return
-    record = {
-        "number": best[0].number,
-        "value": best[0].values[0],
-        "params": point_of(best[0]),
-        "values": dict(zip(study.objective, best[0].values, strict=True)),
-        "folder": str(folder.trial(best[0].number).path),
-        "command": study.command(best[0]),
+    if best := study.best():
+        write_atomically(
+            folder.best, OmegaConf.to_yaml(OmegaConf.create(described(study, best[0])))
+        )
+
+
+def described(study: Finished, trial: FrozenTrial) -> dict[str, Any]:
+    """Returns a completed trial as plain values: number, values, parameters, folder, command."""
+    return {
+        "number": trial.number,
+        "value": trial.values[0],
+        "params": point_of(trial),
+        "values": dict(zip(study.objective, trial.values, strict=True)),
+        "folder": str(study.folder.trial(trial.number).path),
+        "command": study.command(trial),
     }
-    write_atomically(folder.best, OmegaConf.to_yaml(OmegaConf.create(record)))
+
+
+def as_json(study: Finished) -> dict[str, Any]:
+    """Returns what the leaderboard shows, and a row for each trial, as plain JSON values."""
+    rows = json.loads(study.table().to_json(orient="records", date_format="iso"))
+    return {
+        "name": study.record["name"],
+        "folder": str(study.folder.path),
+        "objective": study.objective,
+        "directions": study.record["directions"],
+        "states": Counter(map(state_of, study.trials)),
+        "best": [described(study, trial) for trial in study.best()[:10]],
+        "trials": rows,
+    }
 
 
 def show(study: Finished, console: Console, rows: int = 10) -> None:
@@ -211,7 +230,10 @@ def _uniform(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(mixed, "string"))
 
 
-def main(folders: Sequence[Path]) -> None:
-    """The verb ``report``: prints the leaderboard of each study."""
-    for folder in folders:
-        show(Finished(StudyDir(folder)), make_console())
+def main(folders: Sequence[Path], as_lines: bool = False) -> None:
+    """The verb ``report``: prints the leaderboard of each study, or one line of JSON for each."""
+    for study in (Finished(StudyDir(folder)) for folder in folders):
+        if as_lines:
+            print(json.dumps(as_json(study)))
+        else:
+            show(study, make_console())

@@ -68,7 +68,11 @@ def _plan(app: App, options: Mapping[str, Any], arguments: Sequence[str], folder
     from dlsweep.sweep.settings import ask
 
     asked, space, settings = ask(app, options, arguments, folder)
-    show_plan(asked, space, settings.n_trials, settings.grid)
+    if options["plan"] not in (True, "json"):
+        raise ConfigError(
+            f"hydra.sweeper.plan: Received {options['plan']!r}. Expected true, false or json."
+        )
+    show_plan(asked, space, settings.n_trials, settings.grid, options["plan"] == "json")
 
 
 def _launcher(config: Mapping[str, Any] | None) -> Launcher:

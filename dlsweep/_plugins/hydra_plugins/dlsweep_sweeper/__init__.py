@@ -42,7 +42,7 @@ class DlsweepSweeperConf:
     grace: float = 30.0  # seconds for a trial to save and end before it is killed
     failures: dict[str, Any] = field(default_factory=lambda: _failures())
     enqueue: list[Any] = field(default_factory=list)  # points to try first
-    plan: bool = False  # show the space and the first trials, and run nothing
+    plan: Any = False  # true, or json: show the space and the first trials, and run nothing
     launcher: Any = None
     tracking: Any = None
 
