@@ -28,6 +28,7 @@ _STYLES = {
     "completed": "green",
     "stopped_early": "green",
     "pruned": "yellow",
+    "stopped": "yellow",
     "interrupted": "blue",
     "preempted": "blue",
 }
@@ -52,6 +53,7 @@ class Counts:
     total: int | None = None
     completed: int = 0
     pruned: int = 0
+    stopped: int = 0
     failed: int = 0
     slots: int = 1
     began: float = field(default_factory=time.monotonic)
@@ -60,7 +62,14 @@ class Counts:
     @property
     def done(self) -> int:
         """The number of finished runs."""
-        return self.completed + self.pruned + self.failed
+        return self.completed + self.pruned + self.stopped + self.failed
+
+    def add(self, status: str) -> None:
+        """Counts a run that has ended; one that will be resumed counts nowhere."""
+        self.completed += status in COMPLETED
+        self.pruned += status == "pruned"
+        self.stopped += status == "stopped"
+        self.failed += status in FAILURES
 
     def time_left(self) -> float | None:
         """Estimated seconds until the end, or None while there is no estimate."""
@@ -78,6 +87,7 @@ class View:
         self.counts = counts
         self.console = console
         self.best = ""
+        self.is_paused = False
         self.dashboards: dict[str, str] = {}
         self.running: dict[str, Shown] = {}
 
@@ -111,9 +121,7 @@ class View:
         shown = self.running.pop(folder.path.name)
         self.best = best or self.best
         counts = self.counts
-        counts.completed += result.status in COMPLETED
-        counts.pruned += result.status == "pruned"
-        counts.failed += result.status in FAILURES
+        counts.add(result.status)
         values = "  ".join(
             f"{name}={result.metrics[name]:.6g}"
             for name in self.objective
@@ -155,7 +163,7 @@ class LiveView(View):
 
     def __enter__(self) -> View:
         self._live = Live(
-            console=self.console, get_renderable=self._draw, auto_refresh=False, transient=True
+            console=self.console, get_renderable=self.drawing, auto_refresh=False, transient=True
         )
         self._live.start()
         self._drawn = 0.0
@@ -174,7 +182,8 @@ class LiveView(View):
         if style:  # the table shows starts already
             super()._event(text, style)
 
-    def _draw(self) -> RenderableType:
+    def drawing(self) -> RenderableType:
+        """Returns the progress and the table of what runs."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
         first = self.objective[0] if self.objective else "objective"
         name = "run" if self.counts.total == 1 else "trial"
@@ -199,11 +208,13 @@ class LiveView(View):
         left = counts.time_left()
         of = "run" if counts.total == 1 else "trials"
         parts = [
+            "paused" if self.is_paused else "",
             f"{counts.done}/{counts.total or '?'} {of}",
             self.best and f"best {self.best}",
             f"{duration(left)} left" if left is not None else "",
             f"{counts.failed} failed" if counts.failed else "",
             f"{counts.pruned} pruned" if counts.pruned else "",
+            f"{counts.stopped} stopped" if counts.stopped else "",
             f"{len(self.running)}/{counts.slots} slots",
         ]
         line = Table.grid(padding=(0, 1))

@@ -32,10 +32,12 @@ from dlsweep.folders.rundir import (
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
 from dlsweep.results import tables
+from dlsweep.results.front import in_words
 from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
 from dlsweep.sweep.study import Study, Trial
@@ -55,7 +57,13 @@ class Sweep:
     """Runs a study's trials until it is complete; the work of one driver."""
 
     def __init__(
-        self, app: App, folder: StudyDir, study: Study, settings: SweepSettings, driver: Driver
+        self,
+        app: App,
+        folder: StudyDir,
+        study: Study,
+        settings: SweepSettings,
+        driver: Driver,
+        driver_id: str,
     ) -> None:
         self.app = app
         self.composer = study.space.composer
@@ -65,7 +73,8 @@ class Sweep:
         self.driver = driver
         self.view = driver.view
         self.view.objective = study.settings.objective
-        self.view.counts.total = settings.n_trials
+        self.total = settings.n_trials
+        self._inbox = Inbox(folder, driver, driver_id, study, self._extend)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -75,6 +84,10 @@ class Sweep:
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
+        if isinstance(extended := self._recorded().get("extended"), int):
+            self._raise_total(extended)
+        self._inbox.extend()
+        self.view.counts.total = self.total
         over = not self._open and not self._wants_more()
         self._record_study(**(self._earlier_end() if over else {}))
         self._count_earlier()
@@ -97,7 +110,7 @@ class Sweep:
         """
         tables.show(self.finished, self.view.console)
         self.view.print_dashboards()
-        missing = (self.settings.n_trials or 0) - self.study.finished
+        missing = (self.total or 0) - self.study.finished
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
@@ -110,10 +123,12 @@ class Sweep:
 
     def _loop(self) -> None:
         while True:
+            self._inbox.look()
             while self._has_room() and (trial := self._next()):
                 self._launch(trial)
             if not self.driver.running:
-                if self.driver.stopping or not self._later:
+                waits = self._later or (self._inbox.paused and (self._open or self._wants_more()))
+                if self.driver.stopping or not waits:
                     return
                 time.sleep(_PAUSE)
             for folder, result in self.driver.turn():
@@ -124,6 +139,8 @@ class Sweep:
 
     def _has_room(self) -> bool:
         limit = self.settings.n_jobs
+        if self._inbox.paused:
+            return False
         return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
 
     def _next(self) -> Trial | None:
@@ -141,9 +158,23 @@ class Sweep:
         return self.study.ask()
 
     def _wants_more(self) -> bool:
-        total = self.settings.n_trials
+        total = self.total
         begun = self.study.finished + len(self._trials) + len(self._later)
         return (total is None or begun < total) and not self.study.is_exhausted
+
+    def _extend(self, n_trials: int) -> None:
+        """Raises the number of trials for good: a later driver of this study has it, too."""
+        if self._raise_total(n_trials):
+            self._record_study(extended=n_trials)
+            self.view.counts.total = self.total
+            self.view.say(f"The study has {self.total} trials from now on.")
+
+    def _raise_total(self, n_trials: int) -> bool:
+        total = self.study.space.count(n_trials) if self.settings.exhaustive else n_trials
+        if self.total is None or total <= self.total:
+            return False
+        self.total = total
+        return True
 
     def _launch(self, trial: Trial) -> None:
         folder = self.folder.trial(trial.number)
@@ -169,12 +200,14 @@ class Sweep:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
         result = folder.result()
         records = [record for record, _ in folder.records()]
-        pruned = self.study.judge(trial, records) or folder.stop_reason() == "pruned"
+        asked = folder.stop_reason()
+        pruned = self.study.judge(trial, records) or asked == "pruned"
         if result is not None and result.status not in UNFINISHED:
             return result
-        if not pruned:
+        if not pruned and asked != "stopped":
             return None
-        result = Result("pruned", metrics=records[-1].metrics, ended=time.time())
+        metrics = records[-1].metrics if records else {}
+        result = Result("pruned" if pruned else "stopped", metrics=metrics, ended=time.time())
         folder.write_result(result)
         return result
 
@@ -271,18 +304,12 @@ class Sweep:
         return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
     def _best_so_far(self) -> str:
-        best = self.study.best
-        if len(best) > 1:
-            return f"{len(best)} on the Pareto front"
-        return "".join(f"{values[0]:.6g} (trial {number:04d})" for number, values in best.items())
+        return in_words(self.study.best)
 
     def _count_earlier(self) -> None:
         counts = self.view.counts
         for trial in self.study.finished_trials():
-            state = tables.state_of(trial)
-            counts.completed += state in COMPLETED
-            counts.pruned += state == "pruned"
-            counts.failed += state in FAILURES
+            counts.add(tables.state_of(trial))
         counts.begun_with = counts.done
         self.view.best = self._best_so_far()
 
@@ -299,7 +326,10 @@ class Sweep:
             "directions": settings.directions,
             "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
-            "n_trials": self.settings.n_trials,
+            "n_trials": self.total,
+            **{key: earlier[key] for key in ("extended",) if key in earlier},
+            "exhaustive": self.settings.exhaustive,
+            "slots": self.view.counts.slots,
             "command": ["python", *self.app.command],
             "tracking": self.settings.tracking,
             **more,
@@ -334,7 +364,7 @@ class Sweep:
 
     def _present_end(self) -> dict[str, Any]:
         """Returns the study's end as of now, without the report, if all trials are finished."""
-        total = self.settings.n_trials
+        total = self.total
         is_over = self.study.is_exhausted or (total is not None and self.study.finished >= total)
         if not is_over:
             return {}
