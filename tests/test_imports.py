@@ -22,6 +22,7 @@ HEAVY = (
     "tensorboard",
     "wandb",
     "onnxruntime",
+    "ray",
     "starlette",
     "uvicorn",
 )
@@ -70,6 +71,7 @@ OWNERS = {
     "ai_edge_litert": {"runtimes/litert.py"},
     "onnx": {"export/onnx_graph.py"},
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
+    "ray": {"launchers/ray.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
     "orjson": {"serve/contract.py"},

@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 
 from dlsweep.drive.progress import View
 from dlsweep.errors import ConfigError, TrackerError
+from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import Record, Result, RunDir
 from dlsweep.launchers.base import Job, Launcher
 from dlsweep.trackers.link import make_tracker
@@ -125,6 +126,7 @@ class Driver:
         self.limits = limits
         self.view = view
         self.stopping = ""
+        self._folder = folder
         self._mirror = Mirror(folder, view) if mirrored else None
         self._active: dict[Path, Active] = {}
         self._handlers: dict[int, Any] = {}
@@ -134,7 +136,7 @@ class Driver:
             self._handlers[number] = signal.signal(number, self._on_signal)
         if self.limits.bounds and not self.launcher.is_beside:
             self.view.say("Trials run in this process, so time limits do not apply.")
-        self.launcher.start(self._judge)
+        self.launcher.start(self._judge, self._folder)
         return self
 
     def __exit__(
@@ -177,10 +179,18 @@ class Driver:
             folder: The run folder, created and cleared.
             judge: Called once with each new record; returns whether to prune.
         """
+        Attempt.begin(folder)
         active = Active(folder, judge)
         self._active[folder.path] = active
         active.job = self.launcher.submit(argv, folder)
         self.start_mirror()
+
+    def adopt(self, folder: RunDir, judge: Callable[[list[Record]], bool]) -> bool:
+        """Watches a run that an earlier driver has left running on a cluster, if it still runs."""
+        job = self.launcher.adopt(folder)
+        if job:
+            self._active[folder.path] = Active(folder, judge, job=job)
+        return job is not None
 
     def turn(self) -> Iterator[tuple[RunDir, Result]]:
         """Waits for a moment, then yields each run that has ended, with its result."""

@@ -49,14 +49,20 @@ class Lock:
         """Returns the owner: process, host and start time."""
         return self.path.read_text() or "an unknown process"
 
-    def kill_holder(self) -> bool:
-        """Kills the lock's owner and its process group, if it is on this host."""
-        found = re.match(r"process (\d+) on (\S+) since", self.holder())
-        if not found or found[2] != socket.gethostname():
-            return False
+    @property
+    def is_held_here(self) -> bool:
+        """Whether the lock's owner is, or was, a process of this host."""
+        return self._holder()[1] == socket.gethostname()
+
+    def kill_holder(self) -> None:
+        """Kills the lock's owner and its process group; it must be on this host."""
+        pid, _ = self._holder()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(int(found[1]), signal.SIGKILL)
-        return True
+            os.killpg(pid, signal.SIGKILL)
+
+    def _holder(self) -> tuple[int, str]:
+        found = re.match(r"process (\d+) on (\S+) since", self.holder())
+        return (int(found[1]), found[2]) if found else (0, "")
 
     def release(self) -> None:
         """Releases the lock."""

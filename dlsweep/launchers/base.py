@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from dlsweep.folders.rundir import RunDir
 
@@ -39,8 +40,12 @@ class Launcher(ABC):
     is_beside = True
 
     @abstractmethod
-    def start(self, judge: Judge) -> None:
-        """Starts the launcher; ``judge`` is called whenever a run has logged its objective.
+    def start(self, judge: Judge, folder: Path) -> None:
+        """Starts the launcher.
+
+        Args:
+            judge: Called whenever a run has logged its objective.
+            folder: The folder of the study, or of the single run.
 
         Raises:
             DeviceError: If the machine has fewer devices than the slots need.
@@ -54,6 +59,11 @@ class Launcher(ABC):
     @abstractmethod
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
         """Starts a run: the arguments after ``python``, and its run folder."""
+
+    def adopt(self, folder: RunDir) -> Job | None:
+        """Returns the job of a run that an earlier driver has left running, if there is one."""
+        del folder  # on this machine, a run ends with its driver
+        return None
 
     @abstractmethod
     def wait(self, seconds: float) -> None:

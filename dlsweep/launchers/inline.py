@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 from dlsweep.errors import ConfigError
+from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.launchers.warm import run_python
@@ -48,7 +50,7 @@ class InlineLauncher(Launcher):
         self._judge: Judge = lambda _: None
         self._job: InlineJob | None = None
 
-    def start(self, judge: Judge) -> None:
+    def start(self, judge: Judge, folder: Path) -> None:  # noqa: ARG002 - of the interface
         """Sets the environment variables."""
         os.environ.update(self._env)
         self._judge = judge
@@ -68,13 +70,14 @@ class InlineLauncher(Launcher):
         wire = DriverEnd()
         os.environ[CHANNEL_VARIABLE] = str(os.dup(wire.child_descriptor))
         os.environ[RUN_VARIABLE] = str(folder.path)
+        os.environ[ATTEMPT_VARIABLE] = str(Attempt.current(folder).number)
         wire.close_child()
         answering = threading.Thread(target=self._answer, args=(wire, folder), daemon=True)
         answering.start()
         try:
             code = run_python(list(argv))
         finally:
-            del os.environ[RUN_VARIABLE]
+            del os.environ[RUN_VARIABLE], os.environ[ATTEMPT_VARIABLE]
             if unused := Channel.inherited():  # by a command other than a trial
                 unused.close()
         answering.join()

@@ -13,10 +13,12 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from dlsweep.errors import ConfigError, MissingExtraError
+from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import LOST, RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.machine.devices import Share, Slot, cut_slots
@@ -65,42 +67,39 @@ class LocalJob(Job):
                 return
 
 
-class LocalLauncher(Launcher):
-    """Runs trials in slots of this machine.
+class SlotLauncher(Launcher):
+    """Runs trials in given slots of this machine.
 
     Args:
+        slots: The slots.
         start: ``warm`` forks trials from a parent that has imported the framework; ``fresh``
             starts a new Python for each trial.
-        cpus_per_trial: Cores for each trial.
-        gpus_per_trial: GPUs for each trial; with a fraction, several trials share one.
         preload: Modules that the warm parent imports.
         env: Environment variables of every trial, set before anything is imported.
     """
 
     def __init__(
         self,
+        slots: Sequence[Slot],
         start: Literal["warm", "fresh"] = "warm",
-        cpus_per_trial: Share = "auto",
-        gpus_per_trial: Share = "auto",
         preload: Sequence[str] = (),
         env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         if start not in ("warm", "fresh"):
             raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
-        for name in preload:
-            if importlib.util.find_spec(name.partition(".")[0]) is None:
-                raise MissingExtraError(name.partition(".")[0], "launcher.preload")
+        refuse_absent_modules(preload)
         own = ["dlsweep.cli.main", "dlsweep.trial.task"]
         self._preload = [*own, *preload] if start == "warm" else []
         self._env = {name: str(value) for name, value in env.items()}
-        self._free = deque(cut_slots(cpus_per_trial, gpus_per_trial))
+        self._free = deque(slots)
         self._jobs: dict[int, LocalJob] = {}
         self._starting: deque[LocalJob] = deque()
         self._judge: Judge = lambda _: None
         self._ready = False
 
-    def start(self, judge: Judge) -> None:
+    def start(self, judge: Judge, folder: Path) -> None:
         """Starts the warm parent, which imports while the driver continues."""
+        self._folder = folder
         self._judge = judge
         self._socket, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parent = subprocess.Popen(  # noqa: S603
@@ -121,9 +120,14 @@ class LocalLauncher(Launcher):
         slot = self._free.popleft()
         wire = DriverEnd()
         job = LocalJob(folder, slot, wire)
+        env = {
+            RUN_VARIABLE: str(folder.path),
+            ATTEMPT_VARIABLE: str(Attempt.current(folder).number),
+            "PYTHONUNBUFFERED": "1",
+        }
         request = {
             "argv": list(argv),
-            "env": {**slot.environment(), RUN_VARIABLE: str(folder.path), "PYTHONUNBUFFERED": "1"},
+            "env": {**slot.environment(), **env},
             "cwd": os.getcwd(),
         }
         log = os.open(folder.log_file, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
@@ -179,7 +183,7 @@ class LocalLauncher(Launcher):
         self._starting.clear()
         self._ready = False
         self._socket.close()
-        self.start(self._judge)
+        self.start(self._judge, self._folder)
 
     def _take(self, message: dict[str, Any]) -> None:
         if "started" in message:
@@ -208,3 +212,37 @@ class LocalLauncher(Launcher):
                 "Each trial starts a fresh Python instead.",
                 file=sys.stderr,
             )
+
+
+class LocalLauncher(SlotLauncher):
+    """Runs trials on this machine, which is divided into slots.
+
+    Args:
+        start: ``warm`` forks trials from a parent that has imported the framework; ``fresh``
+            starts a new Python for each trial.
+        cpus_per_trial: Cores for each trial.
+        gpus_per_trial: GPUs for each trial; with a fraction, several trials share one.
+        preload: Modules that the warm parent imports.
+        env: Environment variables of every trial, set before anything is imported.
+    """
+
+    def __init__(
+        self,
+        start: Literal["warm", "fresh"] = "warm",
+        cpus_per_trial: Share = "auto",
+        gpus_per_trial: Share = "auto",
+        preload: Sequence[str] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(cut_slots(cpus_per_trial, gpus_per_trial), start, preload, env)
+
+
+def refuse_absent_modules(preload: Sequence[str]) -> None:
+    """Checks that the modules to preload are installed.
+
+    Raises:
+        MissingExtraError: If one is not.
+    """
+    for name in preload:
+        if importlib.util.find_spec(name.partition(".")[0]) is None:
+            raise MissingExtraError(name.partition(".")[0], "launcher.preload")

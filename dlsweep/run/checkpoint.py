@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dlsweep.errors import CheckpointError
+from dlsweep.folders.attempt import Attempt
 from dlsweep.run.ranks import ALONE
 
 Mode = Literal["min", "max"]
@@ -74,6 +75,7 @@ class Checkpointer:
         records: The run's record file; it is synced before a checkpoint is published.
         seconds: Returns the seconds of training so far.
         run: The run's id; if given, checkpoints of other runs are skipped like damaged ones.
+        attempt: The attempt that saves; checkpoints that a replaced attempt published are skipped.
 
     Attributes:
         ranks: The processes of the run; only the first one saves and searches.
@@ -88,6 +90,7 @@ class Checkpointer:
         records: Path | None = None,
         seconds: Callable[[], float] = lambda: 0.0,
         run: str | None = None,
+        attempt: Attempt | None = None,
     ) -> None:
         if keep < 2:
             raise CheckpointError(f"keep: Received {keep}. Expected at least 2.")
@@ -99,6 +102,7 @@ class Checkpointer:
         self._records = records
         self._seconds = seconds
         self._run = run
+        self._attempt = attempt
         self._problems: dict[Path, str] = {}
         self._pool = ThreadPoolExecutor(1)
         self._syncs = ThreadPoolExecutor(4)
@@ -139,8 +143,13 @@ class Checkpointer:
 
         Returns:
             The checkpoint; it is published after :meth:`settle`.
+
+        Raises:
+            StudyError: If a later attempt of the run has begun.
         """
         self.settle()
+        if self._attempt:
+            self._attempt.check()
         records, seconds = self._records_size(), self._seconds()
         name = f"step-{step:08d}" + (f".{part:08d}" if part else "")
         same = self._of_the_same_step(name)
@@ -152,6 +161,7 @@ class Checkpointer:
         manifest = {
             "step": step,
             "run": self._run,
+            "attempt": self._attempt.number if self._attempt else 0,
             "metrics": metrics or {},
             "records": records,
             "seconds": seconds,
@@ -177,6 +187,8 @@ class Checkpointer:
         for aside in self.folder.glob(f".step-*{_ASIDE}"):
             if not _problem(aside, self._run) and _read(aside).records <= self._records_size():
                 name = aside.name.removeprefix(".").removesuffix(_ASIDE)
+                if self._attempt:
+                    self._attempt.adopt(name)
                 self._publish(aside, self.folder / name)
 
     def latest(self) -> Checkpoint | None:
@@ -233,7 +245,7 @@ class Checkpointer:
 
     def _is_sound(self, path: Path) -> bool:
         if path not in self._problems:
-            self._problems[path] = problem = _problem(path, self._run)
+            self._problems[path] = problem = _problem(path, self._run, self._attempt)
             if problem:
                 print(f"Skipping the damaged checkpoint {path}: {problem}", file=sys.stderr)
         return not self._problems[path]
@@ -256,6 +268,8 @@ class Checkpointer:
         except OSError:  # a later fsync may succeed although data was lost
             shutil.rmtree(aside, ignore_errors=True)
             raise
+        if self._attempt:
+            self._attempt.check()
         aside.rename(final)
         _sync(self.folder)
         for replaced in self._of_the_same_step(final.name.rstrip("+")):
@@ -283,13 +297,15 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return _read(path)
 
 
-def _problem(path: Path, run: str | None = None) -> str:
+def _problem(path: Path, run: str | None = None, attempt: Attempt | None = None) -> str:
     """Returns what is wrong with a checkpoint, or an empty string."""
     try:
         _read(path)
         manifest = json.loads((path / _MANIFEST).read_text())
         if run is not None and manifest["run"] != run:
             return "it was saved by another run"
+        if attempt and not attempt.adopts(path.name, int(manifest.get("attempt", 0))):
+            return "it was saved by an attempt that had been replaced"
         return _damage(path, manifest["files"])
     except _UNREADABLE as error:
         return f"its manifest: {type(error).__name__}: {error}"

@@ -6,12 +6,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, StudyError
+from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.lock import Lock
+from dlsweep.folders.reading import open_file
 from dlsweep.folders.rundir import OBJECTIVE, OWN_ATTRS, Media, RunDir
 from dlsweep.run import media
 from dlsweep.run.channel import Channel
@@ -35,6 +38,7 @@ class Run:
         checkpoints: Saves and finds this run's checkpoints.
         train_seconds: Seconds of training until the checkpoint that this attempt starts from.
         ranks: The processes that train it together; only the first one logs and saves.
+        attempt: The attempt of the run that this process is; a later one shuts it out.
     """
 
     def __init__(self, folder: RunDir, channel: Channel | None = None) -> None:
@@ -44,6 +48,7 @@ class Run:
         self.stop_reason: str | None = None
         self.train_seconds = 0.0
         self.ranks = ALONE
+        self.attempt = Attempt.of_this_process(folder)
         self._channel = channel
         self._lock = Lock(folder.lock_file)
         self._file: int = -1
@@ -59,6 +64,7 @@ class Run:
             records=folder.records_file,
             seconds=lambda: self.seconds,
             run=self.info.id,
+            attempt=self.attempt,
         )
 
     @classmethod
@@ -71,7 +77,11 @@ class Run:
         run = cls(RunDir(path), channel)
         if not run._lock.wait(_LOCK_PATIENCE):
             raise StudyError(f"{run.dir.path} is being trained by {run._lock.holder()}.")
-        run._open_records()
+        try:
+            run._open_records()
+        except BaseException:
+            run._lock.release()
+            raise
         return run
 
     def __enter__(self) -> Run:
@@ -214,6 +224,8 @@ class Run:
         if self.stop_reason is None and time.monotonic() - self._looked > _LOOK_EVERY:
             self._looked = time.monotonic()
             self.stop_reason = self.dir.stop_reason()
+            if not self.attempt.is_current:
+                self.stop_reason = "interrupted"
         return self.stop_reason
 
     def stop(self, reason: str = "interrupted") -> None:
@@ -284,10 +296,31 @@ class Run:
             offset = end
             for name in (*record.metrics, *record.media):
                 self._known[name] = max(record.step, self._known.get(name, record.step))
-        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
-        self._file = os.open(self.dir.records_file, flags, 0o644)
-        if os.fstat(self._file).st_size > offset:
-            os.ftruncate(self._file, offset)
+        self.attempt.check()
+        self._file = renewed(self.dir.records_file, offset)
+
+
+def renewed(path: Path, size: int) -> int:
+    """Opens a new file for appending, with the first bytes of the file that it replaces.
+
+    A process that still has the old file open appends to what nobody reads.
+    """
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+    if not path.exists():
+        return os.open(path, flags, 0o644)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    file = os.open(aside, flags | os.O_TRUNC, 0o644)
+    try:
+        with open_file(path) as old:
+            while size > 0 and (block := old.read(min(size, 1 << 20))):
+                size -= os.write(file, block)
+        os.fsync(file)
+        aside.rename(path)
+    except OSError:
+        os.close(file)
+        aside.unlink(missing_ok=True)
+        raise
+    return file
 
 
 def append_line(file: int, line: bytes) -> None:

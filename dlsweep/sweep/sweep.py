@@ -7,6 +7,7 @@ resume from their last checkpoint under their own number, and the total is exact
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import threading
 import time
@@ -181,6 +182,11 @@ class Sweep:
         folder.refuse_links()
         overrides = [*self.composer.fixed, *trial.overrides]
         again = folder.info_file.exists()
+        judge = functools.partial(self.study.judge, trial)
+        if again and self.driver.adopt(folder, judge):
+            self.view.started(folder, trial.overrides, again)
+            self._trials[folder.path] = trial
+            return
         if again:
             self._wait_for_orphan(folder)
         self._create(folder, trial, overrides)
@@ -190,11 +196,7 @@ class Sweep:
             return
         folder.clear()
         self._trials[folder.path] = trial
-        self.driver.launch(
-            self.app.argv(overrides, folder.path),
-            folder,
-            judge=lambda records: self.study.judge(trial, records),
-        )
+        self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
 
     def _unrecorded_result(self, folder: RunDir, trial: Trial) -> Result | None:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
@@ -260,11 +262,12 @@ class Sweep:
             lock.release()
             return
         self.view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
-        if not lock.wait(self.driver.limits.grace) and not (
-            lock.kill_holder() and lock.wait(_DEATH_PATIENCE)
-        ):
-            raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
+        if not lock.wait(self.driver.limits.grace) and lock.is_held_here:
+            lock.kill_holder()
+            if not lock.wait(_DEATH_PATIENCE):
+                raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
         lock.release()
+        folder.lock_file.unlink(missing_ok=True)  # on another host, its holder is behind the fence
 
     def _checked(self, folder: RunDir, result: Result) -> Result:
         """Checks that a completed trial reported every objective as a finite number."""

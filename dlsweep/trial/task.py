@@ -73,6 +73,7 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
         attempt = _attempt if processes == 1 else functools.partial(_attempt_together, processes)
         status, reason, metrics = attempt(run, work)
     reason = scrub(reason, run.dir.config_file.read_text())
+    run.attempt.check()
     run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
     return int(status in FAILURES)
 

@@ -78,13 +78,16 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def launcher(request: pytest.FixtureRequest):
+def launcher(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """Forks trials of the framework of the tests' module, one at a time, with two cores."""
     framework = request.module.FRAMEWORK
     launcher = LocalLauncher(
         cpus_per_trial=2, gpus_per_trial=0, preload=framework["preload"], env=framework["env"]
     )
-    launcher.start(lambda folder: "pruned" if (folder.path / "prune").exists() else None)
+    launcher.start(
+        lambda folder: "pruned" if (folder.path / "prune").exists() else None,
+        tmp_path_factory.mktemp("study"),
+    )
     yield launcher
     launcher.close()
 

@@ -1,0 +1,46 @@
+"""The user's code: which files it is, and a digest of them to compare nodes by."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+#: The files that decide what a trial does.
+_SUFFIXES = (".py", ".yaml", ".yml")
+
+
+def code_files(project: Path) -> list[Path]:
+    """Returns a project's code and YAML files, relative to it, without what git ignores."""
+    command = ["git", "-C", str(project), "ls-files", "-co", "--exclude-standard", "-z"]
+    try:
+        listed = subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603
+        names: Iterator[str] = (os.fsdecode(name) for name in listed.split(b"\0") if name)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        names = _walk(project)
+    return sorted(Path(name) for name in names if name.endswith(_SUFFIXES))
+
+
+def code_digest(project: Path) -> str:
+    """Returns a digest of a project's code and YAML files, by name and content."""
+    digest = hashlib.sha256()
+    for path in code_files(project):
+        file = project / path
+        if file.is_file():
+            digest.update(f"{path}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _walk(project: Path) -> Iterator[str]:
+    """Yields files by name, without hidden folders, virtual environments and run folders."""
+    for folder, below, names in os.walk(project):
+        here = Path(folder)
+        below[:] = [name for name in below if not name.startswith(".") and _is_code(here / name)]
+        yield from (str((here / name).relative_to(project)) for name in names)
+
+
+def _is_code(folder: Path) -> bool:
+    marks = ("pyvenv.cfg", "study.json", "run.json", "runs", "trials")
+    return folder.name != "__pycache__" and not any((folder / mark).exists() for mark in marks)
