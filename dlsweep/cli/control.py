@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 from dlsweep.errors import StudyError
 from dlsweep.folders.lock import Lock
-from dlsweep.folders.reading import read_text
 from dlsweep.folders.requests import Requests
 from dlsweep.folders.rundir import UNFINISHED, RunDir, write_atomically
 from dlsweep.folders.studydir import StudyDir
@@ -35,10 +33,10 @@ def stop(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     parser.add_argument("folder", type=Path, help="a study's folder, a trial's, or a single run's")
     parser.add_argument("--now", action="store_true", help="kill what runs, without saving")
     options = parser.parse_args(arguments)
-    run = RunDir(options.folder)
+    run = RunDir(options.folder.resolve())
     try:
         if not run.info_file.exists():
-            return _stop_study(options.folder, options.now)
+            return _stop_study(StudyDir(run.path), options.now)
         run.refuse_links()
         if run.info().number is None:
             return _stop_run(run, options.now)
@@ -142,10 +140,14 @@ def _is_taken(study: StudyDir, request: Path) -> bool:
     return False
 
 
-def _stop_study(folder: Path, now: bool) -> int:
-    study = StudyDir(folder)
+def _stop_study(study: StudyDir, now: bool) -> int:
+    if not study.info_file.exists():
+        raise StudyError(
+            f"{study.path} is no study folder and no run folder: it has neither study.json nor "
+            "run.json.\nExpected a folder such as outputs/mnist or outputs/mnist/trials/0007"
+        )
     watch, follower = Watch(study), Follower(study, Watch(study))
-    owner = _driver(watch, folder)
+    owner = _driver(watch)
     requests = Requests(study.requests)
     request = requests.leave("kill" if now else "stop", driver=owner.id)
     _say(f"{owner.holder} is asked to {'kill its trials' if now else 'stop'}.")
@@ -154,21 +156,23 @@ def _stop_study(folder: Path, now: bool) -> int:
         follower.look(is_alive=True)
         names = [seen.folder.path.name for seen in follower.running]
         if names and names != shown:
-            _say(f"Waiting until {', '.join(names)} {'is' if now else 'has saved and is'} over …")
+            _say(f"Waiting for {', '.join(names)} to {'end' if now else 'save and end'} …")
         shown = names
         time.sleep(_LOOK)
     was_pending = request.exists()
     request.unlink(missing_ok=True)
-    if study.lease_file.exists() and not now:
+    if watch.owner and watch.owner.id == owner.id:
         raise StudyError(f"{owner.holder} has died. The sweep's command resumes it.")
     follower.look(is_alive=False)
     states = ", ".join(f"{count} {state}" for state, count in follower.states().most_common())
-    ended = "ended before it was asked" if was_pending else "has stopped"
-    _say(f"{folder} {ended}: {states or 'no trial'}. The same command resumes it.")
+    if was_pending:
+        _say(f"{study.path} has ended by itself: {states}.")
+    else:
+        _say(f"{study.path} has stopped: {states or 'no trial'}. The same command resumes it.")
     return 0
 
 
-def _driver(watch: Watch, folder: Path) -> Owner:
+def _driver(watch: Watch) -> Owner:
     """Returns the driver that is alive, once it takes requests.
 
     Raises:
@@ -180,36 +184,39 @@ def _driver(watch: Watch, folder: Path) -> Owner:
             return watch.owner
         if time.monotonic() > deadline:
             who = watch.owner.holder if watch.owner else "the process that has locked it"
-            raise StudyError(f"{folder}: {who} takes no requests. Press Ctrl-C there.")
+            raise StudyError(f"{watch.folder.path}: {who} takes no requests. Press Ctrl-C there.")
         time.sleep(_LOOK)
     died = f": {watch.owner.holder} has died" if watch.owner else ""
-    raise StudyError(f"{folder} is not running{died}. There is nothing to stop.")
+    raise StudyError(f"{watch.folder.path} is not running{died}. There is nothing to stop.")
 
 
 def _stop_trial(run: RunDir, now: bool) -> int:
     study = StudyDir(run.path.parents[1])
     study.description()
+    name = run.path.name
+    if run.path.parent != study.trials or not (name.isascii() and name.isdigit()):
+        raise StudyError(f"{run.path} is not where a trial of {study.path} is.")
     _refuse_ended(run)
     run.request_stop("stopped")
     watch = Watch(study)
     follower = Follower(study, watch)
     follower.look(watch.wait())
-    if follower.trials[run.path.name].status != "running":
-        _say(f"{run.path.name} does not run. It is stopped: no driver starts it again.")
+    if follower.trials[name].status != "running":
+        _say(f"{name} does not run. It is stopped: no driver starts it again.")
         return 0
     if now and watch.owner:
-        number = int(run.path.name)
-        Requests(study.requests).leave("kill_trial", driver=watch.owner.id, number=number)
-    _say(f"Waiting until {run.path.name} {'is' if now else 'has saved and is'} over …")
+        requests = Requests(study.requests)
+        requests.leave("kill_trial", driver=watch.owner.id, number=int(name))
+    _say(f"Waiting for {name} to {'end' if now else 'save and end'} …")
     while watch.is_alive() is not False:
         result = run.result()
         if result and result.status not in UNFINISHED:
-            _say(f"{run.path.name} is {result.status}.")
+            _say(f"{name} is {result.status}.")
             return 0
         if run.stop_reason() in (None, "interrupted"):  # a new attempt, or the driver ends
             run.request_stop("stopped")
         time.sleep(_LOOK)
-    _say(f"The driver has ended. {run.path.name} is stopped: no driver starts it again.")
+    _say(f"The driver has ended. {name} is stopped: no driver starts it again.")
     return 0
 
 
@@ -217,13 +224,16 @@ def _stop_run(run: RunDir, now: bool) -> int:
     """Stops a single run, whose process alone reads its folder."""
     _refuse_ended(run)
     lock = Lock(run.lock_file)
-    is_here = is_locked(run.lock_file)
-    if not is_here and f" on {socket.gethostname()} since " in _holder(run):
+    was_trained = run.lock_file.exists()
+    is_running = is_locked(run.lock_file)
+    if not is_running and (not was_trained or lock.is_held_here):
         raise StudyError(f"{run.path} is not running. There is nothing to stop.")
+    if now and not (is_running and lock.is_held_here):
+        raise StudyError(f"It is trained by {lock.holder()}. Only that host can kill it.")
     run.request_stop("interrupted")
-    if now and not (is_here and lock.kill_holder()):
-        raise StudyError(f"{run.path} runs on another host: {_holder(run)}. It can only be asked.")
-    _say(f"Waiting until {run.path} {'is' if now else 'has saved and is'} over …")
+    if now:
+        lock.kill_holder()
+    _say(f"Waiting for {run.path} to {'end' if now else 'save and end'} …")
     while (result := run.result()) is None:
         time.sleep(_LOOK)
     _say(f"{run.path.name} is {result.status}.")
@@ -236,13 +246,6 @@ def _refuse_ended(run: RunDir) -> None:
     result = run.result()
     if result and result.status not in UNFINISHED:
         raise StudyError(f"{run.path} is {result.status} already. There is nothing to stop.")
-
-
-def _holder(run: RunDir) -> str:
-    try:
-        return read_text(run.lock_file)
-    except FileNotFoundError:
-        return "nobody has trained it yet"
 
 
 def _quoted(path: Path) -> str:

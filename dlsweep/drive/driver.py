@@ -190,6 +190,7 @@ class Driver:
         job = self.launcher.adopt(folder)
         if job:
             self._active[folder.path] = Active(folder, judge, job=job)
+            os.utime(Attempt.current(folder).file)  # `status` sees by it what this driver watches
         return job is not None
 
     def turn(self) -> Iterator[tuple[RunDir, Result]]:

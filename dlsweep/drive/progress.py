@@ -99,9 +99,12 @@ class View:
 
     def started(self, folder: RunDir, overrides: Sequence[str], again: bool = False) -> None:
         """Prints that a run was launched."""
+        self.found(folder, overrides, "goes on" if again else "started")
+
+    def found(self, folder: RunDir, overrides: Sequence[str], verb: str = "is running") -> None:
+        """Prints that there is a running run."""
         shown = Shown(folder.path.name, list(overrides))
         self.running[folder.path.name] = shown
-        verb = "goes on" if again else "started"
         self._event(f"{shown.name} {verb}  {' '.join(overrides)}")
 
     def logged(self, folder: RunDir, record: Record) -> None:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from dlsweep.drive.progress import Counts, Shown, View
 from dlsweep.errors import StudyError
+from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.reading import open_file
 from dlsweep.folders.rundir import COMPLETED, UNFINISHED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
@@ -127,9 +128,8 @@ class Follower:
             if seen.status == "running" and name not in view.running:
                 self._told.discard(name)
                 self._show_running(view, seen, is_first)
-            elif name in view.running and seen.status in UNFINISHED:
-                assert seen.result
-                view.ended(seen.folder, seen.result, view.best)
+            elif name in view.running and seen.result and not seen.is_over:
+                self._end(view, seen, seen.result)
             elif seen.is_over and name not in self._told:
                 self._show_end(view, seen, is_first)
         for seen in self.running:
@@ -137,14 +137,13 @@ class Follower:
                 view.logged(seen.folder, record)
 
     def _show_running(self, view: View, seen: Seen, is_first: bool) -> None:
-        name = seen.folder.path.name
         if is_first:
-            view.running[name] = Shown(name, seen.overrides())
-            view.say(f"{name} is running  {' '.join(seen.overrides())}")
+            view.found(seen.folder, seen.overrides())
         else:
-            again = seen.folder.records_file.exists()
+            again = Attempt.current(seen.folder).number > 1
             view.started(seen.folder, seen.overrides(), again)
-        view.running[name].began -= max(0.0, time.time() - _begun(seen.folder))
+        lasted = max(0.0, time.time() - _begun(seen.folder))
+        view.running[seen.folder.path.name].began = time.monotonic() - lasted
 
     def _show_end(self, view: View, seen: Seen, is_first: bool) -> None:
         assert seen.result
@@ -154,9 +153,13 @@ class Follower:
             view.counts.add(seen.result.status)
         elif not self._is_alive or time.monotonic() - seen.since > _FRESH:
             self._told.add(name)
-            if name not in view.running:  # it was too quick for a look
-                view.running[name] = Shown(name, seen.overrides())
-            view.ended(seen.folder, seen.result, view.best)
+            self._end(view, seen, seen.result)
+
+    def _end(self, view: View, seen: Seen, result: Result) -> None:
+        name = seen.folder.path.name
+        shown = view.running.setdefault(name, Shown(name, seen.overrides()))
+        shown.began = time.monotonic() - max(0.0, result.ended - _begun(seen.folder))
+        view.ended(seen.folder, result, view.best)
 
     def _count(self, counts: Counts) -> None:
         """Counts the trials whose end is shown, and those that an earlier driver has ended."""
@@ -208,7 +211,7 @@ class Follower:
 def _begun(folder: RunDir) -> float:
     """Returns when the last attempt of a run began, by the clock of the file system; 0 if never."""
     try:
-        return (folder.path / "attempt.json").stat().st_mtime
+        return Attempt.current(folder).file.stat().st_mtime
     except FileNotFoundError:
         return 0.0
 
