@@ -208,7 +208,7 @@ class LiveView(View):
     def _headline(self) -> RenderableType:
         """Returns the progress in one line, what matters most first: a terminal cuts the rest."""
         counts = self.counts
-        left = counts.time_left()
+        left = None if self.is_paused else counts.time_left()
         of = "run" if counts.total == 1 else "trials"
         parts = [
             "paused" if self.is_paused else "",

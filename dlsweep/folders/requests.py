@@ -106,13 +106,15 @@ def _read(path: Path) -> Request:
         raise
     except OSError as error:  # a link, a socket, a file of somebody else
         raise StudyError(f"{path} cannot be read: {error.strerror}.") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise StudyError(f"{path} is not a regular file.")
         if about.st_size > _LARGEST:
             raise StudyError(f"{path} has {about.st_size} bytes, more than a request ever has.")
-        text = file.read(_LARGEST)
+        text = os.read(descriptor, _LARGEST)
+    finally:
+        os.close(descriptor)
     try:
         says = dict(json.loads(text))
         kind = says.pop("kind")

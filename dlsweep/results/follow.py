@@ -20,7 +20,7 @@ from dlsweep.folders.studydir import StudyDir
 from dlsweep.folders.watch import Watch
 from dlsweep.results.front import in_words, with_trial
 
-#: Seconds for which a new result may still change: a driver turns some into a retry.
+#: Seconds for which the result of a failed trial may still change: its driver may retry it.
 _FRESH = 1.0
 #: The most bytes of records that are read of a run that is first seen.
 _TAIL = 1 << 18
@@ -99,7 +99,7 @@ class Follower:
             self.trials[name] = Seen(RunDir(self.folder.trials / name))
         before = self.states()
         for seen in self.trials.values():
-            if not (seen.is_over and time.monotonic() - seen.since > _FRESH):
+            if not (seen.is_over and self._is_final(seen)):
                 self._read(seen)
         if self.states() != before:
             self._find_best()
@@ -136,6 +136,14 @@ class Follower:
             for record in self._new_records(seen):
                 view.logged(seen.folder, record)
 
+    def _is_final(self, seen: Seen) -> bool:
+        """Whether the driver will not change the result of a trial that is over."""
+        assert seen.result
+        has_values = seen.result.metrics.keys() >= set(self.objective)
+        if seen.status in ("pruned", "stopped") or (seen.status in COMPLETED and has_values):
+            return True
+        return not self._is_alive or time.monotonic() - seen.since > _FRESH
+
     def _show_running(self, view: View, seen: Seen, is_first: bool) -> None:
         if is_first:
             view.found(seen.folder, seen.overrides())
@@ -151,7 +159,7 @@ class Follower:
         if is_first:
             self._told.add(name)
             view.counts.add(seen.result.status)
-        elif not self._is_alive or time.monotonic() - seen.since > _FRESH:
+        elif self._is_final(seen):
             self._told.add(name)
             self._end(view, seen, seen.result)
 

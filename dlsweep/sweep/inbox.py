@@ -27,6 +27,7 @@ class Inbox:
         driver: The driver.
         driver_id: Its id, which requests to stop name.
         study: The study that points are added to.
+        exhaustive: Whether the sweep tries every point once, so that none can be added.
         extend: Raises the number of trials.
     """
 
@@ -36,12 +37,14 @@ class Inbox:
         driver: Driver,
         driver_id: str,
         study: Study,
+        exhaustive: bool,
         extend: Callable[[int], None],
     ) -> None:
         self._folder = folder
         self._driver = driver
         self._id = driver_id
         self._study = study
+        self._exhaustive = exhaustive
         self._extend = extend
         self._requests = Requests(folder.requests)
         self._looked = float("-inf")
@@ -93,6 +96,9 @@ class Inbox:
     def _enqueue(self, request: Request) -> None:
         point = request.about["params"]
         text = " ".join(f"{key}={value}" for key, value in point.items())
+        if self._exhaustive:
+            self._driver.view.say(f"{text} is left out: this sweep tries every point once.")
+            return
         try:
             self._study.enqueue(point, request.path.stem)
         except ConfigError as error:

@@ -75,7 +75,7 @@ class Sweep:
         self.view = driver.view
         self.view.objective = study.settings.objective
         self.total = settings.n_trials
-        self._inbox = Inbox(folder, driver, driver_id, study, self._extend)
+        self._inbox = Inbox(folder, driver, driver_id, study, settings.exhaustive, self._extend)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
