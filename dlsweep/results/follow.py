@@ -15,13 +15,15 @@ from dlsweep.drive.progress import Counts, Shown, View
 from dlsweep.errors import StudyError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.reading import open_file
-from dlsweep.folders.rundir import COMPLETED, UNFINISHED, Record, Result, RunDir, Status
+from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.folders.watch import Watch
 from dlsweep.results.front import in_words, with_trial
 
 #: Seconds for which the result of a failed trial may still change: its driver may retry it.
 _FRESH = 1.0
+#: Seconds after which it is not read any more; a process may take long to disappear.
+_SETTLED = 60.0
 #: The most bytes of records that are read of a run that is first seen.
 _TAIL = 1 << 18
 
@@ -74,6 +76,7 @@ class Follower:
         self.record: dict[str, Any] = folder.description()
         self.trials: dict[str, Seen] = {}
         self.front: dict[int, list[float]] = {}
+        self._open: dict[str, Seen] = {}  # what can change, or is not shown yet
         self._told: set[str] = set()
         self._is_alive = True
 
@@ -96,12 +99,11 @@ class Follower:
         self.record = self.folder.description()
         self._is_alive = is_alive
         for name in sorted(self._names() - self.trials.keys(), key=int):
-            self.trials[name] = Seen(RunDir(self.folder.trials / name))
-        before = self.states()
-        for seen in self.trials.values():
-            if not (seen.is_over and self._is_final(seen)):
-                self._read(seen)
-        if self.states() != before:
+            self.trials[name] = self._open[name] = Seen(RunDir(self.folder.trials / name))
+        before = [seen.status for seen in self._open.values()]
+        for seen in self._open.values():
+            self._read(seen)
+        if [seen.status for seen in self._open.values()] != before:
             self._find_best()
 
     def _find_best(self) -> None:
@@ -124,7 +126,7 @@ class Follower:
         view.is_paused = self.folder.paused_file.exists()
         self._count(view.counts)
         view.best = in_words(self.front)
-        for name, seen in self.trials.items():
+        for name, seen in list(self._open.items()):
             if seen.status == "running" and name not in view.running:
                 self._told.discard(name)
                 self._show_running(view, seen, is_first)
@@ -132,6 +134,8 @@ class Follower:
                 self._end(view, seen, seen.result)
             elif seen.is_over and name not in self._told:
                 self._show_end(view, seen, is_first)
+            elif seen.is_over and self._is_settled(seen):
+                del self._open[name]
         for seen in self.running:
             for record in self._new_records(seen):
                 view.logged(seen.folder, record)
@@ -143,6 +147,10 @@ class Follower:
         if seen.status in ("pruned", "stopped") or (seen.status in COMPLETED and has_values):
             return True
         return not self._is_alive or time.monotonic() - seen.since > _FRESH
+
+    def _is_settled(self, seen: Seen) -> bool:
+        may_be_retried = seen.status in FAILURES and time.monotonic() - seen.since < _SETTLED
+        return self._is_final(seen) and not may_be_retried
 
     def _show_running(self, view: View, seen: Seen, is_first: bool) -> None:
         if is_first:
