@@ -98,6 +98,7 @@ OWNERS = {
         "results/tables.py",
         "sweep/space.py",
         "sweep/parts.py",
+        "sweep/points.py",
         "sweep/storage.py",
         "sweep/study.py",
     },

@@ -194,6 +194,7 @@ class Driver:
         job = self.launcher.adopt(folder)
         if job:
             self._active[folder.path] = Active(folder, judge, job=job)
+            os.utime(Attempt.current(folder).file)  # `status` sees by it what this driver watches
         return job is not None
 
     def turn(self) -> Iterator[tuple[RunDir, Result]]:
@@ -227,7 +228,14 @@ class Driver:
         """Launches no more runs, and asks the running ones to save and end."""
         self.stopping = reason
         for active in list(self._active.values()):
-            active.folder.request_stop("interrupted")
+            if active.folder.stop_reason() is None:  # an earlier request is for good
+                active.folder.request_stop("interrupted")
+
+    def kill(self, folder: RunDir | None = None) -> None:
+        """Kills the run in a folder, or else every run, with all processes that it has started."""
+        for active in self._active.values():
+            if active.job and (folder is None or folder.path == active.folder.path):
+                active.job.kill()
 
     def _read(self, active: Active) -> None:
         for record, offset in active.folder.records(active.offset):
@@ -262,10 +270,8 @@ class Driver:
         if not self.stopping:
             self.view.say("Stopping: the running trials save and end; once more to kill them.")
             self.stop(signal.Signals(number).name)
-            return
-        for active in self._active.values():
-            if active.job:
-                active.job.kill()
+        else:
+            self.kill()
 
 
 def _oom_kills() -> int:

@@ -11,6 +11,8 @@ It contains the trials' run folders and what belongs to the whole study::
     report.html       the report: all of the study on one page
     code/<digest>/    a copy of the user's code, which trials import from
     lock, lease.json  the driver's lock, on this machine and for others
+    requests/         what other processes ask of the driver; see dlsweep.folders.requests
+    paused            while it exists, no trial starts
     mirror/           one file for each tracker: how far it is synced
 """
 
@@ -43,6 +45,8 @@ class StudyDir:
         self.database = self.path / "study.db"
         self.lock_file = self.path / "lock"
         self.lease_file = self.path / "lease.json"
+        self.requests = self.path / "requests"
+        self.paused_file = self.path / "paused"
         self.trials = self.path / "trials"
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"
@@ -93,12 +97,11 @@ class StudyDir:
         record = {**info, "tracking": beside.recorded(info["tracking"], self.path)}
         write_atomically(self.info_file, json.dumps(record, indent=1))
 
-    def record(self) -> dict[str, Any]:
-        """Reads and checks ``study.json``, which anybody may have written.
+    def description(self) -> dict[str, Any]:
+        """Reads and checks ``study.json``, which anybody may have written; opens no storage.
 
         Raises:
             StudyError: If the folder is not a study folder, or the file is damaged.
-            ConfigError: If its storage is a server that no command of the user has named.
         """
         if not self.info_file.exists():
             raise StudyError(
@@ -107,10 +110,20 @@ class StudyDir:
             )
         try:
             record = self.info()
-            storage = str(record["storage"])
             _check_fields(record)
         except (ValueError, TypeError, KeyError) as error:
             raise StudyError(f"{self.info_file} is damaged: {error!r}") from None
+        return record
+
+    def record(self) -> dict[str, Any]:
+        """Reads and checks ``study.json`` for a command that opens the study's storage.
+
+        Raises:
+            StudyError: As :meth:`description`, or if there is no study in the storage.
+            ConfigError: If its storage is a server that no command of the user has named.
+        """
+        record = self.description()
+        storage = str(record["storage"])
         if self.database.exists():
             return {**record, "storage": sqlite_url(self.database)}
         addresses.refuse_unknown({"storage": storage}, self.path)
@@ -149,6 +162,7 @@ def _check_fields(record: dict[str, Any]) -> None:
     """Checks the fields that every command needs."""
     if not isinstance(record["name"], str):
         raise TypeError("name is not a text")
+    str(record["storage"])
     for key in ("objective", "directions", "command"):
         texts = record[key]
         if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):

@@ -37,6 +37,7 @@ class SweepSettings:
         max_failure_rate: The share of finished trials that may fail.
         failures: The policy for each status other than a good one.
         grid: Whether to run every point once, in order, instead of asking a sampler.
+        exhaustive: Whether every point is tried once at most: a grid, or a sampler that does so.
         tracking: Trackers by name.
     """
 
@@ -46,6 +47,7 @@ class SweepSettings:
     max_failure_rate: float
     failures: dict[Status, Policy]
     grid: bool
+    exhaustive: bool
     tracking: dict[str, Any]
 
 
@@ -140,6 +142,7 @@ def sweep_settings(
         for text in app.hydra_overrides
     )
     n_trials = options["n_trials"]
+    exhaustive = space.is_finite and _tries_each_once(options["sampler"])
     grid = space.is_finite and not asks_sampler and (from_command_line or n_trials is None)
     if grid or (n_trials is None and space.is_finite):
         n_trials = space.count()
@@ -148,7 +151,7 @@ def sweep_settings(
             "The space is infinite, so the sweep needs a limit.\n"
             "Type  hydra.sweeper.n_trials=<count>  or  hydra.sweeper.timeout=<seconds>"
         )
-    elif (n_trials or 0) > 0 and _tries_each_once(options["sampler"]) and space.is_finite:
+    elif (n_trials or 0) > 0 and exhaustive:
         # Asked for more, while others still run, Optuna's samplers repeat points.
         n_trials = space.count(n_trials)
     for name in ("n_trials", "n_jobs"):
@@ -168,6 +171,7 @@ def sweep_settings(
         options["max_failure_rate"],
         read_policies(options["failures"]),
         grid,
+        grid or exhaustive,
         options["tracking"],
     )
 

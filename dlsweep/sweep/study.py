@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
-from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
+from dlsweep.errors import ConfigError, StudyChangedError, StudyError
 from dlsweep.folders.database import sqlite_path
 from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.rundir import (
@@ -31,12 +31,15 @@ from dlsweep.folders.rundir import (
     Record,
     Result,
 )
+from dlsweep.results.front import with_trial
 from dlsweep.sweep.parts import build, with_search_space_of
+from dlsweep.sweep.points import check_point
 from dlsweep.sweep.promotion import STATUS, Promotion, Trial
 from dlsweep.sweep.rungs import PromotePruner
 from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, OneWriterStorage
 
+ENQUEUED = "enqueued"
 EXHAUSTED = "exhausted"
 IDENTITY = "identity"
 POINT = "point"
@@ -130,6 +133,22 @@ class Study:
         self._storage.flush()
         self._enqueue = []
 
+    def enqueue(self, point: dict[str, Scalar], request: str) -> None:
+        """Stores a point that is tried next; the same request again changes nothing.
+
+        Args:
+            point: Values of some or all keys; the sampler suggests the others.
+            request: The name of the request.
+
+        Raises:
+            ConfigError: If the point is not in the search space.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        if not any(trial.user_attrs.get(ENQUEUED) == request for trial in trials):
+            self._checked_point(point, "enqueue")
+            self._study.enqueue_trial(point, user_attrs={ENQUEUED: request})
+            self._storage.flush()
+
     def close(self) -> None:
         """Closes the storage. Cached study data stays available."""
         self._storage.close()
@@ -208,9 +227,12 @@ class Study:
         elif result.status in COMPLETED:
             state = TrialState.COMPLETE
             values = [result.metrics[name] for name in self.settings.objective]
-            self._note_best(trial.number, values)
+            directions = self.settings.directions
+            self._best = with_trial(self._best, trial.number, values, directions)
         elif result.status == "pruned":
             state = TrialState.PRUNED
+        elif result.status == "stopped":
+            trial.optuna.set_user_attr(REASON, "stopped by the user")
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
@@ -247,19 +269,6 @@ class Study:
         if len(self.settings.objective) > 1:
             return self._study.best_trials
         return [self._study.best_trial] if done else []
-
-    def _note_best(self, number: int, values: list[float]) -> None:
-        """Updates the Pareto front. Of equal trials, the earlier one stays."""
-        signs = [1 if way == "minimize" else -1 for way in self.settings.directions]
-
-        def beats(ours: list[float], theirs: list[float]) -> bool:
-            pairs = zip(signs, ours, theirs, strict=True)
-            return all(sign * a <= sign * b for sign, a, b in pairs)
-
-        if any(beats(other, values) for other in self._best.values()):
-            return
-        rest = {n: other for n, other in self._best.items() if not beats(values, other)}
-        self._best = {**rest, number: values}
 
     def _complete(self, trial: optuna.Trial) -> Trial:
         params = self.space.suggest(trial)
@@ -309,18 +318,9 @@ class Study:
         return {one.key: list(one.values()) for one in self.space.dimensions}
 
     def _checked_point(self, point: dict[str, Scalar], where: str) -> dict[str, Scalar]:
-        dimensions = {one.key: one for one in self.space.dimensions}
-        for key, value in point.items():
-            if key not in dimensions:
-                hint = did_you_mean(key, dimensions)
-                raise ConfigError(f"{where}: {key!r} is not swept.{hint}")
-            distribution = dimensions[key].distribution
-            try:  # Optuna checks that a distribution contains the value
-                create_trial(value=0.0, params={key: value}, distributions={key: distribution})
-            except ValueError:
-                raise ConfigError(
-                    f"{where}: {key}={value} is outside of its space, {dimensions[key].text}."
-                ) from None
+        spaces = {one.key: one.distribution for one in self.space.dimensions}
+        texts = {one.key: one.text for one in self.space.dimensions}
+        check_point(point, spaces, where, texts)
         return point
 
     def _check_identity(self) -> None:

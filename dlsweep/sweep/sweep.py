@@ -34,10 +34,12 @@ from dlsweep.folders.rundir import (
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
 from dlsweep.results import tables
+from dlsweep.results.front import in_words
 from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.promotion import Trial
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
@@ -58,7 +60,13 @@ class Sweep:
     """Runs a study's trials until it is complete; the work of one driver."""
 
     def __init__(
-        self, app: App, folder: StudyDir, study: Study, settings: SweepSettings, driver: Driver
+        self,
+        app: App,
+        folder: StudyDir,
+        study: Study,
+        settings: SweepSettings,
+        driver: Driver,
+        driver_id: str,
     ) -> None:
         self.app = app
         self.composer = study.space.composer
@@ -68,7 +76,8 @@ class Sweep:
         self.driver = driver
         self.view = driver.view
         self.view.objective = study.settings.objective
-        self.view.counts.total = settings.n_trials
+        self.total = settings.n_trials
+        self._inbox = Inbox(folder, driver, driver_id, study, settings.exhaustive, self._extend)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -78,6 +87,10 @@ class Sweep:
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
+        if isinstance(extended := self._recorded().get("extended"), int):
+            self._raise_total(extended)
+        self._inbox.extend()
+        self.view.counts.total = self.total
         over = not self._open and not self.study.promotion.paused and not self._wants_more()
         code = self._recorded().get("code", self._code())
         if not over and code != self._code():
@@ -103,7 +116,7 @@ class Sweep:
         """
         tables.show(self.finished, self.view.console)
         self.view.print_dashboards()
-        missing = (self.settings.n_trials or 0) - self.study.finished
+        missing = (self.total or 0) - self.study.finished
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
@@ -116,12 +129,13 @@ class Sweep:
 
     def _loop(self) -> None:
         while True:
+            self._inbox.look()
             while self._has_room() and (trial := self._next()):
                 self._launch(trial)
             if not self.driver.running:
                 if self.driver.stopping:
                     return
-                if not self._later:
+                if not self._waits():
                     self._end_paused()
                     return
                 time.sleep(_PAUSE)
@@ -131,8 +145,15 @@ class Sweep:
                 self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
 
+    def _waits(self) -> bool:
+        """Whether there is more to do, though no trial runs."""
+        waiting = self._open or self.study.promotion.paused or self._wants_more()
+        return bool(self._later or (self._inbox.paused and waiting))
+
     def _has_room(self) -> bool:
         limit = self.settings.n_jobs
+        if self._inbox.paused:
+            return False
         return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
 
     def _next(self) -> Trial | None:
@@ -153,7 +174,7 @@ class Sweep:
         return self.study.ask()
 
     def _wants_more(self) -> bool:
-        total = self.settings.n_trials
+        total = self.total
         begun = (
             self.study.finished
             + len(self._trials)
@@ -161,6 +182,20 @@ class Sweep:
             + len(self.study.promotion.paused)
         )
         return (total is None or begun < total) and not self.study.is_exhausted
+
+    def _extend(self, n_trials: int) -> None:
+        """Raises the number of trials for good: a later driver of this study has it, too."""
+        if self._raise_total(n_trials):
+            self._record_study(extended=n_trials)
+            self.view.counts.total = self.total
+            self.view.say(f"The study has {self.total} trials from now on.")
+
+    def _raise_total(self, n_trials: int) -> bool:
+        total = self.study.space.count(n_trials) if self.settings.exhaustive else n_trials
+        if self.total is None or total <= self.total:
+            return False
+        self.total = total
+        return True
 
     def _launch(self, trial: Trial) -> None:
         folder = self.folder.trial(trial.number)
@@ -187,14 +222,16 @@ class Sweep:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
         result = folder.result()
         records = [record for record, _ in folder.records()]
+        asked = folder.stop_reason()
         verdict = self.study.judge(trial, records)
-        if folder.stop_reason() == "pruned":  # asked again, a pruner may differ
-            verdict = "pruned"
+        if asked in ("pruned", "stopped"):  # asked again, a pruner may differ
+            verdict = asked
         if result is not None and result.status not in UNFINISHED:
             return result
         if verdict is None:
             return None
-        result = Result(cast(Status, verdict), metrics=records[-1].metrics, ended=time.time())
+        metrics = records[-1].metrics if records else {}
+        result = Result(cast(Status, verdict), metrics=metrics, ended=time.time())
         folder.write_result(result)
         return result
 
@@ -319,18 +356,12 @@ class Sweep:
         return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
     def _best_so_far(self) -> str:
-        best = self.study.best
-        if len(best) > 1:
-            return f"{len(best)} on the Pareto front"
-        return "".join(f"{values[0]:.6g} (trial {number:04d})" for number, values in best.items())
+        return in_words(self.study.best)
 
     def _count_earlier(self) -> None:
         counts = self.view.counts
         for trial in self.study.finished_trials():
-            state = tables.state_of(trial)
-            counts.completed += state in COMPLETED
-            counts.pruned += state == "pruned"
-            counts.failed += state in FAILURES
+            counts.add(tables.state_of(trial))
         counts.begun_with = counts.done
         self.view.best = self._best_so_far()
 
@@ -347,7 +378,10 @@ class Sweep:
             "directions": settings.directions,
             "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
-            "n_trials": self.settings.n_trials,
+            "n_trials": self.total,
+            **{key: earlier[key] for key in ("extended",) if key in earlier},
+            "exhaustive": self.settings.exhaustive,
+            "slots": self.view.counts.slots,
             "command": ["python", *self.app.command],
             "tracking": self.settings.tracking,
             "code": self._code(),
@@ -388,7 +422,7 @@ class Sweep:
 
     def _present_end(self) -> dict[str, Any]:
         """Returns the study's end as of now, without the report, if all trials are finished."""
-        total = self.settings.n_trials
+        total = self.total
         is_over = self.study.is_exhausted or (total is not None and self.study.finished >= total)
         if not is_over:
             return {}
