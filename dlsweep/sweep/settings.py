@@ -14,6 +14,7 @@ from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.folders.database import sqlite_url
 from dlsweep.folders.rundir import OBJECTIVE, Status
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.run.keeping import Keep, read_keep
 from dlsweep.security import secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.compose import Composer, key_of, leaves
@@ -39,6 +40,7 @@ class SweepSettings:
         grid: Whether to run every point once, in order, instead of asking a sampler.
         exhaustive: Whether every point is tried once at most: a grid, or a sampler that does so.
         tracking: Trackers by name.
+        keep: What stays of ended trials' checkpoints; None to go on as the study has begun.
     """
 
     n_trials: int | None
@@ -49,6 +51,7 @@ class SweepSettings:
     grid: bool
     exhaustive: bool
     tracking: dict[str, Any]
+    keep: Keep | None
 
 
 def ask(
@@ -173,6 +176,7 @@ def sweep_settings(
         grid,
         grid or exhaustive,
         options["tracking"],
+        None if options["keep"] is None else read_keep("hydra.sweeper.keep", options["keep"]),
     )
 
 

@@ -39,7 +39,9 @@ from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
+from dlsweep.sweep.keeper import Keeper, policy
 from dlsweep.sweep.promotion import Trial
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
@@ -78,6 +80,9 @@ class Sweep:
         self.view.objective = study.settings.objective
         self.total = settings.n_trials
         self._inbox = Inbox(folder, driver, driver_id, study, settings.exhaustive, self._extend)
+        self._keep = policy(settings.keep, self._recorded(), folder, self.view)
+        self._forecast = Forecast(folder, study, self._keep, settings.n_trials, self.view)
+        self.keeper = Keeper(folder, study, self._keep, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -141,6 +146,7 @@ class Sweep:
                 time.sleep(_PAUSE)
             for folder, result in self.driver.turn():
                 self._end(self._trials.pop(folder.path), folder, result)
+            self.keeper.turn()
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
@@ -248,6 +254,7 @@ class Sweep:
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
         self.view.ended(folder, result, self._best_so_far())
+        self._forecast.ended()
         self._count_failure(result)
 
     def _pause(self, trial: Trial, folder: RunDir, result: Result) -> None:
@@ -301,6 +308,7 @@ class Sweep:
             tracking=self.settings.tracking,
             created=earlier.created if earlier else time.time(),
             limits=self.driver.limits.record(),
+            keep=str(self._keep),
         )
         folder.create(info, config)
 
@@ -382,6 +390,7 @@ class Sweep:
             **{key: earlier[key] for key in ("extended",) if key in earlier},
             "exhaustive": self.settings.exhaustive,
             "slots": self.view.counts.slots,
+            "keep": str(self._keep),
             "command": ["python", *self.app.command],
             "tracking": self.settings.tracking,
             "code": self._code(),
@@ -418,6 +427,7 @@ class Sweep:
             page.write_page([self.finished], self.folder.report)
             if end:
                 self._record_study(**end, report=self.folder.report.name)
+        self.keeper.settle()
         self.driver.drain()
 
     def _present_end(self) -> dict[str, Any]:
