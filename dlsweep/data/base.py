@@ -159,11 +159,7 @@ class Data:
 
     def _check_shape(self, shape: list[int]) -> None:
         for name, value in (("mean", self.mean), ("std", self.std)):
-            if np.ndim(value) and list(np.broadcast_shapes(np.shape(value), shape)) != shape:
-                raise DataError(
-                    f"{name}: Received the shape {list(np.shape(value))}. "
-                    f"Expected one that broadcasts to an input of {shape}."
-                )
+            _check_broadcast(name, value, "an input", shape)
         self.augmentation.check(shape)
 
     def _check_target_scale(self) -> None:
@@ -173,17 +169,24 @@ class Data:
                 f"target_mean, target_std: Received them with targets of the type {targets.dtype}. "
                 "Expected floats: classes are not standardized."
             )
-        shape = list(targets.shape[1:])
         for name, value in (("target_mean", self.target_mean), ("target_std", self.target_std)):
-            if np.ndim(value) and list(np.broadcast_shapes(np.shape(value), shape)) != shape:
-                raise DataError(
-                    f"{name}: Received the shape {list(np.shape(value))}. "
-                    f"Expected one that broadcasts to a target of {shape}."
-                )
+            _check_broadcast(name, value, "a target", list(targets.shape[1:]))
 
     def _targets(self) -> list[Array]:
         splits = (self.train, self.validation, self.test)
         return [split.targets for split in splits if split is not None]
+
+
+def _check_broadcast(name: str, value: ArrayLike, what: str, shape: list[int]) -> None:
+    try:
+        fits = not np.ndim(value) or list(np.broadcast_shapes(np.shape(value), shape)) == shape
+    except ValueError:  # there is no common shape
+        fits = False
+    if not fits:
+        raise DataError(
+            f"{name}: Received the shape {list(np.shape(value))}. "
+            f"Expected one that broadcasts to {what} of {shape}."
+        )
 
 
 def as_split(pair: tuple[Any, Any]) -> Split:
