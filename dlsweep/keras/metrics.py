@@ -25,7 +25,8 @@ class MeanAbsoluteError(keras.metrics.Mean):
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch: targets and outputs of equal shapes."""
         errors = ops.absolute(ops.cast(y_pred, "float32") - ops.cast(y_true, "float32"))
-        flat = ops.reshape(errors * self._target_std, (ops.shape(errors)[0], -1))
+        in_units = errors * ops.convert_to_tensor(self._target_std)
+        flat = ops.reshape(in_units, (ops.shape(errors)[0], -1))
         super().update_state(ops.mean(flat, axis=-1), sample_weight)
 
     def get_config(self) -> dict[str, Any]:

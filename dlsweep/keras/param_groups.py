@@ -15,6 +15,7 @@ import keras
 from dlsweep.errors import ConfigError
 from dlsweep.keras.batch_norm import batch_norms
 from dlsweep.keras.optimizers import Penalised
+from dlsweep.keras.schedulers import learning_rate
 from dlsweep.keras.state import stable_names
 from dlsweep.trainers.param_groups import Options
 
@@ -106,25 +107,42 @@ def grouped(optimizer: keras.Optimizer, model: keras.Model, options: Options) ->
         options: The options of groups.
 
     Raises:
-        ConfigError: If the optimizer's learning rate is a schedule.
+        ConfigError: If the optimizer's learning rate is a schedule, or it decays weights its own
+            way, as Muon does.
     """
     if not options.param_groups:
         return optimizer
     names = parameter_names(model)
     groups = options.grouped((names[id(one)], one) for one in model.trainable_weights)
-    has_schedule = isinstance(optimizer.get_config()["learning_rate"], Mapping)
-    if has_schedule and any("lr" in own for own, _ in groups):
-        raise ConfigError(
-            "training.param_groups: Received lr with an optimizer whose learning_rate is a "
-            "schedule.\nExpected a number as its learning rate; a scheduler changes those of all "
-            "groups.  Type, for instance,  training/scheduler=cosine"
-        )
+    _check_decay(type(optimizer))
+    if any("lr" in own for own, _ in groups):
+        _check_rate(optimizer)
     kind = _plain_class(type(optimizer))
     optimizer.__class__ = type(
         f"Grouped{kind.__name__}", (Grouped, kind), {"__module__": kind.__module__}
     )
     optimizer.begin(groups)
     return optimizer
+
+
+def _check_rate(optimizer: keras.Optimizer) -> None:
+    try:
+        optimizer.learning_rate = learning_rate(optimizer)
+    except TypeError:
+        raise ConfigError(
+            "training.param_groups: Received lr with an optimizer whose learning_rate is a "
+            "schedule.\nExpected a number as its learning rate; a scheduler changes those of all "
+            "groups.  Type, for instance,  training/scheduler=cosine"
+        ) from None
+
+
+def _check_decay(kind: type) -> None:
+    owner = next(one for one in kind.__mro__ if "_apply_weight_decay" in vars(one))
+    if owner is not keras.Optimizer and issubclass(owner, keras.Optimizer):
+        raise ConfigError(
+            f"training.param_groups: Received groups with {kind.__name__}, which decays weights "
+            "in a way of its own.\nExpected another optimizer. Type  training/optimizer=adamw"
+        )
 
 
 def _plain_class(kind: type) -> type:

@@ -133,3 +133,14 @@ def test_a_rate_of_its_own_beside_a_schedule_is_refused() -> None:
     schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     with pytest.raises(ConfigError, match=r"param_groups: Received lr with an optimizer whose"):
         grouped(keras.optimizers.SGD(schedule), keras_model(), OPTIONS)
+
+
+def test_an_optimizer_that_decays_its_own_way_is_refused() -> None:
+    import keras
+
+    from dlsweep.keras.param_groups import grouped
+
+    with pytest.raises(ConfigError, match=r"Received groups with Muon(?s:.)*=adamw"):
+        grouped(keras.optimizers.Muon(0.1), keras_model(), OPTIONS)
+    nadam = grouped(keras.optimizers.Nadam(0.1), keras_model(), OPTIONS)
+    assert type(nadam).__name__ == "GroupedNadam"
