@@ -34,7 +34,7 @@ from urllib.parse import quote
 from omegaconf import DictConfig
 
 from dlsweep.errors import StudyError
-from dlsweep.folders import beside
+from dlsweep.folders import beside, by_task  # noqa: F401 - configs refer to its resolvers
 from dlsweep.folders.reading import open_file, read_json, read_text
 from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.yaml_text import config_yaml, parse_yaml

@@ -141,7 +141,7 @@ class KerasState(State):
         state = {
             **shared,
             "n_averaged": self._mean.n_averaged,
-            "weights": _stable_names(self.model.weights),
+            "weights": stable_names(self.model.weights),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
         }
@@ -173,7 +173,7 @@ class KerasState(State):
         return {name: values[f"model/{n:04d}"] for n, name in enumerate(names)}
 
     def _weights(self) -> Mapping[str, Any]:
-        return dict(zip(_stable_names(self.model.weights), self.model.weights, strict=True))
+        return dict(zip(stable_names(self.model.weights), self.model.weights, strict=True))
 
     def _set_weights(self, weights: Mapping[str, Any]) -> None:
         variables = self._weights()
@@ -222,7 +222,7 @@ def _assign(values: Mapping[str, Any], variables: Iterator[tuple[str, Any]]) -> 
     return left
 
 
-def _stable_names(weights: Sequence[Any]) -> list[str]:
+def stable_names(weights: Sequence[Any]) -> list[str]:
     """Returns the paths of weights, with the numbers in names counted anew.
 
     Keras counts layers of one class through the whole process, so the names of a model depend on

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
@@ -216,6 +218,7 @@ def study_settings(
         seed=options["seed"],
         enqueue=options["enqueue"],
         identity=_identity(space),
+        resolved=_resolved(space),
     )
 
 
@@ -261,6 +264,17 @@ def _identity(space: SearchSpace) -> dict[str, str]:
         if not (is_circumstance or key in swept or isinstance(value, dict)):
             identity[key] = identity_text(value)
     return identity
+
+
+def _resolved(space: SearchSpace) -> dict[str, str]:
+    """Returns the value of each interpolation that has one without the swept values."""
+    config = space.unswept()
+    found = {}
+    for key, value in leaves(config):
+        if isinstance(value, str) and "${" in value:
+            with contextlib.suppress(OmegaConfBaseException):
+                found[key] = identity_text(OmegaConf.select(config, key))
+    return found
 
 
 def _space_text(dimension: Dimension) -> str:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError
 from dlsweep.folders.database import sqlite_path
-from dlsweep.folders.renamed import with_todays_names
+from dlsweep.folders.renamed import with_added_keys, with_todays_names
 from dlsweep.folders.rundir import (
     COMPLETED,
     FAILURES,
@@ -64,6 +64,7 @@ class StudySettings:
         seed: The sampler's seed; None draws a new one each time.
         enqueue: Points to try first.
         identity: What must not change between calls: dotted key to text.
+        resolved: The text of each interpolation's value in ``identity``.
     """
 
     name: str
@@ -75,6 +76,7 @@ class StudySettings:
     seed: int | None = None
     enqueue: list[dict[str, Scalar]] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
+    resolved: dict[str, str] = field(default_factory=dict)
 
 
 class Study:
@@ -327,6 +329,10 @@ class Study:
         stored = self._study.user_attrs.get(IDENTITY)
         if stored is not None:
             stored = {key: with_todays_names(value) for key, value in stored.items()}
+            stored = with_added_keys(stored, self.settings.identity)
+            for key, value in self.settings.resolved.items():
+                if stored.get(key) == value:  # it was written as what it refers to now
+                    stored[key] = self.settings.identity[key]
         if stored not in (None, self.settings.identity):
             raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
 

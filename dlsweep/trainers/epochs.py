@@ -263,7 +263,7 @@ class Epochs(Generic[S]):
             raise ConfigError(
                 f"training.monitor: Received {monitor!r}, which is not logged.\n"
                 f"Expected one of {', '.join(sorted(metrics))}.\n"
-                "Type, for instance,  training.monitor=val/loss training.mode=min"
+                "Type, for instance,  training.monitor=val/loss"
             )
         for name in ("train/loss", "val/loss", monitor):
             if not math.isfinite(metrics.get(name, 0.0)):

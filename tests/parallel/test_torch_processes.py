@@ -101,6 +101,22 @@ def test_two_processes_train_as_one(trial: MakeTrial, alone: Trial, data: str, s
 
 
 @pytest.mark.parametrize("strategy", ["data_parallel", "fsdp"])
+def test_two_processes_measure_r2_of_all_and_keep_groups(trial: MakeTrial, strategy: str):
+    options = {
+        "data": "three_classes.prices",
+        "loss": "mse",
+        "freeze": [r"body\.0\.bias"],
+        "param_groups": {"head": {"match": "head.*", "lr": 0.2}},
+    }
+    one = trial("0000", replicas=1, **options).run()
+    both = trial("0001", replicas=2, strategy=strategy, **options).run()
+    one.assert_same_curve(both)
+    assert_same_weights(one, both)
+    assert both.curve[2]["val/r2"] > one.curve[0]["val/r2"]
+    assert [group["lr"] for group in state(both)["optimizer"]["param_groups"]] == [0.05, 0.2]
+
+
+@pytest.mark.parametrize("strategy", ["data_parallel", "fsdp"])
 def test_batch_norm_takes_the_statistics_of_whole_batches(trial: MakeTrial, strategy: str):
     cnn = {"_target_": "dlsweep.torch.models.CNN", "input_shape": [1, 8, 8], "classes": 4}
     options = {"model": {**cnn, "channels": [4, 8], "hidden": 8}, "data": "torch_parts.images"}

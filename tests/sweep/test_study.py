@@ -126,6 +126,17 @@ def test_another_space_or_value_is_refused_with_the_difference(open_study) -> No
     assert "hydra.sweeper.study_name=<a new name>" in str(error.value)
 
 
+def test_a_value_that_has_become_an_interpolation_is_the_same_if_it_resolves_to_it(
+    open_study,
+) -> None:
+    open_study(on_disk=True, identity={"training.loss": '"mse"', "training.mode": '"max"'})
+    today = {"training.loss": '"${by:task}"', "training.mode": '"max"'}
+    with pytest.raises(StudyChangedError, match=r"training\.loss: was \"mse\", is \"\$"):
+        open_study(on_disk=True, identity=today, resolved={"training.loss": '"cross_entropy"'})
+    open_study(on_disk=True, identity=today, resolved={"training.loss": '"mse"'})
+    open_study(on_disk=True, identity=today)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
