@@ -43,6 +43,7 @@ EXTRAS = {
     "orjson": "serve",
     "starlette": "serve",
     "uvicorn": "serve",
+    "psycopg": "postgres",
 }
 
 

@@ -182,9 +182,13 @@ class Driver:
         active.job = self.launcher.submit(argv, folder)
         self.start_mirror()
 
-    def turn(self) -> Iterator[tuple[RunDir, Result]]:
-        """Waits for a moment, then yields each run that has ended, with its result."""
-        self.launcher.wait(_TURN)
+    def turn(self, at_once: bool = False) -> Iterator[tuple[RunDir, Result]]:
+        """Waits for a moment, then yields each run that has ended, with its result.
+
+        Args:
+            at_once: Whether to answer only what has been asked already, because more is to do.
+        """
+        self.launcher.wait(0.0 if at_once else _TURN)
         self.view.tick()
         if self._mirror:
             self._mirror.check()

@@ -78,6 +78,7 @@ class View:
         self.counts = counts
         self.console = console
         self.best = ""
+        self.waits_for = ""
         self.dashboards: dict[str, str] = {}
         self.running: dict[str, Shown] = {}
 
@@ -200,6 +201,7 @@ class LiveView(View):
         of = "run" if counts.total == 1 else "trials"
         parts = [
             f"{counts.done}/{counts.total or '?'} {of}",
+            self.waits_for,
             self.best and f"best {self.best}",
             f"{duration(left)} left" if left is not None else "",
             f"{counts.failed} failed" if counts.failed else "",

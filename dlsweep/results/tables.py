@@ -19,6 +19,7 @@ from dlsweep.drive.progress import make_console
 from dlsweep.errors import StudyError
 from dlsweep.folders.rundir import OWN_ATTRS, RunInfo, write_atomically
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.database import open_storage
 from dlsweep.security.printable import printable
 from dlsweep.security.secrets import resolved
 
@@ -108,8 +109,9 @@ class Finished:
 
 
 def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
+    storage = open_storage(resolved(record["storage"]))
     try:
-        return optuna.load_study(study_name=record["name"], storage=resolved(record["storage"]))
+        return optuna.load_study(study_name=record["name"], storage=storage)
     except KeyError:
         raise StudyError(
             f"{folder.path} has no study {record['name']!r} in its database."

@@ -54,7 +54,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
 
         asked, space, settings = ask(app, options, arguments, folder)
         folder.create()
-        with locked(folder), closing(Study(asked, space)) as study:
+        with locked(folder), closing(Study(asked, space, folder)) as study:
             sweep = Sweep(app, folder, study, settings, driver)
             sweep.run()
     sweep.print_result()

@@ -17,6 +17,7 @@ from typing import Any
 
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
+from dlsweep.drive.progress import duration
 from dlsweep.errors import DiskFullError, StudyError
 from dlsweep.folders.lock import Lock
 from dlsweep.folders.rundir import (
@@ -38,12 +39,15 @@ from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
+from dlsweep.sweep.storage import Outage
 from dlsweep.sweep.study import Study, Trial
 
 #: The failure rate is computed over at least this many trials, so one early failure ends nothing.
 _FEWEST = 4
 #: How long to wait, in seconds, while every remaining trial waits for its retry.
 _PAUSE = 0.05
+#: How long trials may be launched, in seconds, before those that run are answered.
+_LAUNCHING = 0.25
 #: Keys that ``study.json`` gains at a study's end: the time, the best trial, the report's file. The
 #: last one is written after the results.
 _END = ("finished", "best", "report")
@@ -72,6 +76,7 @@ class Sweep:
         self._later: list[tuple[float, Trial]] = []
         self._deadline = time.monotonic() + (settings.timeout or float("inf"))
         self._failed = 0
+        self._said: Outage | None = None
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
@@ -101,6 +106,11 @@ class Sweep:
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
+        if outage := self.study.outage:
+            self.view.say(
+                f"The database has not answered for {duration(outage.seconds)}. What it lacks is "
+                "in the trials' folders; the same command brings it up to date."
+            )
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
@@ -110,23 +120,51 @@ class Sweep:
 
     def _loop(self) -> None:
         while True:
-            while self._has_room() and (trial := self._next()):
+            until = time.monotonic() + _LAUNCHING
+            while self._has_room() and time.monotonic() < until and (trial := self._next()):
                 self._launch(trial)
             if not self.driver.running:
-                if self.driver.stopping or not self._later:
+                if self.driver.stopping or not (self._later or self.study.outage):
                     return
                 time.sleep(_PAUSE)
-            for folder, result in self.driver.turn():
+            for folder, result in self.driver.turn(at_once=time.monotonic() >= until):
                 self._end(self._trials.pop(folder.path), folder, result)
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
 
+    def _is_stored(self) -> bool:
+        """Returns whether the database has everything; says so when it goes away and comes back."""
+        before = self.study.outage
+        is_stored = self.study.flush()
+        now = self.study.outage
+        self.view.waits_for = f"waits {now.seconds:.0f} s for the database" if now else ""
+        if now and now is not self._said:
+            self.view.say(
+                f"The study's database does not answer: {now.reason}.\n"
+                "Running trials go on, and new ones wait for it."
+            )
+            self._said = now
+        elif before and not now:
+            self.view.say(f"The database answers again, after {duration(before.seconds)}.")
+        return is_stored
+
     def _has_room(self) -> bool:
         limit = self.settings.n_jobs
-        return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
+        return (
+            self._is_stored()
+            and self.driver.free_slots > 0
+            and (limit is None or self.driver.running < limit)
+        )
 
     def _next(self) -> Trial | None:
+        trial = self._choose()
+        if trial and not self._is_stored():  # it is launched when it is
+            self._open.insert(0, trial)
+            return None
+        return trial
+
+    def _choose(self) -> Trial | None:
         due = [entry for entry in self._later if entry[0] <= time.monotonic()]
         if due:
             self._later.remove(due[0])
@@ -291,7 +329,7 @@ class Sweep:
         earlier = self._recorded()
         settings = self.study.settings
         record = {
-            "id": earlier.get("id") or uuid.uuid4().hex,
+            "id": self.folder.id,
             "name": settings.name,
             "storage": secrets.recorded(self.app.config.hydra.sweeper, "storage")
             or settings.storage,
