@@ -32,7 +32,7 @@ class AwayError(Exception):
     """A database server does not answer. The call may have been carried out, or not."""
 
 
-def open_storage(url: str) -> RDBStorage:
+def open_storage(url: str, keep_connection: bool = False) -> RDBStorage:
     """Opens a database, and creates its tables if there are none.
 
     Two processes may do this at the same moment. While the storage is open, each call to a server
@@ -40,6 +40,8 @@ def open_storage(url: str) -> RDBStorage:
 
     Args:
         url: A storage URL of Optuna's.
+        keep_connection: Whether to keep the connection to a server between two calls. The caller
+            must dispose of it.
 
     Raises:
         MissingExtraError: If the driver package of PostgreSQL is not installed.
@@ -50,8 +52,9 @@ def open_storage(url: str) -> RDBStorage:
         if address.get_backend_name() == "sqlite":
             return RDBStorage(url)
         options = _options(address)
+        kept = {"pool_pre_ping": True} if keep_connection else {"poolclass": sqlalchemy.NullPool}
         with _tables_locked(address, options):
-            storage = RDBStorage(url, engine_kwargs={**options, "pool_pre_ping": True})
+            storage = RDBStorage(url, engine_kwargs={**options, **kept})
     except MissingExtraError:
         raise
     except DBAPIError as error:

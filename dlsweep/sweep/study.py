@@ -352,7 +352,8 @@ def _open(settings: StudySettings) -> OneWriterStorage:
             _prepare_sqlite(database)
         # Optuna's get_storage would keep every trial in memory a second time.
         stored = settings.storage
-        disk = open_storage(stored) if stored else optuna.storages.InMemoryStorage()
+        memory = optuna.storages.InMemoryStorage()
+        disk = open_storage(stored, keep_connection=True) if stored else memory
         return OneWriterStorage(disk, settings.name, settings.directions)
     except DlsweepError:
         raise

@@ -17,7 +17,6 @@ from typing import Any
 
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
-from dlsweep.drive.progress import duration
 from dlsweep.errors import DiskFullError, StudyError
 from dlsweep.folders.lock import Lock
 from dlsweep.folders.rundir import (
@@ -37,9 +36,9 @@ from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
-from dlsweep.sweep.storage import Outage
 from dlsweep.sweep.study import Study, Trial
 
 #: The failure rate is computed over at least this many trials, so one early failure ends nothing.
@@ -68,6 +67,7 @@ class Sweep:
         self.settings = settings
         self.driver = driver
         self.view = driver.view
+        self._outages = Outages(study, driver.view)
         self.view.objective = study.settings.objective
         self.view.counts.total = settings.n_trials
         self._open = study.open_trials()
@@ -76,7 +76,6 @@ class Sweep:
         self._later: list[tuple[float, Trial]] = []
         self._deadline = time.monotonic() + (settings.timeout or float("inf"))
         self._failed = 0
-        self._said: Outage | None = None
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
@@ -106,11 +105,7 @@ class Sweep:
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
-        if outage := self.study.outage:
-            self.view.say(
-                f"The database has not answered for {duration(outage.seconds)}. What it lacks is "
-                "in the trials' folders; the same command brings it up to date."
-            )
+        self._outages.print_last()
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
@@ -120,46 +115,37 @@ class Sweep:
 
     def _loop(self) -> None:
         while True:
-            until = time.monotonic() + _LAUNCHING
-            while self._has_room() and time.monotonic() < until and (trial := self._next()):
-                self._launch(trial)
-            if not self.driver.running:
+            more = self._launch_some()
+            if not (self.driver.running or more):
                 if self.driver.stopping or not (self._later or self.study.outage):
                     return
                 time.sleep(_PAUSE)
-            for folder, result in self.driver.turn(at_once=time.monotonic() >= until):
+            for folder, result in self.driver.turn(at_once=more):
                 self._end(self._trials.pop(folder.path), folder, result)
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
 
-    def _is_stored(self) -> bool:
-        """Returns whether the database has everything; says so when it goes away and comes back."""
-        before = self.study.outage
-        is_stored = self.study.flush()
-        now = self.study.outage
-        self.view.waits_for = f"waits {now.seconds:.0f} s for the database" if now else ""
-        if now and now is not self._said:
-            self.view.say(
-                f"The study's database does not answer: {now.reason}.\n"
-                "Running trials go on, and new ones wait for it."
-            )
-            self._said = now
-        elif before and not now:
-            self.view.say(f"The database answers again, after {duration(before.seconds)}.")
-        return is_stored
+    def _launch_some(self) -> bool:
+        """Fills the free slots; returns whether there are more, because that would take long."""
+        until = time.monotonic() + _LAUNCHING
+        while self._has_room() and (trial := self._next()):
+            self._launch(trial)
+            if time.monotonic() > until:
+                return True
+        return False
 
     def _has_room(self) -> bool:
         limit = self.settings.n_jobs
         return (
-            self._is_stored()
+            self._outages.is_stored()
             and self.driver.free_slots > 0
             and (limit is None or self.driver.running < limit)
         )
 
     def _next(self) -> Trial | None:
         trial = self._choose()
-        if trial and not self._is_stored():  # it is launched when it is
+        if trial and not self._outages.is_stored():  # it is launched when it is
             self._open.insert(0, trial)
             return None
         return trial
