@@ -30,7 +30,7 @@ COUNTS = {
     "kills of the driver at its writes": (3, 1000),
     "kills under all trackers": (1, 20),
     "kills of the driver and all trials, with PostgreSQL": (2, 40),
-    "kills of PostgreSQL": (2, 20),
+    "kills of PostgreSQL": (1, 20),
     "trials in one study": (300, 20_000),
     "leaking trials": (10, 200),
     "hung trackers": (0, 1),

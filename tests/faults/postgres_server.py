@@ -43,21 +43,19 @@ class Server:
     @contextlib.contextmanager
     def killed(self) -> Iterator[None]:
         """Kills the server with all its processes, as a power cut would; at the end it is back."""
-        processes = [self._head(), *self._head().children(recursive=True)]
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes)
+        self.kill()
         try:
             yield
         finally:
             self.start()
 
-    def stop(self) -> None:
-        self._as_user("pg_ctl", "-D", str(self._data), "-w", "-m", "immediate", "stop")
-
-    def _head(self) -> psutil.Process:
-        return psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+    def kill(self) -> None:
+        head = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        processes = [head, *head.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes)
 
     def create(self, database: str) -> str:
         """Creates a database; returns its URL."""
@@ -103,6 +101,6 @@ def running_server() -> Iterator[Server]:
     try:
         server.start()
         yield server
+        server.kill()
     finally:
-        server.stop()
         shutil.rmtree(folder)
