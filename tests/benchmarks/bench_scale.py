@@ -310,17 +310,17 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3000, help="trials that are simulated")
     parser.add_argument("--stored", type=int, nargs="*", default=[], help="trials before them")
     parser.add_argument("--processor", action="store_true", help="count processor time only")
-    parser.add_argument("--postgres", action="store_true", help="also in PostgreSQL")
+    parser.add_argument("--postgres", action="store_true", help="in PostgreSQL, not in SQLite")
     parser.add_argument("options", nargs="*", help="overrides, as hydra/sweeper/sampler=tpe")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        urls = {"SQLite": "sqlite:///{folder}/study.db"}
+        name, url = "SQLite", "sqlite:///{folder}/study.db"
         if options.postgres:
             sys.path.append(str(HERE.parent / "faults"))
             from postgres_server import running_server
 
-            urls["PostgreSQL"] = stack.enter_context(running_server()).create("scale")
-        missed = [one for name, url in urls.items() for one in measure(name, url, options)]
+            name, url = "PostgreSQL", stack.enter_context(running_server()).create("scale")
+        missed = list(measure(name, url, options))
     if missed:
         raise SystemExit(f"missed: {', '.join(missed)}")
 

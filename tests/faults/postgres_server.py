@@ -24,7 +24,7 @@ class Server:
     """A running server; its superuser needs no password."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs = programs
+        self.programs = programs
         self._data = folder / "data"
         self._folder = folder
         with socket.socket() as free:
@@ -76,7 +76,7 @@ class Server:
         self.ask(USER, "SELECT pg_reload_conf()")
 
     def _as_user(self, program: str, *arguments: str) -> None:
-        command: Sequence[str] = [str(self._programs / program), *arguments]
+        command: Sequence[str] = [str(self.programs / program), *arguments]
         if os.getuid() == 0:
             command = ["runuser", "-u", USER, "--", *command]
         done = subprocess.run(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from postgres_server import Server, running_server
+from postgres_server import USER, Server, running_server
 
 from dlsweep.errors import ConfigError, MissingExtraError, StudyError
 from dlsweep.results import tables, verify
@@ -191,3 +194,24 @@ def test_the_password_stays_in_the_environment(sweeps, server, monkeypatch, caps
     monkeypatch.delenv("STUDY_PW")
     with pytest.raises(ConfigError, match="environment variable STUDY_PW, which is not set"):
         tables.main([study])
+
+
+def test_the_commands_of_the_page_work(sweeps, server, monkeypatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
+    block = re.search(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert block
+    commands = block[1].splitlines()
+    assert commands[0] == "pip install 'dlsweep[postgres]'"
+    for name, value in {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": USER}.items():
+        monkeypatch.setenv(name, value)
+    tools = f"{server.programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for command in commands[1:]:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=sweeps.path,
+            env={**os.environ, "PATH": tools},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(stored(server, "studies", "quadratic")) == 20
