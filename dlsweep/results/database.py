@@ -28,8 +28,16 @@ _PATIENCE = {
 }
 
 
-class AwayError(Exception):
-    """A database server does not answer. The call may have been carried out, or not."""
+class AwayError(StudyError):
+    """A database server does not answer. The call may have been carried out, or not.
+
+    Attributes:
+        reason: What the last try ended with.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The study's database does not answer: {reason}.")
+        self.reason = reason
 
 
 def open_storage(url: str, keep_connection: bool = False) -> RDBStorage:
@@ -101,9 +109,10 @@ def _raise_if_away(context: ExceptionContext) -> None:
     Optuna would try some calls again by itself, and so could store a trial twice.
     """
     error = context.sqlalchemy_exception
-    is_away = context.is_disconnect or isinstance(error, OperationalError | InterfaceError)
-    on_server = context.dialect.name != "sqlite"
-    if is_away and on_server and not context.is_pre_ping:
+    is_away = context.is_disconnect
+    if context.dialect.name == "postgresql":  # others report mistakes as such errors, too
+        is_away = is_away or isinstance(error, OperationalError | InterfaceError)
+    if is_away and not context.is_pre_ping:
         raise AwayError(first_line(context.original_exception))
 
 

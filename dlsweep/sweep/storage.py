@@ -121,7 +121,7 @@ class OneWriterStorage(InMemoryStorage):
         except AwayError as error:
             self._in_doubt = True
             self.outage = self.outage or Outage()
-            self.outage.go_on(str(error))
+            self.outage.go_on(error.reason)
             return False
         if not self._behind:
             self.outage = None
@@ -136,7 +136,7 @@ class OneWriterStorage(InMemoryStorage):
             except AwayError as error:
                 self._in_doubt = True
                 self.outage = Outage()
-                self.outage.go_on(str(error))
+                self.outage.go_on(error.reason)
 
     def _write_trial(self, trial_id: int, change: Callable[[int], object]) -> None:
         """Makes a change of a trial on disk; of one that is not there yet, :meth:`flush` does."""

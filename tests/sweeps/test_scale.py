@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import bench_scale
 
 pytestmark = pytest.mark.slow
-WORKERS, TRIALS, STORED = 50, 120, 300
+WORKERS, TRIALS, STORED = 50, 100, 250
 
 
 def test_many_simulated_workers_are_kept_busy(tmp_path: Path) -> None:
