@@ -100,6 +100,7 @@ OWNERS = {
         "trackers/wandb/tracker.py",
     },
     "optuna": {
+        "results/database.py",
         "results/report/data.py",
         "results/report/importance.py",
         "results/tables.py",

@@ -89,6 +89,7 @@ class View:
         self.console = console
         self.best = ""
         self.is_paused = False
+        self.waits_for = ""
         self.dashboards: dict[str, str] = {}
         self.running: dict[str, Shown] = {}
 
@@ -214,6 +215,7 @@ class LiveView(View):
         parts = [
             "paused" if self.is_paused else "",
             f"{counts.done}/{counts.total or '?'} {of}",
+            self.waits_for,
             self.best and f"best {self.best}",
             f"{duration(left)} left" if left is not None else "",
             f"{counts.failed} failed" if counts.failed else "",

@@ -22,6 +22,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -53,6 +54,7 @@ class StudyDir:
         self.best = self.path / "best.yaml"
         self.deploy = self.path / "deploy.json"
         self.report = self.path / "report.html"
+        self._id: str | None = None
 
     def trial(self, number: int) -> RunDir:
         """Returns the run folder of a trial."""
@@ -62,6 +64,19 @@ class StudyDir:
     def name(number: int) -> str:
         """Returns the name of a trial's folder."""
         return f"{number:04d}"
+
+    @property
+    def id(self) -> str:
+        """The study's id: the recorded one, or a new one."""
+        if self._id is None:
+            recorded = self.info().get("id") if self.info_file.exists() else None
+            self._id = str(recorded or uuid.uuid4().hex)
+        return self._id
+
+    def last_number(self) -> int | None:
+        """Returns the highest number of a trial that has a folder."""
+        names = (path.name for path in self.trials.glob("*") if path.name.isdecimal())
+        return max(map(int, names), default=None)
 
     def best_number(self) -> int | None:
         """Reads the number of the trial to deploy, or else of the best one; None if there is none.
@@ -124,7 +139,7 @@ class StudyDir:
         """
         record = self.description()
         storage = str(record["storage"])
-        if self.database.exists():
+        if storage.startswith("sqlite") and self.database.exists():
             return {**record, "storage": sqlite_url(self.database)}
         addresses.refuse_unknown({"storage": storage}, self.path)
         database = sqlite_path(resolved(storage))

@@ -20,6 +20,7 @@ from dlsweep.errors import StudyError
 from dlsweep.folders import removal
 from dlsweep.folders.rundir import COMPLETED, OWN_ATTRS, write_atomically
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.database import open_storage
 from dlsweep.results.keeping import kept_trials
 from dlsweep.run.keeping import Keep
 from dlsweep.security.printable import printable
@@ -110,8 +111,9 @@ class Finished:
 
 
 def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
+    storage = open_storage(resolved(record["storage"]))
     try:
-        return optuna.load_study(study_name=record["name"], storage=resolved(record["storage"]))
+        return optuna.load_study(study_name=record["name"], storage=storage)
     except KeyError:
         raise StudyError(
             f"{folder.path} has no study {record['name']!r} in its database."

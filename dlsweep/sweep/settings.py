@@ -21,9 +21,10 @@ from dlsweep.security import secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.compose import Composer, key_of, leaves
 from dlsweep.sweep.failures import Policy, read_policies
+from dlsweep.sweep.identity import identity_text
 from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.sweep.storage import Direction
-from dlsweep.sweep.study import StudySettings, identity_text
+from dlsweep.sweep.study import StudySettings
 
 #: Keys that may differ between two calls of the same study, because they change no result.
 _CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload", "system_metrics")
@@ -73,6 +74,9 @@ def ask(
     space, from_command_line = read_space(app, options["params"], arguments)
     # Hydra has resolved the sweeper's interpolations; the composer's config is still unresolved.
     written, sweeper = space.unswept(), app.config.hydra.sweeper
+    raw = OmegaConf.to_container(sweeper)
+    assert isinstance(raw, dict)
+    secrets.check_database("hydra.sweeper.storage", str(raw.get("storage") or ""))
     for config in (written, sweeper, app.config.hydra.job):
         secrets.check(config, arguments)
     tracking = (written if app.is_own else sweeper).get("tracking")

@@ -7,7 +7,6 @@ loses no point: an unfinished trial resumes under its own number.
 from __future__ import annotations
 
 import functools
-import json
 import math
 import sqlite3
 import warnings
@@ -20,9 +19,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from dlsweep.errors import ConfigError, StudyChangedError, StudyError
+from dlsweep.errors import ConfigError, DlsweepError, StudyError
 from dlsweep.folders.database import sqlite_path
-from dlsweep.folders.renamed import with_added_keys, with_todays_names
 from dlsweep.folders.rundir import (
     COMPLETED,
     FAILURES,
@@ -31,17 +29,19 @@ from dlsweep.folders.rundir import (
     Record,
     Result,
 )
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.database import open_storage
 from dlsweep.results.front import with_trial
+from dlsweep.sweep.identity import FOLDER, IDENTITY, check_identity, check_owner, owner_of
 from dlsweep.sweep.parts import build, with_search_space_of
 from dlsweep.sweep.points import check_point
 from dlsweep.sweep.promotion import STATUS, Promotion, Trial
 from dlsweep.sweep.rungs import PromotePruner
 from dlsweep.sweep.space import Scalar, SearchSpace
-from dlsweep.sweep.storage import Direction, OneWriterStorage
+from dlsweep.sweep.storage import Direction, OneWriterStorage, Outage
 
 ENQUEUED = "enqueued"
 EXHAUSTED = "exhausted"
-IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
 #: The most points of a GridSampler.
@@ -85,14 +85,17 @@ class Study:
     Args:
         settings: The study's settings.
         space: The search space.
+        folder: The study folder, to which a study in a shared database must belong.
 
     Raises:
         StudyChangedError: If the study on disk has another space or other fixed values.
-        StudyError: If the storage cannot be opened.
+        StudyError: If the storage cannot be opened, or has the study of another folder.
         ConfigError: If the sampler or the pruner cannot be built.
     """
 
-    def __init__(self, settings: StudySettings, space: SearchSpace) -> None:
+    def __init__(
+        self, settings: StudySettings, space: SearchSpace, folder: StudyDir | None = None
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.settings = settings
         self.space = space
@@ -113,8 +116,12 @@ class Study:
             sampler=self._build_sampler(0),
             pruner=optuna.pruners.NopPruner() if rungs else pruner,
         )
-        self._check_identity()
         trials = self._study.get_trials(deepcopy=False)
+        attrs = self._study.user_attrs
+        check_identity(settings.name, attrs, settings.identity, settings.resolved)
+        if folder:
+            check_owner(settings.name, settings.storage, attrs, folder, len(trials))
+        self._owner = owner_of(folder, settings.storage) if folder else {}
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
@@ -127,6 +134,8 @@ class Study:
     def begin(self) -> None:
         """Stores the study's identity and its enqueued points, after all checks have passed."""
         self._study.set_user_attr(IDENTITY, self.settings.identity)
+        if self._owner:
+            self._study.set_user_attr(FOLDER, self._owner)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
@@ -154,6 +163,15 @@ class Study:
     def close(self) -> None:
         """Closes the storage. Cached study data stays available."""
         self._storage.close()
+
+    def flush(self) -> bool:
+        """Returns whether all is stored; tries again to reach a database that does not answer."""
+        return self._storage.flush()
+
+    @property
+    def outage(self) -> Outage | None:
+        """Why the database is behind, if it is."""
+        return self._storage.outage
 
     @property
     def as_optuna(self) -> optuna.Study:
@@ -325,17 +343,6 @@ class Study:
         check_point(point, spaces, where, texts)
         return point
 
-    def _check_identity(self) -> None:
-        stored = self._study.user_attrs.get(IDENTITY)
-        if stored is not None:
-            stored = {key: with_todays_names(value) for key, value in stored.items()}
-            stored = with_added_keys(stored, self.settings.identity)
-            for key, value in self.settings.resolved.items():
-                if stored.get(key) == value:  # it was written as what it refers to now
-                    stored[key] = self.settings.identity[key]
-        if stored not in (None, self.settings.identity):
-            raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
-
 
 def _build_pruner(settings: StudySettings) -> Any:
     """Builds the pruner; those of rungs also need to know what is better."""
@@ -347,28 +354,17 @@ def _build_pruner(settings: StudySettings) -> Any:
     return build("pruner", config)
 
 
-def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:
-    lines = [f"The study {name!r} exists and was created with another space or other fixed values:"]
-    for key in sorted(stored.keys() | wanted.keys()):
-        before, now = stored.get(key), wanted.get(key)
-        if before != now:
-            lines.append(f"  {key}: was {before or 'absent'}, is {now or 'absent'}")
-    lines += [
-        "To resume it:                   type the command as it was",
-        "To keep it and start another:   hydra.sweeper.study_name=<a new name>",
-        "To start it again:              remove its folder",
-    ]
-    return "\n".join(lines)
-
-
 def _open(settings: StudySettings) -> OneWriterStorage:
     try:
         if database := sqlite_path(settings.storage or ""):
             _prepare_sqlite(database)
         # Optuna's get_storage would keep every trial in memory a second time.
         stored = settings.storage
-        disk = optuna.storages.RDBStorage(stored) if stored else optuna.storages.InMemoryStorage()
+        memory = optuna.storages.InMemoryStorage()
+        disk = open_storage(stored, keep_connection=True) if stored else memory
         return OneWriterStorage(disk, settings.name, settings.directions)
+    except DlsweepError:
+        raise
     except Exception as error:
         raise StudyError(
             f"The study's storage {settings.storage} cannot be opened: {error}"
@@ -381,8 +377,3 @@ def _prepare_sqlite(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
-
-
-def identity_text(value: Any) -> str:
-    """Returns a value's text in a study's identity."""
-    return json.dumps(value, sort_keys=True, default=str)

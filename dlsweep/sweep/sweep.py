@@ -42,6 +42,7 @@ from dlsweep.sweep.failures import Policy
 from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.keeper import Keeper, policy
+from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.promotion import Trial
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
@@ -51,6 +52,8 @@ from dlsweep.sweep.study import Study
 _FEWEST = 4
 #: How long to wait, in seconds, while every remaining trial waits for its retry.
 _PAUSE = 0.05
+#: How long trials may be launched, in seconds, before those that run are answered.
+_LAUNCHING = 0.25
 #: Keys that ``study.json`` gains at a study's end: the time, the best trial, the report's file. The
 #: last one is written after the results.
 _END = ("finished", "best", "report")
@@ -77,6 +80,7 @@ class Sweep:
         self.settings = settings
         self.driver = driver
         self.view = driver.view
+        self._outages = Outages(study, driver.view)
         self.view.objective = study.settings.objective
         self.total = settings.n_trials
         self._inbox = Inbox(folder, driver, driver_id, study, settings.exhaustive, self._extend)
@@ -125,6 +129,7 @@ class Sweep:
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
+        self._outages.print_last()
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
@@ -135,16 +140,16 @@ class Sweep:
     def _loop(self) -> None:
         while True:
             self._inbox.look()
-            while self._has_room() and (trial := self._next()):
-                self._launch(trial)
-            if not self.driver.running:
+            more = self._launch_some()
+            if not (self.driver.running or more):
                 if self.driver.stopping:
                     return
                 if not self._waits():
                     self._end_paused()
                     return
+                    return
                 time.sleep(_PAUSE)
-            for folder, result in self.driver.turn():
+            for folder, result in self.driver.turn(at_once=more):
                 self._end(self._trials.pop(folder.path), folder, result)
             self.keeper.turn()
             if time.monotonic() > self._deadline and not self.driver.stopping:
@@ -154,15 +159,34 @@ class Sweep:
     def _waits(self) -> bool:
         """Whether there is more to do, though no trial runs."""
         waiting = self._open or self.study.promotion.paused or self._wants_more()
-        return bool(self._later or (self._inbox.paused and waiting))
+        return bool(self._later or self.study.outage or (self._inbox.paused and waiting))
+
+    def _launch_some(self) -> bool:
+        """Fills the free slots; returns whether there are more, because that would take long."""
+        until = time.monotonic() + _LAUNCHING
+        while self._has_room() and (trial := self._next()):
+            self._launch(trial)
+            if time.monotonic() > until:
+                return True
+        return False
 
     def _has_room(self) -> bool:
         limit = self.settings.n_jobs
-        if self._inbox.paused:
-            return False
-        return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
+        return (
+            not self._inbox.paused
+            and self._outages.is_stored()
+            and self.driver.free_slots > 0
+            and (limit is None or self.driver.running < limit)
+        )
 
     def _next(self) -> Trial | None:
+        trial = self._choose()
+        if trial and not self._outages.is_stored():  # it is launched when it is
+            self._open.insert(0, trial)
+            return None
+        return trial
+
+    def _choose(self) -> Trial | None:
         due = [entry for entry in self._later if entry[0] <= time.monotonic()]
         if due:
             self._later.remove(due[0])
@@ -378,7 +402,7 @@ class Sweep:
         earlier = self._recorded()
         settings = self.study.settings
         record = {
-            "id": earlier.get("id") or uuid.uuid4().hex,
+            "id": self.folder.id,
             "name": settings.name,
             "storage": secrets.recorded(self.app.config.hydra.sweeper, "storage")
             or settings.storage,
