@@ -89,6 +89,7 @@ OWNERS = {
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {
         "trackers/wandb/artifacts.py",
+        "trackers/wandb/curve.py",
         "trackers/wandb/offline.py",
         "trackers/wandb/tracker.py",
     },
