@@ -48,6 +48,7 @@ OWNERS = {
         "keras/batches.py",
         "keras/export.py",
         "keras/files.py",
+        "keras/first.py",
         "keras/fit.py",
         "keras/litert.py",
         "keras/models.py",
