@@ -303,7 +303,7 @@ class Sweep:
             "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
             "n_trials": self.settings.n_trials,
-            "command": ["python", *self.app.command],
+            "command": ["python", *self.app.command, *self.app.alone],
             "tracking": self.settings.tracking,
             **more,
         }

@@ -8,7 +8,7 @@ import pytest
 REMARKS = r"""
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1795924318.885059   19172 port.cc:153] oneDNN custom operations are on. You may see
-E0000 00:00:1.5 3 cuda_dnn.cc:8310] Unable to register cuDNN factory: one has already been registered
+E0000 00:00:1.5 3 cuda_dnn.cc:8310] Unable to register cuDNN factory: it has already been registered
 """
 REAL = "E0000 00:00:1.5 3 cuda_dnn.cc:8310] Loaded runtime CuDNN library: 8.9.4 but source was 9"
 
