@@ -52,6 +52,7 @@ OWNERS = {
         "keras/building.py",
         "keras/export.py",
         "keras/files.py",
+        "keras/first.py",
         "keras/fit.py",
         "keras/litert.py",
         "keras/metrics.py",
@@ -96,6 +97,7 @@ OWNERS = {
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {
         "trackers/wandb/artifacts.py",
+        "trackers/wandb/curve.py",
         "trackers/wandb/offline.py",
         "trackers/wandb/tracker.py",
     },

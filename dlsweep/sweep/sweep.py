@@ -415,7 +415,7 @@ class Sweep:
             "exhaustive": self.settings.exhaustive,
             "slots": self.view.counts.slots,
             "keep": str(self._keep),
-            "command": ["python", *self.app.command],
+            "command": ["python", *self.app.command, *self.app.alone],
             "tracking": self.settings.tracking,
             "code": self._code(),
             **more,
