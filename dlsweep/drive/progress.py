@@ -245,6 +245,15 @@ def brief(override: str) -> str:
     return f"{re.split(r'[./]', key)[-1]}={value}"
 
 
+def size(count: float) -> str:
+    """Returns a number of bytes in words, as ``3.4 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"
+
+
 def duration(seconds: float) -> str:
     """Returns a duration in words, as ``3 min 20 s``."""
     minutes, rest = divmod(round(seconds), 60)

@@ -12,9 +12,9 @@ A run folder is the truth about a run. Everything else is a view of it::
     result.json       how it ended; absent while it runs
     user_attrs.json   what training code has set with Run.set_user_attr
     attempt.json      the current attempt, and attempts.jsonl the results of those that failed
+    removed.json      what was removed of its checkpoints once it had ended
     stop              asks the run to stop; contains the reason
-    lock              locked by the process that trains
-    ranks/            shared by the processes of a run, while they train
+    lock, ranks/      of the processes that train
     mirror/           one file for each tracker: how far it is synced
 """
 
@@ -69,8 +69,7 @@ FAILURES: frozenset[Status] = frozenset(
 OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
 OWN_ATTRS = ("point", "reason", "rung", "status")
-#: The largest step of a record: what 64 bits can hold.
-_LARGEST_STEP = 2**63 - 1
+_LARGEST_STEP = 2**63 - 1  # of a record: what 64 bits can hold
 #: The exit code of a run whose process disappeared without one.
 LOST = 1000
 #: The exit code and the reason of a run that found the disk full.
@@ -92,6 +91,7 @@ class RunInfo:
     tracking: dict[str, Any]
     created: float
     limits: dict[str, float] = field(default_factory=dict)
+    keep: str = "all"  # a policy of dlsweep.run.keeping
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         with locked(folder), closing(Study(asked, space)) as study:
             sweep = Sweep(app, folder, study, settings, driver)
             sweep.run()
+    sweep.keeper.conclude()
     sweep.print_result()
 
 

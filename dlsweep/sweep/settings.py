@@ -14,6 +14,7 @@ from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.folders.database import sqlite_url
 from dlsweep.folders.rundir import OBJECTIVE, Status
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.run.keeping import Keep, read_keep
 from dlsweep.security import secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.compose import Composer, key_of, leaves
@@ -38,6 +39,7 @@ class SweepSettings:
         failures: The policy for each status other than a good one.
         grid: Whether to run every point once, in order, instead of asking a sampler.
         tracking: Trackers by name.
+        keep: What stays of ended trials' checkpoints; None to go on as the study has begun.
     """
 
     n_trials: int | None
@@ -47,6 +49,7 @@ class SweepSettings:
     failures: dict[Status, Policy]
     grid: bool
     tracking: dict[str, Any]
+    keep: Keep | None
 
 
 def ask(
@@ -169,6 +172,7 @@ def sweep_settings(
         read_policies(options["failures"]),
         grid,
         options["tracking"],
+        None if options["keep"] is None else read_keep("hydra.sweeper.keep", options["keep"]),
     )
 
 

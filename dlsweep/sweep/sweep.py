@@ -38,6 +38,8 @@ from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.forecast import Forecast
+from dlsweep.sweep.keeper import Keeper, policy
 from dlsweep.sweep.promotion import Trial
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
@@ -69,6 +71,9 @@ class Sweep:
         self.view = driver.view
         self.view.objective = study.settings.objective
         self.view.counts.total = settings.n_trials
+        self._keep = policy(settings.keep, self._recorded(), folder, self.view)
+        self._forecast = Forecast(folder, study, self._keep, settings.n_trials, self.view)
+        self.keeper = Keeper(folder, study, self._keep, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -127,6 +132,7 @@ class Sweep:
                 time.sleep(_PAUSE)
             for folder, result in self.driver.turn():
                 self._end(self._trials.pop(folder.path), folder, result)
+            self.keeper.turn()
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
@@ -211,6 +217,7 @@ class Sweep:
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
         self.view.ended(folder, result, self._best_so_far())
+        self._forecast.ended()
         self._count_failure(result)
 
     def _pause(self, trial: Trial, folder: RunDir, result: Result) -> None:
@@ -264,6 +271,7 @@ class Sweep:
             tracking=self.settings.tracking,
             created=earlier.created if earlier else time.time(),
             limits=self.driver.limits.record(),
+            keep=str(self._keep),
         )
         folder.create(info, config)
 
@@ -348,6 +356,7 @@ class Sweep:
             "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
             "n_trials": self.settings.n_trials,
+            "keep": str(self._keep),
             "command": ["python", *self.app.command],
             "tracking": self.settings.tracking,
             "code": self._code(),
@@ -384,6 +393,7 @@ class Sweep:
             page.write_page([self.finished], self.folder.report)
             if end:
                 self._record_study(**end, report=self.folder.report.name)
+        self.keeper.settle()
         self.driver.drain()
 
     def _present_end(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dlsweep.errors import CheckpointError, ConfigError
 from dlsweep.folders.rundir import RunDir
-from dlsweep.run.checkpoint import Checkpoint, open_checkpoint
+from dlsweep.run.checkpoint import Checkpoint, open_checkpoint, open_manifest
 from dlsweep.run.run import Run
 
 Shapes = Mapping[str, list[int]]
@@ -50,6 +50,8 @@ class StartingPoint:
                 f"{self._name}: Received {self._path}, which {self._fault}.\n"
                 f"Expected {self._expected}"
             )
+        if not self.weights_only:
+            open_manifest(self._path).require_whole()
         if not any((one / self.file).exists() for one in found):
             raise CheckpointError(
                 f"{self._name}: {self._path} was saved by another framework: there is no "
