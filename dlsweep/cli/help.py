@@ -27,6 +27,7 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   What a sweep can use  python -m dlsweep devices
   Sync the trackers     python -m dlsweep sync outputs/mnist
   Compare all of it     python -m dlsweep verify outputs/mnist
+  Free the disk         python -m dlsweep prune outputs/mnist
   Open the dashboards   python -m dlsweep ui
 
 Groups, one choice each, as in  model=cnn  (your own folder ./conf adds to them):

@@ -237,6 +237,14 @@ def _add_trackers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _prune(arguments: Sequence[str]) -> int:
+    parser = _parser("prune", "remove what ended trials of a study no longer need, once shown")
+    from dlsweep.cli import prune
+
+    prune.add_arguments(parser)
+    return prune.run(parser.parse_args(arguments))
+
+
 def _ui(arguments: Sequence[str]) -> int:
     parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
     parser.add_argument(
@@ -304,6 +312,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "sync": _sync,
     "devices": _devices,
     "verify": _verify,
+    "prune": _prune,
     "ui": _ui,
     "serve": _serve,
 }

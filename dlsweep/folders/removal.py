@@ -55,7 +55,7 @@ class Removal:
     def sentence(self, run: RunDir) -> str:
         """Says what is missing, and how to have it again."""
         gone = (
-            "no checkpoint: they were"
+            "no checkpoint: all were"
             if self.left is None
             else "only its best weights: the rest was"
         )

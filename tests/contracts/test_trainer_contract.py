@@ -64,8 +64,9 @@ class Torch:
     def arrays(self, checkpoint: Path) -> list[np.ndarray]:
         import torch
 
-        state = torch.load(checkpoint / "state.pt", weights_only=True)
-        found = [*state["model"].values(), *state.get("trained", {}).values()]
+        weights = torch.load(checkpoint / "state.pt", weights_only=True)
+        state = torch.load(checkpoint / "resume.pt", weights_only=True)
+        found = [*weights["model"].values(), *state.get("trained", {}).values()]
         for each in state["optimizer"]["state"].values():
             found += [value for value in each.values() if value is not None]
         return [np.asarray(value) for value in found]
@@ -95,8 +96,11 @@ class Keras:
             return [values[name] for name in values.files if name.startswith("model/")]
 
     def arrays(self, checkpoint: Path) -> list[np.ndarray]:
-        with np.load(checkpoint / "variables.npz") as values:
-            return [values[name] for name in values.files]
+        arrays = []
+        for name in ("variables.npz", "resume.npz"):
+            with np.load(checkpoint / name) as values:
+                arrays += [values[name] for name in values.files]
+        return arrays
 
 
 Side = Torch | Keras

@@ -66,8 +66,9 @@ def in_group(leader: int | None) -> list[psutil.Process]:
 
 
 def state(trial: Trial) -> dict:
-    path = max(trial.folder.checkpoints.glob("step-*")) / "state.pt"
-    return torch.load(path, weights_only=True)
+    found = max(trial.folder.checkpoints.glob("step-*"))
+    parts = [torch.load(found / name, weights_only=True) for name in ("state.pt", "resume.pt")]
+    return {**parts[0], **parts[1]}
 
 
 def assert_same_weights(one: Trial, other: Trial) -> None:
