@@ -40,11 +40,13 @@ class _Found:
         goes: What goes of each trial, and the trial's state.
         behind: The trackers that lack trials, and how many trials these are.
         trained: The trials that somebody is training.
+        size: How many bytes go.
     """
 
     goes: list[tuple[Surplus, str]] = field(default_factory=list)
     behind: dict[str, set[str]] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
+    size: int = 0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,6 +108,7 @@ def _find(folder: StudyDir, keep: Keep) -> _Found:
             found.behind.setdefault(name, set()).add(run.path.name)
         if not behind:
             found.goes.append((each, state_of(trial)))
+            found.size += each.size
     return found
 
 
@@ -139,7 +142,7 @@ def _summary(found: _Found, folder: StudyDir, keep: Keep, done: bool) -> Iterato
         yield f"Sync first:  python -m dlsweep sync {shown} {name}"
     for name in found.trained:
         yield f"{name} is being trained, and keeps everything."
-    freed = size(sum(each.size for each, _ in found.goes))
+    freed = size(found.size)
     if not found.goes:
         yield f"With keep={keep}, nothing goes."
     elif done:
