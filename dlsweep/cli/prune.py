@@ -18,6 +18,7 @@ from dlsweep.folders.rundir import refuse_link
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.tables import Finished, state_of, weights_stay
 from dlsweep.run.keeping import Keep, Surplus, read_keep, surplus
+from dlsweep.security.printable import printable
 from dlsweep.trackers.views import unsynced
 
 
@@ -123,7 +124,9 @@ def _show(found: _Found) -> None:
         stays = each.left.name if each.left else "nothing"
         if each.files:
             stays = f"the weights of {stays}"
-        table.add_row(each.run.path.name, state, ", ".join(_parts(each)), stays, size(each.size))
+        table.add_row(
+            each.run.path.name, printable(state), ", ".join(_parts(each)), stays, size(each.size)
+        )
     make_console().print(table)
 
 

@@ -19,6 +19,7 @@ from dlsweep.errors import DlsweepError
 from dlsweep.folders.removal import Removal
 from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
 from dlsweep.security import addresses, secrets
+from dlsweep.security.printable import printable
 from dlsweep.security.trust import check_trusted
 from dlsweep.trial.signature import build
 
@@ -92,7 +93,7 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
         removal = Removal.of(folder)
         make_console().print(f"{path} is {result.status} already; there is nothing to do.")
         if removal:
-            make_console().print(removal.sentence(folder), soft_wrap=True)
+            make_console().print(printable(removal.sentence(folder)), soft_wrap=True)
         return
     config = OmegaConf.create(folder.config())
     check_trusted(config, path, conf)
@@ -102,7 +103,7 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
             if config.training.get(key):
                 config.training[key] = None
     if removal := Removal.of(folder):
-        make_console().print(removal.sentence(folder), soft_wrap=True)
+        make_console().print(printable(removal.sentence(folder)), soft_wrap=True)
         make_console().print("It is trained here again, from its start.")
         Removal.forget(folder)
     folder.clear()

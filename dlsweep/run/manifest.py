@@ -64,7 +64,7 @@ def slim(checkpoint: Path) -> None:
     files = resume_files(checkpoint)
     write_atomically(checkpoint / MANIFEST, slim_manifest(checkpoint))
     sync(checkpoint)
-    for file in files:
+    for file in [*files, *checkpoint.glob(f"{MANIFEST}.*.tmp")]:  # of a kill while it was written
         file.unlink(missing_ok=True)
 
 

@@ -34,6 +34,7 @@ COUNTS = {
     "signal=KILL at the calls of a save": (20, 1000),
     "error=ENOSPC at the calls of a save": (12, 1000),
     "error=EIO at the calls of a save": (12, 1000),
+    "kills at the calls of a removal": (8, 1000),
 }
 
 
