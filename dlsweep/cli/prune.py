@@ -149,7 +149,7 @@ def _summary(found: _Found, folder: StudyDir, keep: Keep, done: bool) -> Iterato
     if not found.goes:
         yield f"With keep={keep}, nothing goes."
     elif done:
-        yield f"Removed; {freed} are free."
+        yield f"Removed: {freed} are freed."
     else:
         yield f"Nothing is removed yet. To free {freed}, type"
         yield f"  python -m dlsweep prune {shown} --keep {keep} --yes"

@@ -54,13 +54,9 @@ class Removal:
 
     def sentence(self, run: RunDir) -> str:
         """Says what is missing, and how to have it again."""
-        gone = (
-            "no checkpoint: all were"
-            if self.left is None
-            else "only its best weights: the rest was"
-        )
+        gone = "only its best weights: the rest was" if self.left else "no checkpoint: all were"
         return (
-            f"{run.path} has {gone} removed when it had ended, by hydra.sweeper.keep={self.keep}.\n"
+            f"{run.path} has {gone} removed after it had ended, as keep={self.keep} says.\n"
             f"{train_again(run)}"
         )
 

@@ -34,8 +34,8 @@ from dlsweep.run.manifest import MANIFEST, damage, is_whole, seal, sync
 from dlsweep.run.ranks import ALONE
 
 Mode = Literal["min", "max"]
-#: The suffix of a checkpoint's temporary folder, after a dot and its final name.
-_ASIDE = ".new"
+#: The suffixes of a checkpoint that is written and that is removed, after a dot and its name.
+ASIDE, RETIRED = ".new", ".retired"
 #: The exceptions that reading a damaged manifest raises.
 _UNREADABLE = (
     OSError,
@@ -181,7 +181,7 @@ class Checkpointer:
         final = self.folder / (f"{same[-1].name}+" if same else name)
         for left in self.folder.glob(".step-*"):  # of a save that was killed
             shutil.rmtree(left, ignore_errors=True)
-        aside = self.folder / f".{final.name}{_ASIDE}"
+        aside = self.folder / f".{final.name}{ASIDE}"
         aside.mkdir(parents=True)
         manifest = {
             "step": step,
@@ -209,9 +209,9 @@ class Checkpointer:
 
     def publish_leftover(self) -> None:
         """Publishes a killed process's complete checkpoint. Only the run's owner may call it."""
-        for aside in self.folder.glob(f".step-*{_ASIDE}"):
+        for aside in self.folder.glob(f".step-*{ASIDE}"):
             if not _problem(aside, self._run) and _read(aside).records <= self._records_size():
-                name = aside.name.removeprefix(".").removesuffix(_ASIDE)
+                name = aside.name.removeprefix(".").removesuffix(ASIDE)
                 if self._attempt:
                     self._attempt.adopt(name)
                 self._publish(aside, self.folder / name)
@@ -353,7 +353,7 @@ def _problem(path: Path, run: str | None = None, attempt: Attempt | None = None)
 
 def remove(path: Path) -> None:
     """Removes a checkpoint. It is renamed first, so a kill leaves no partial checkpoint."""
-    hidden = path.with_name(f".{path.name}.retired")
+    hidden = path.with_name(f".{path.name}{RETIRED}")
     path.rename(hidden)
     shutil.rmtree(hidden)
 

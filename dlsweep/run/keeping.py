@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dlsweep.errors import ConfigError
+from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.attempt import Attempt
+from dlsweep.folders.reading import read_json
 from dlsweep.folders.removal import Removal
 from dlsweep.folders.rundir import RunDir, refuse_link
-from dlsweep.run.checkpoint import Checkpointer, remove
-from dlsweep.run.manifest import resume_files, slim
+from dlsweep.run.checkpoint import ASIDE, RETIRED, Checkpointer, remove
+from dlsweep.run.manifest import MANIFEST, resume_files, slim
 
 #: What stays of a study's ended trials: the weights of each completed one, those of the N best, or
 #: everything.
@@ -120,14 +121,32 @@ def surplus(run: RunDir, keeps_weights: bool) -> Surplus:
     """
     for folder in (run.path, run.checkpoints):
         refuse_link(folder)
-    found = sorted(one for one in run.checkpoints.glob("step-*") if not one.is_symlink())
-    hidden = sorted(one for one in run.checkpoints.glob(".step-*") if not one.is_symlink())
+    found = sorted(filter(_is_checkpoint, run.checkpoints.glob("step-*")))
+    hidden = [
+        one
+        for end in (ASIDE, RETIRED)
+        for one in sorted(run.checkpoints.glob(f".step-*{end}"))
+        if one.is_dir() and not one.is_symlink()
+    ]
     left = _best(run, found) if keeps_weights else None
     if keeps_weights and not left:
         return Surplus(run, [], [], None, "")
     folders = [one for one in found if one != left]
     files = resume_files(left) if left else []
     return Surplus(run, [*folders, *hidden], files, left, found[-1].name if found else "")
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a folder is one that a checkpointer has made, not one of the user's own files."""
+    if path.is_symlink():
+        return False
+    try:
+        manifest = read_json(path / MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except StudyError:  # it is damaged
+        return True
+    return isinstance(manifest, dict) and {"step", "records", "files"} <= manifest.keys()
 
 
 def _best(run: RunDir, found: list[Path]) -> Path | None:

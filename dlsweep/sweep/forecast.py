@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from dlsweep.sweep.study import Study
 _FIRST = 4
 #: The trials that are measured: the last ones that have ended.
 _MEASURED = 32
+#: Folders of a study that its trials do not fill, and the trials, which are measured one by one.
+_NOT_GROWING = ("trials", "runs", "code", "check")
 
 
 class Forecast:
@@ -67,8 +69,9 @@ class Forecast:
         if not runs:
             return 0.0
         keeps_all = self._keep == "all"
-        beside = _size(self._folder.path, skip=self._folder.trials) / len(numbers)
-        each = _mean([_size(run.path, None if keeps_all else run.checkpoints) for run in runs])
+        beside = _size(self._folder.path, _NOT_GROWING) / len(numbers)
+        skipped = [] if keeps_all else [runs[0].checkpoints.name]
+        each = _mean([_size(run.path, skipped) for run in runs])
         if keeps_all:
             return rest * (each + beside)
         completed = [run for run in runs if (end := run.result()) and end.status in COMPLETED]
@@ -86,25 +89,25 @@ def _weights(run: RunDir) -> int:
     if last is None:
         return 0
     gone = {file.name for file in resume_files(last)}
-    return sum(count for name, count in _files(last, None) if name not in gone)
+    return sum(count for name, count in _files(last) if name not in gone)
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-def _size(folder: Path, skip: Path | None) -> int:
-    """Returns the bytes of the files in a folder, without one of its subfolders."""
+def _size(folder: Path, skip: Collection[str]) -> int:
+    """Returns the bytes of the files in a folder, without some of its subfolders."""
     return sum(count for _, count in _files(folder, skip))
 
 
-def _files(folder: Path, skip: Path | None) -> Iterator[tuple[str, int]]:
+def _files(folder: Path, skip: Collection[str] = ()) -> Iterator[tuple[str, int]]:
     """Yields name and size of each file in a folder; some may vanish meanwhile."""
     with suppress(FileNotFoundError):
         for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
-                if Path(entry) != skip:
-                    yield from _files(Path(entry), skip)
+                if entry.name not in skip:
+                    yield from _files(Path(entry))
             else:
                 with suppress(FileNotFoundError):
                     yield entry.name, entry.stat(follow_symlinks=False).st_size

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from dlsweep.drive.progress import View
-from dlsweep.errors import StudyError, StudyLockedError
+from dlsweep.errors import DlsweepError, StudyLockedError
 from dlsweep.folders.lease import locked
 from dlsweep.folders.lock import Lock
 from dlsweep.folders.rundir import RunDir
@@ -137,14 +137,15 @@ class Keeper:
             try:
                 if self._thin(run, keeps_weights, tracking):
                     self._applied[number] = keeps_weights
-            except (OSError, StudyError) as error:
+            except (OSError, DlsweepError) as error:
                 failures.append(f"The checkpoints of {run.path.name} stay: {error}")
                 self._applied[number] = keeps_weights
         return failures
 
     def _thin(self, run: RunDir, keeps_weights: bool, tracking: Mapping[str, Any]) -> bool:
         """Removes what goes of a trial; returns False if it has to wait."""
-        if not run.info_file.exists() or run.info().keep == "all":
+        is_empty = not any(run.checkpoints.glob("*step-*"))
+        if is_empty or not run.info_file.exists() or run.info().keep == "all":
             return True
         if behind := unsynced(run, tracking):
             self._waiting[run.path.name] = set(behind)

@@ -77,7 +77,7 @@ def test_one_that_keeps_nothing_says_how_to_train_it_again(trained: RunDir) -> N
     with pytest.raises(CheckpointError) as error:
         Run(trained).checkpoints.need_best()
     assert f"{trained.path} has no checkpoint" in str(error.value)
-    assert "hydra.sweeper.keep=3" in str(error.value)
+    assert "as keep=3 says" in str(error.value)
     assert str(error.value).endswith("\n  python -m dlsweep seed=3"), "without a second version"
 
 
@@ -126,6 +126,17 @@ def test_a_file_that_a_tracker_shares_frees_nothing(trained: RunDir, tmp_path: P
     before = surplus(trained, keeps_weights=True).size
     os.link(trained.checkpoints / LAST / "weights", tmp_path / "shared")
     assert surplus(trained, keeps_weights=True).size == before - 100
+
+
+def test_a_users_own_files_are_never_touched(trained: RunDir) -> None:
+    """A Hydra app of theirs has the run folder as its own, and may have such names in it."""
+    own = [trained.checkpoints / name for name in ("step-0001.ckpt", "step-7/model", ".step-8/x")]
+    own.append(trained.checkpoints / "step-9" / "manifest.json")
+    for path in own:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    surplus(trained, keeps_weights=False).remove("best")
+    assert sorted(path for path in trained.checkpoints.rglob("*") if path.is_file()) == sorted(own)
 
 
 def test_a_manifest_cannot_name_a_file_elsewhere(trained: RunDir, tmp_path: Path) -> None:

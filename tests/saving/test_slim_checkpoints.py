@@ -74,7 +74,7 @@ def test_what_needs_a_checkpoint_that_is_gone_says_how_to_have_it_again(
     with pytest.raises(CheckpointError) as error:
         dlsweep.load_model(source.path)
     assert f"{source.path} has no checkpoint" in str(error.value)
-    assert "by hydra.sweeper.keep=10" in str(error.value)
+    assert "as keep=10 says" in str(error.value)
     assert AGAIN in str(error.value)
     for verb in (["save", str(source.path), "model.pt"], ["export", str(source.path)]):
         monkeypatch.chdir(tmp_path)

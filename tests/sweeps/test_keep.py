@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -199,7 +200,7 @@ def test_prune_shows_what_would_go_and_removes_it_when_told_to(keeping) -> None:
     assert "Nothing is removed yet." in shown
     command = shown.splitlines()[-1].split()
     assert command[:4] == ["python", "-m", "dlsweep", "prune"]
-    assert "Removed; " in keeping.run(*command[3:])
+    assert "Removed: " in keeping.run(*command[3:])
     assert kept(keeping) == {0: {3: SLIM}, 1: {3: SLIM}, 2: {}}
     assert "With keep=1, " not in (
         some := keeping.run("prune", "outputs/q", "--keep", "1", "--yes")
@@ -211,6 +212,26 @@ def test_prune_shows_what_would_go_and_removes_it_when_told_to(keeping) -> None:
     assert "0002 has no checkpoint: all were removed" in again
     assert "It is trained here again, from its start." in again
     assert (keeping.trials("q")[2] / "begun.txt").read_text().split() == ["0", "0"]
+
+
+def test_a_trial_that_keeps_nothing_is_had_again_to_the_bit(project) -> None:
+    import torch
+
+    small = ("training.epochs=1", "training.batch_size=500", "tracking=none")
+    project.run("+experiment=mnist", *small, "model.hidden=8,16", "hydra.sweeper.keep=all", "-m")
+    study = project.path / "outputs" / "mnist"
+    (before,) = study.glob("trials/0000/checkpoints/*/state.pt")
+    weights = torch.load(before, weights_only=True)["model"]
+    values = project.table("mnist")["val/accuracy"]
+    assert values[0] < values[1], "or the other one would go"
+    project.run("prune", "outputs/mnist", "--keep", "1", "--yes")
+    assert not before.exists()
+    said = project.run("save", "outputs/mnist/trials/0000", "model.pt", code=1)
+    command = shlex.split(said.splitlines()[-1])
+    project.run(*command[3:], "hydra.run.dir=again")
+    (after,) = project.path.glob("again/checkpoints/*/state.pt")
+    again = torch.load(after, weights_only=True)["model"]
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 def test_prune_leaves_a_running_sweep_and_open_trials_alone(keeping) -> None:
