@@ -70,8 +70,7 @@ OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
 OWN_ATTRS = ("point", "reason", "rung", "status")
 _LARGEST_STEP = 2**63 - 1  # of a record: what 64 bits can hold
-#: The exit code of a run whose process disappeared without one.
-LOST = 1000
+LOST = 1000  # the exit code of a run whose process disappeared without one
 #: The exit code and the reason of a run that found the disk full.
 DISK_FULL_CODE, DISK_FULL = os.EX_IOERR, "the disk is full"
 
