@@ -49,15 +49,15 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     for sentence in ignored:
         view.say(sentence)
     driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
-    with room_to_write(folder.path), driver:
+    folder.create()
+    with room_to_write(folder.path), locked(folder), driver:  # a driver ends what others started
         from dlsweep.sweep.settings import ask
         from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
         from dlsweep.sweep.sweep import Sweep
 
         asked, space, settings = ask(app, options, arguments, folder)
-        folder.create()
         launcher.code = take(Path.cwd(), folder.path)
-        with locked(folder), closing(Study(asked, space)) as study:
+        with closing(Study(asked, space)) as study:
             sweep = Sweep(app, folder, study, settings, driver)
             sweep.run()
     sweep.print_result()
