@@ -24,6 +24,7 @@ HEAVY = (
     "onnxruntime",
     "ray",
     "starlette",
+    "submitit",
     "uvicorn",
 )
 OWNERS = {
@@ -72,6 +73,7 @@ OWNERS = {
     "onnx": {"export/onnx_graph.py"},
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
     "ray": {"launchers/ray.py"},
+    "submitit": {"launchers/slurm.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
     "orjson": {"serve/contract.py"},
