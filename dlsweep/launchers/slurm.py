@@ -299,7 +299,9 @@ class SlurmLauncher(RemoteLauncher):
     def close(self) -> None:
         """Ends all jobs and removes their mailboxes."""
         super().close()
-        shutil.rmtree(self._folder, ignore_errors=True)  # a worker may still write its last word
+        until = time.monotonic() + _LATE
+        while self._folder.exists() and time.monotonic() < until:  # workers write their last words
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _find_seats(self) -> list[Seat]:
         seats: list[Seat] = []

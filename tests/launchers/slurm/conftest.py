@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
 import secrets
 import shutil
@@ -9,12 +12,16 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+_HERE = Path(__file__).parent
+_WALK = "faults/trainings/walk.py"
 _DAEMONS = ("munged", "slurmctld", "slurmd")
 _CONFIG = """\
 ClusterName=sweeps
@@ -24,7 +31,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # Slurm waits with a requeue until the job's credential has expired.
-AuthInfo=socket={root}/munge.socket,cred_expire=4
+AuthInfo=socket={root}/munge.socket,cred_expire=6
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 ProctrackType=proctrack/linuxproc
@@ -180,3 +187,93 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
             cluster.cancel_all()
         finally:
             cluster.end()
+
+
+class Project:
+    """A user's project with trainings of its own, whose sweeps run on the cluster."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.drivers: list[subprocess.Popen[str]] = []
+        for module in (*_HERE.glob("trainings/*.py"), _HERE.parents[1] / _WALK):
+            (path / module.name).write_text(module.read_text())
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "dlsweep", "+experiment=quadratic", "tracking=none", *arguments],
+            cwd=self.path,
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.drivers.append(driver)
+        return driver
+
+    def run(self, *arguments: str, code: int = 0, **env: str) -> str:
+        return self.end_of(self.start(*arguments, **env), code)
+
+    def end_of(self, driver: subprocess.Popen[str], code: int = 0) -> str:
+        output, _ = driver.communicate()
+        assert driver.returncode == code, output
+        assert "Traceback" not in output
+        return output
+
+    def study(self, name: str = "quadratic") -> Path:
+        return self.path / "outputs" / name
+
+    def trials(self, name: str = "quadratic") -> list[Path]:
+        return sorted((self.study(name) / "trials").iterdir())
+
+    def table(self, name: str = "quadratic") -> pd.DataFrame:
+        return pd.read_csv(self.study(name) / "trials.csv")
+
+    def attempts(self, trial: Path) -> int:
+        return json.loads((trial / "attempt.json").read_text())["attempt"]
+
+    def is_training(self, step: int = 1) -> bool:
+        """Whether all trials that have begun have done that step."""
+        works = [trial / "work.txt" for trial in self.study().glob("trials/*")]
+        done = [work.read_text().split() if work.exists() else [] for work in works]
+        return bool(done) and all(len(steps) >= step for steps in done)
+
+    def training(self) -> list[int]:
+        """The processes that hold the lock of a trial."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                files = [Path(os.path.realpath(file)) for file in (process / "fd").iterdir()]
+                if any(f.name == "lock" and self.study() / "trials" in f.parents for f in files):
+                    found.append(int(process.name))
+        return sorted(found)
+
+    def assert_exactly_once(self, count: int) -> None:
+        """Each trial has each step once, and a kill had at most one step done again."""
+        table = self.table()
+        assert list(table["number"]) == list(range(count))
+        assert set(table["state"]) == {"completed"}, table
+        for trial in self.trials():
+            lines = (trial / "records.jsonl").read_text().splitlines()
+            steps = [json.loads(line)["step"] for line in lines]
+            assert steps == list(range(1, len(steps) + 1)), trial
+            work = [0, *map(int, (trial / "work.txt").read_text().split())]
+            assert {b - a for a, b in itertools.pairwise(work)} <= {0, 1}, work
+        assert not self.training()
+        assert not (self.study() / "workers").exists()
+
+    def end(self) -> None:
+        for driver in self.drivers:
+            if driver.poll() is None:
+                driver.kill()
+            if driver.stdout:
+                driver.stdout.close()
+            driver.wait()
+
+
+@pytest.fixture
+def project(slurm: Slurm, tmp_path: Path) -> Iterator[Project]:
+    """A project; its jobs are gone when the test ends."""
+    made = Project(tmp_path)
+    yield made
+    made.end()
+    slurm.cancel_all()
