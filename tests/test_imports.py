@@ -24,6 +24,7 @@ HEAVY = (
     "onnxruntime",
     "ray",
     "starlette",
+    "submitit",
     "uvicorn",
 )
 OWNERS = {
@@ -80,6 +81,7 @@ OWNERS = {
     "onnx": {"export/onnx_graph.py"},
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
     "ray": {"launchers/ray.py"},
+    "submitit": {"launchers/slurm.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
     "orjson": {"serve/contract.py"},

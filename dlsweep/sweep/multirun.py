@@ -49,15 +49,16 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     for sentence in ignored:
         view.say(sentence)
     driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
-    with room_to_write(folder.path), driver:
+    folder.create()
+    # Locked first: a driver that starts ends what others have started.
+    with room_to_write(folder.path), locked(folder) as driver_id, driver:
         from dlsweep.sweep.settings import ask
         from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
         from dlsweep.sweep.sweep import Sweep
 
         asked, space, settings = ask(app, options, arguments, folder)
-        folder.create()
         launcher.code = take(Path.cwd(), folder.path)
-        with locked(folder) as driver_id, closing(Study(asked, space, folder)) as study:
+        with closing(Study(asked, space, folder)) as study:
             sweep = Sweep(app, folder, study, settings, driver, driver_id)
             sweep.run()
     sweep.keeper.conclude()

@@ -111,7 +111,9 @@ class Sweep:
         self.driver.start_mirror()
         if not over:
             threading.Thread(target=_import_for_the_end, daemon=True).start()
-            self._preflight()
+            self._adopt()
+            if not self._trials:  # otherwise their driver has checked, and they hold the slots
+                self._preflight()
             self.study.begin()
             with self.view:
                 self._loop()
@@ -159,7 +161,7 @@ class Sweep:
     def _waits(self) -> bool:
         """Whether there is more to do, though no trial runs."""
         waiting = self._open or self.study.promotion.paused or self._wants_more()
-        return bool(self._later or self.study.outage or (self._inbox.paused and waiting))
+        return bool(self._later or self.study.outage or (waiting and not self._has_room()))
 
     def _launch_some(self) -> bool:
         """Fills the free slots; returns whether there are more, because that would take long."""
@@ -232,11 +234,6 @@ class Sweep:
         folder.refuse_links()
         overrides = [*self.composer.fixed, *trial.overrides]
         again = folder.info_file.exists()
-        judge = functools.partial(self.study.judge, trial)
-        if again and self.driver.adopt(folder, judge):
-            self.view.started(folder, trial.overrides, again)
-            self._trials[folder.path] = trial
-            return
         if again:
             self._wait_for_orphan(folder)
         self._create(folder, trial, overrides)
@@ -246,7 +243,19 @@ class Sweep:
             return
         folder.clear()
         self._trials[folder.path] = trial
+        judge = functools.partial(self.study.judge, trial)
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
+
+    def _adopt(self) -> None:
+        """Goes on watching the trials that an earlier driver has left running on a cluster."""
+        for trial in list(self._open):
+            folder = self.folder.trial(trial.number)
+            folder.refuse_links()
+            judge = functools.partial(self.study.judge, trial)
+            if folder.info_file.exists() and self.driver.adopt(folder, judge):
+                self._open.remove(trial)
+                self._trials[folder.path] = trial
+                self.view.started(folder, trial.overrides, again=True)
 
     def _unrecorded_result(self, folder: RunDir, trial: Trial) -> Result | None:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
@@ -379,7 +388,8 @@ class Sweep:
         texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
         configs = [self.composer.config(overrides) for overrides in texts]
         if self.app.is_own:
-            preflight(self.driver.launcher, configs, self.folder.path / "check")
+            desk = self.folder.path / "check"
+            preflight(self.driver.launcher, configs, desk, lambda: bool(self.driver.stopping))
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         points = [tables.point_of(trial) for trial in self.study.finished_trials()]
