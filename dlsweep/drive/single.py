@@ -120,7 +120,7 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
     ]  # no overrides: a run folder has them
     limits = Limits.read(info.limits)
     with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
-        is_adopted = driver.adopt(folder, lambda _: False)
+        is_adopted = driver.adopt(folder, lambda _: None)
         if not is_adopted:
             preflight(launcher, [config], folder.path / "check", lambda: bool(driver.stopping))
         if driver.stopping:
