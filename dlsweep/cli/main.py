@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
@@ -23,8 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 from dlsweep import __version__
 from dlsweep.cli import help
 from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
-from dlsweep.errors import DlsweepError, MissingExtraError
+from dlsweep.errors import DlsweepError
 from dlsweep.launchers.snapshot import CODE_VARIABLE
+from dlsweep.machine.imports import require_package
 from dlsweep.run.channel import RUN_VARIABLE
 
 
@@ -325,8 +325,7 @@ def _serve(arguments: Sequence[str]) -> int:
     if not 0 < options.max_body_mb < 1e6:
         parser.error(f"--max-body-mb: Received {options.max_body_mb:g}. Expected more than 0.")
     for package in ("starlette", "uvicorn", "orjson"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "serve")
+        require_package(package, "serve")
     from dlsweep.serve import server
 
     limit = int(options.max_body_mb * 2**20)
