@@ -110,13 +110,16 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
         f"hydra.run.dir={folder.path}",
     ]  # no overrides: a run folder has them
     limits = Limits.read(info.limits)
-    with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
-        preflight(launcher, [config], folder.path / "check")
+    with Driver(launcher, folder.path, view, bool(info.tracking), limits, most=1) as driver:
+        is_adopted = driver.adopt(folder)
+        if not is_adopted:
+            preflight(driver, [config], folder.path / "check")
         if not folder.info_file.exists():
             folder.create(info, config)
         with view:
             view.started(folder, info.overrides, again=folder.records_file.exists())
-            driver.launch(argv, folder)
+            if not is_adopted:
+                driver.launch(argv, folder)
             while not (ended := list(driver.turn())):
                 pass
             view.ended(folder, ended[0][1])

@@ -35,9 +35,11 @@ class Launcher(ABC):
 
     Attributes:
         is_beside: Whether runs have their own processes, so that the driver can stop hung ones.
+        most: The number of runs that the driver will ever run at a time, if it is known.
     """
 
     is_beside = True
+    most: int | None = None
 
     @abstractmethod
     def start(self, judge: Judge, folder: Path) -> None:

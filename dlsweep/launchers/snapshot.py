@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 #: The files that decide what a trial does.
@@ -23,13 +23,13 @@ def code_files(project: Path) -> list[Path]:
     return sorted(Path(name) for name in names if name.endswith(_SUFFIXES))
 
 
-def code_digest(project: Path) -> str:
-    """Returns a digest of a project's code and YAML files, by name and content."""
+def digest_of(project: Path, files: Sequence[str]) -> str:
+    """Returns a digest of a project's files, by name and content; a missing one counts as empty."""
     digest = hashlib.sha256()
-    for path in code_files(project):
-        file = project / path
-        if file.is_file():
-            digest.update(f"{path}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    for name in files:
+        file = project / name
+        content = file.read_bytes() if file.is_file() else b""
+        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

@@ -84,7 +84,8 @@ class Sweep:
         self.driver.start_mirror()
         if not over:
             threading.Thread(target=_import_for_the_end, daemon=True).start()
-            self._preflight()
+            if not self._adopt():  # else the driver before has checked it
+                self._preflight()
             self.study.begin()
             with self.view:
                 self._loop()
@@ -152,10 +153,6 @@ class Sweep:
         overrides = [*self.composer.fixed, *trial.overrides]
         again = folder.info_file.exists()
         judge = functools.partial(self.study.judge, trial)
-        if again and self.driver.adopt(folder, judge):
-            self.view.started(folder, trial.overrides, again)
-            self._trials[folder.path] = trial
-            return
         if again:
             self._wait_for_orphan(folder)
         self._create(folder, trial, overrides)
@@ -166,6 +163,16 @@ class Sweep:
         folder.clear()
         self._trials[folder.path] = trial
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
+
+    def _adopt(self) -> int:
+        """Watches the trials that an earlier driver has left on a cluster; returns their number."""
+        for trial in list(self._open):
+            folder = self.folder.trial(trial.number)
+            if self.driver.adopt(folder, functools.partial(self.study.judge, trial)):
+                self._open.remove(trial)
+                self.view.started(folder, trial.overrides, again=True)
+                self._trials[folder.path] = trial
+        return len(self._trials)
 
     def _unrecorded_result(self, folder: RunDir, trial: Trial) -> Result | None:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
@@ -265,7 +272,7 @@ class Sweep:
         texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
         configs = [self.composer.config(overrides) for overrides in texts]
         if self.app.is_own:
-            preflight(self.driver.launcher, configs, self.folder.path / "check")
+            preflight(self.driver, configs, self.folder.path / "check")
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         points = [tables.point_of(trial) for trial in self.study.finished_trials()]
