@@ -99,9 +99,10 @@ def _run_hydra() -> None:
 def _run_once(config: DictConfig, node: HydraConf) -> None:
     from dlsweep.drive.single import run_once
 
-    os.environ.update(node.job.env_set)
-    folder = Path(node.runtime.output_dir)
-    run_once(config, node.sweeper, list(node.overrides.task), folder, conf_folders())
+    env_set = dict(node.job.env_set)
+    os.environ.update(env_set)
+    folder, overrides = Path(node.runtime.output_dir), list(node.overrides.task)
+    run_once(config, node.sweeper, overrides, folder, conf_folders(), env_set)
 
 
 def _train() -> int:

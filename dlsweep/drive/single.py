@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dlsweep.drive.preflight import preflight
 from dlsweep.drive.progress import Counts, make_console, make_view
 from dlsweep.errors import DlsweepError
 from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
+from dlsweep.launchers.base import with_environment
 from dlsweep.security import addresses, secrets
 from dlsweep.security.trust import check_trusted
 from dlsweep.trial.signature import build
@@ -30,6 +31,7 @@ def run_once(
     overrides: Sequence[str],
     path: Path,
     conf: Sequence[Path],
+    env_set: Mapping[str, str],
 ) -> None:
     """Trains a single run, or resumes it if its folder exists.
 
@@ -39,6 +41,7 @@ def run_once(
         overrides: The overrides of the command line.
         path: The run folder.
         conf: The trusted YAML folders; an existing folder's config may only call what they name.
+        env_set: Environment variables of the run, from ``hydra.job.env_set``.
 
     Raises:
         DlsweepError: If the run cannot start, or fails.
@@ -65,7 +68,7 @@ def run_once(
     )
     try:
         addresses.remember({"tracking": info.tracking}, folder.path)
-        _drive(folder, info, config)
+        _drive(folder, info, config, env_set)
     except DlsweepError:
         if not folder.info_file.exists():
             shutil.rmtree(path, ignore_errors=True)  # Hydra has created it, and no run has started
@@ -98,12 +101,13 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
             if config.training.get(key):
                 config.training[key] = None
     folder.clear()
-    _drive(folder, info, config)
+    _drive(folder, info, config, {})
 
 
-def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
+def _drive(folder: RunDir, info: RunInfo, config: DictConfig, env_set: Mapping[str, str]) -> None:
     check_trackers(info.tracking)
-    launcher = build("launcher", config.launcher)
+    options: Any = OmegaConf.to_container(config.launcher, resolve=True)
+    launcher = build("launcher", with_environment(options, env_set))
     view = make_view(info.objective, Counts(total=1, slots=1))
     argv = [
         *_COMMAND,

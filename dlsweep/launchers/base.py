@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dlsweep.folders.rundir import RunDir
 
@@ -74,3 +75,10 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends everything that the launcher has started."""
+
+
+def with_environment(options: Mapping[str, Any], env_set: Mapping[str, str]) -> dict[str, Any]:
+    """Adds ``hydra.job.env_set`` to a launcher's options: on a cluster, no trial inherits it."""
+    if env_set and "env" in options:
+        return {**options, "env": {**env_set, **(options["env"] or {})}}
+    return dict(options)

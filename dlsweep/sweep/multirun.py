@@ -15,7 +15,7 @@ from dlsweep.drive.progress import Counts, make_view
 from dlsweep.errors import ConfigError, room_to_write
 from dlsweep.folders.lease import locked
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.launchers.base import Launcher
+from dlsweep.launchers.base import Launcher, with_environment
 from dlsweep.launchers.local import LocalLauncher
 from dlsweep.sweep.app import App
 from dlsweep.trial.signature import build
@@ -38,15 +38,18 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     if options["plan"]:
         _plan(app, options, arguments, folder)
         return
-    if app.is_own:
-        os.environ.update(app.config.hydra.job.env_set)  # trials of other apps do this themselves
+    # Trials of other apps set these variables themselves.
+    env_set = dict(app.config.hydra.job.env_set) if app.is_own else {}
+    os.environ.update(env_set)
     tracking = options["tracking"] or {}
     check_trackers(tracking)
-    launcher = _launcher(options["launcher"])
+    launcher = _launcher(options["launcher"], env_set)
     view = make_view([], Counts(slots=launcher.free_slots))
     for sentence in ignored:
         view.say(sentence)
-    driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
+    driver = Driver(
+        launcher, folder.path, view, bool(tracking), Limits.read(options), most=options["n_jobs"]
+    )
     with room_to_write(folder.path), driver:
         from dlsweep.sweep.settings import ask
         from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
@@ -68,8 +71,11 @@ def _plan(app: App, options: Mapping[str, Any], arguments: Sequence[str], folder
     show_plan(asked, space, settings.n_trials, settings.grid)
 
 
-def _launcher(config: Mapping[str, Any] | None) -> Launcher:
-    launcher = build("launcher", config) if config else LocalLauncher(preload=_imported())
+def _launcher(config: Mapping[str, Any] | None, env_set: Mapping[str, str]) -> Launcher:
+    if config:
+        launcher = build("launcher", with_environment(config, env_set))
+    else:
+        launcher = LocalLauncher(preload=_imported())
     if not isinstance(launcher, Launcher):
         raise ConfigError(f"launcher: Received {type(launcher).__name__}. Expected a Launcher.")
     return launcher
