@@ -24,6 +24,7 @@ from dlsweep import __version__
 from dlsweep.cli import help
 from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
 from dlsweep.errors import DlsweepError, MissingExtraError
+from dlsweep.folders.studydir import refuse_address
 from dlsweep.run.channel import RUN_VARIABLE
 
 
@@ -44,6 +45,7 @@ def main() -> None:
             print(help.text(conf_folders()))
             return
         sys.argv[1:] = overrides_first(sys.argv[1:])
+        _refuse_addresses(sys.argv[1:])
         _run_hydra()
     except DlsweepError as error:
         _end(error)
@@ -56,6 +58,14 @@ def overrides_first(arguments: Sequence[str]) -> list[str]:
         return argument.startswith("-") or not ("=" in argument or argument[:1] in ("+", "~"))
 
     return sorted(arguments, key=is_flag)
+
+
+def _refuse_addresses(arguments: Sequence[str]) -> None:
+    """Refuses results at an address before Hydra would create a folder of that name."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in ("outputs", "hydra.run.dir", "hydra.sweep.dir"):
+            refuse_address(value.strip("'\""))
 
 
 def _run_hydra() -> None:

@@ -14,7 +14,7 @@ from dlsweep.drive.driver import Driver, Limits, check_trackers
 from dlsweep.drive.progress import Counts, make_view
 from dlsweep.errors import ConfigError, room_to_write
 from dlsweep.folders.lease import locked
-from dlsweep.folders.studydir import StudyDir
+from dlsweep.folders.studydir import StudyDir, refuse_address
 from dlsweep.launchers.base import Launcher, with_environment
 from dlsweep.launchers.local import LocalLauncher
 from dlsweep.sweep.app import App
@@ -34,6 +34,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     """
     ignored = app.check()
     options = {name: _plain(value) for name, value in options.items()}
+    refuse_address(app.config.hydra.sweep.dir)
     folder = StudyDir(app.config.hydra.sweep.dir)
     if options["plan"]:
         _plan(app, options, arguments, folder)

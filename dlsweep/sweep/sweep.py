@@ -115,9 +115,9 @@ class Sweep:
             while self._has_room() and (trial := self._next()):
                 self._launch(trial)
             if not self.driver.running:
-                if self.driver.stopping or not self._later:
+                if self.driver.stopping or (self._has_room() and not self._later):
                     return
-                time.sleep(_PAUSE)
+                time.sleep(_PAUSE)  # until a retry is due, or a cluster gives a slot
             for folder, result in self.driver.turn():
                 self._end(self._trials.pop(folder.path), folder, result)
             if time.monotonic() > self._deadline and not self.driver.stopping:
