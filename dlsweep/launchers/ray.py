@@ -12,10 +12,10 @@ import hashlib
 import importlib.metadata
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +24,10 @@ from typing import Any, Literal
 
 from dlsweep.errors import ConfigError, DeviceError, MissingExtraError
 from dlsweep.launchers.base import Judge
-from dlsweep.launchers.remote import RemoteLauncher, Seat
-from dlsweep.launchers.worker import Message, Post, Setup, Worker, facts
+from dlsweep.launchers.ray_actor import END, LEASE, Actor
+from dlsweep.launchers.remote import RemoteLauncher
+from dlsweep.launchers.seat import Seat
+from dlsweep.launchers.worker import Message, Setup, facts
 from dlsweep.machine.devices import cpu_count, gpu_names
 
 # Set before Ray is imported, which reads them. A user's own values win.
@@ -39,126 +41,13 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("ray", "launcher=ray") from error
 
-#: How long a call of the worker waits for its messages, in seconds.
-_POLL = 2.0
-#: A worker that has not answered for so long is lost, in seconds: its node or its network is gone.
-_LEASE = 15.0
 #: The most that a pause between two looks counts, in seconds: a driver that was stopped meanwhile
 #: has not looked, and that is no silence of the worker's.
 _LOOK = 1.0
-#: How many bytes of files may wait for the driver, and how many one answer may have.
-_ROOM, _ANSWER = 1 << 25, 1 << 24
 #: How long to wait for a cluster to answer at all, to let this user in, and for a check of a node.
 _CONNECT, _ENTER, _CHECK = 5.0, 40.0, 60.0
-#: How long workers may take to end.
-_END = 5.0
 #: Joins a cluster and leaves it. In a process of its own: Ray retries for minutes and prints logs.
 _PROBE = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); ray.shutdown()"
-
-
-class _ActorPost(Post):
-    """Carries messages through the calls of an actor, whose threads may run them in any order.
-
-    Each driver has a name, and numbers its messages. What comes from a driver that another one has
-    replaced is dropped. The driver acknowledges what it has read; the rest is sent again.
-    """
-
-    def __init__(self, driver: str) -> None:
-        self._driver = driver
-        self._early: dict[int, Message] = {}
-        self._given = 0
-        self._outbox: list[tuple[int, Message]] = []
-        self._count = 0
-        self._new = threading.Condition()
-        self._heard = time.monotonic()
-
-    @property
-    def has_room(self) -> bool:  # type: ignore[override]
-        """Whether the driver has taken most of what was sent."""
-        with self._new:
-            return sum(_weight(message) for _, message in self._outbox) < _ROOM
-
-    def send(self, message: Message) -> None:
-        with self._new:
-            self._count += 1
-            self._outbox.append((self._count, message))
-            self._new.notify_all()
-
-    def receive(self, seconds: float) -> list[Message]:
-        with self._new:
-            if seconds:
-                self._new.wait_for(lambda: self._given + 1 in self._early, seconds)
-            messages = []
-            while self._given + 1 in self._early:
-                self._given += 1
-                messages.append(self._early.pop(self._given))
-            return messages
-
-    @property
-    def silence(self) -> float:
-        return time.monotonic() - self._heard
-
-    def greet(self, driver: str) -> None:
-        """Takes a new driver for the one before."""
-        with self._new:
-            self._driver, self._early, self._given = driver, {}, 0
-            self._heard = time.monotonic()
-
-    def put(self, driver: str, number: int, message: Message) -> None:
-        """Takes a message of the driver."""
-        with self._new:
-            if driver == self._driver:
-                self._early[number] = message
-                self._new.notify_all()
-
-    def take(self, driver: str, after: int) -> list[tuple[int, Message]]:
-        """Waits a moment for messages to the driver, which has read those up to ``after``."""
-        with self._new:
-            if driver != self._driver:
-                return []
-            self._heard = time.monotonic()
-            self._outbox = [entry for entry in self._outbox if entry[0] > after]
-            self._new.wait_for(lambda: self._outbox, _POLL)
-            self._heard = time.monotonic()
-            return list(_first(self._outbox, _ANSWER))
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the driver has read everything."""
-        return not self._outbox
-
-
-class _Actor:
-    """A slot's process on Ray."""
-
-    def __init__(self, setup: dict[str, Any], driver: str) -> None:
-        self._post = _ActorPost(driver)
-        self._worker = Worker(Setup(**setup), self._post)
-        self._has_ended = threading.Event()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def greet_driver(self, driver: str) -> None:
-        """Takes a new driver for the one before."""
-        self._post.greet(driver)
-
-    def put(self, driver: str, number: int, message: Message) -> None:
-        """Takes a message of the driver."""
-        self._post.put(driver, number, message)
-
-    def take(self, driver: str, after: int) -> list[tuple[int, Message]]:
-        """Returns messages to the driver."""
-        return self._post.take(driver, after)
-
-    def finish(self) -> None:
-        """Waits until the worker has ended, after the driver's message."""
-        self._has_ended.wait(_END)
-
-    def _serve(self) -> None:
-        self._worker.serve()
-        self._has_ended.set()
-        while not self._post.is_empty and self._post.silence < _LEASE:
-            time.sleep(0.1)
-        os._exit(0)  # the driver, if there is one, asks for another actor
 
 
 class _RaySeat(Seat):
@@ -214,8 +103,8 @@ class _RaySeat(Seat):
         now = time.monotonic()
         self._silence += min(now - self._looked, _LOOK)
         self._looked = now
-        if (self.is_ready or self.is_asked or self.job) and self._silence > _LEASE:
-            self._loss = f"The worker {self.name} has not answered for {_LEASE:g} s."
+        if (self.is_ready or self.is_asked or self.job) and self._silence > LEASE:
+            self._loss = f"The worker {self.name} has not answered for {LEASE:g} s."
 
 
 class RayLauncher(RemoteLauncher):
@@ -257,7 +146,8 @@ class RayLauncher(RemoteLauncher):
                 raise ConfigError(
                     f"launcher.resources.{name}: Received {amount!r}. Expected a number above 0."
                 )
-        self._is_joined = _connect(address)
+        self._session = _connect(address)
+        self._is_joined = self._session is None
         self._driver = os.urandom(8).hex()
         possible = sum(self._fitting(node["Resources"]) for node in _nodes())
         if not possible:
@@ -283,9 +173,11 @@ class RayLauncher(RemoteLauncher):
         """Ends all actors, and the cluster if it is a local one."""
         ends = [seat.finish() for seat in self._ray_seats() if seat.is_ready]
         if ends:
-            ray.wait(ends, num_returns=len(ends), timeout=_END)
+            ray.wait(ends, num_returns=len(ends), timeout=END)
         super().close()
         ray.shutdown()
+        if self._session and not self._has_lost:
+            shutil.rmtree(self._session, ignore_errors=True)  # else its logs say why
 
     def _find_seats(self) -> list[Seat]:
         named = ray.util.list_named_actors(all_namespaces=True) if self._is_joined else []
@@ -296,7 +188,7 @@ class RayLauncher(RemoteLauncher):
         }
         if not greeted:
             return []
-        ready, lost = ray.wait(list(greeted), num_returns=len(greeted), timeout=_LEASE)
+        ready, lost = ray.wait(list(greeted), num_returns=len(greeted), timeout=LEASE)
         for one in lost:
             ray.kill(actors[greeted[one]])
         found = [greeted[one] for one in ready if _answers(one)]
@@ -305,7 +197,7 @@ class RayLauncher(RemoteLauncher):
     def _open_seat(self, number: int) -> Seat:
         name = f"slot-{number}-{os.urandom(4).hex()}"
         actor = (
-            ray.remote(_Actor)
+            ray.remote(Actor)
             .options(
                 num_cpus=self.cpus_per_trial,
                 num_gpus=self.gpus_per_trial,
@@ -392,8 +284,8 @@ class RayLauncher(RemoteLauncher):
         )
 
 
-def _connect(address: str | None) -> bool:
-    """Joins a cluster, or starts a local one; returns whether it was joined.
+def _connect(address: str | None) -> Path | None:
+    """Joins a cluster, or starts a local one; returns the folder of a local one's files.
 
     Raises:
         ConfigError: If there is no such cluster, or it refuses this user.
@@ -410,10 +302,12 @@ def _connect(address: str | None) -> bool:
         _check_address(where)
     ray._private.worker._worker_logs_enabled = False  # it prints logs even with log_to_driver=False
     try:
-        ray.init(where, log_to_driver=False, logging_level=logging.CRITICAL, **devices)
+        session: Any = ray.init(
+            where, log_to_driver=False, logging_level=logging.CRITICAL, **devices
+        )
     except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigError(f"launcher=ray: Ray did not start at {where}: {_reason(error)}") from None
-    return where != "local"
+    return Path(session.address_info["session_dir"]) if where == "local" else None
 
 
 def _check_address(where: str) -> None:
@@ -483,16 +377,3 @@ def _reason(error: Exception) -> str:
         return lines[-1]
     known = (line for line in lines if line.startswith("The actor is dead because"))
     return next(known, lines[0]).partition(" Some common causes")[0]
-
-
-def _weight(message: Message) -> int:
-    return len(message.get("bytes", b""))
-
-
-def _first(entries: list[tuple[int, Message]], most: int) -> Iterator[tuple[int, Message]]:
-    """Yields the first messages, up to that many bytes of files."""
-    for number, message in entries:
-        yield number, message
-        most -= _weight(message)
-        if most <= 0:
-            return

@@ -25,8 +25,9 @@ from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import LOST, Result, RunDir, write_atomically
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.launchers.local import refuse_absent_modules
+from dlsweep.launchers.seat import RemoteJob, Seat
 from dlsweep.launchers.snapshot import code_files, digest_of
-from dlsweep.launchers.streaming import Receiver, pack
+from dlsweep.launchers.streaming import pack
 from dlsweep.launchers.worker import Message, Setup, versions
 
 #: How often a lost worker is replaced before a trial has run in its place.
@@ -37,76 +38,6 @@ _LOOK_EVERY = 0.5
 _BUSY_AFTER = 15.0
 #: The first part of the name of the file that shows a node that it sees the study folder.
 _TOKEN = ".seen-"  # noqa: S105 - no secret
-
-
-class Seat:
-    """A slot of the cluster, with the worker that runs its trials.
-
-    Attributes:
-        name: Its name, unique within the sweep.
-        is_ready: Whether its worker can run trials.
-        is_asked: Whether its worker, of an earlier driver, still has to say what it runs.
-        is_outdated: Whether an earlier driver has started its worker with other settings.
-        shares: Whether its node sees the driver's folders.
-        job: The job that runs there.
-        losses: How many workers were lost here since a trial has last run.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.is_ready = False
-        self.is_asked = False
-        self.is_outdated = False
-        self.shares = True
-        self.job: RemoteJob | None = None
-        self.losses = 0
-
-    @property
-    def can_answer(self) -> bool:
-        """Whether its worker has started and is not lost."""
-        return True
-
-    @abstractmethod
-    def send(self, message: Message) -> None:
-        """Sends a message to the worker."""
-
-    @abstractmethod
-    def receive(self) -> list[Message]:
-        """Returns the worker's messages since the last call, without waiting."""
-
-    @abstractmethod
-    def loss(self) -> str:
-        """Returns why the worker is lost, or an empty text while it is not."""
-
-    @abstractmethod
-    def end(self) -> None:
-        """Ends the worker, and whatever the cluster keeps for it."""
-
-
-class RemoteJob(Job):
-    """A run on a node of the cluster."""
-
-    def __init__(self, folder: RunDir, argv: Sequence[str]) -> None:
-        self.folder = folder
-        self.argv = list(argv)
-        self.attempt = Attempt.current(folder).number
-        self.receiver = Receiver(folder)
-        self.code: int | None = None
-        self.notice = 0
-        self.must_die = False
-        self.handed_on: str | None = None
-
-    def poll(self) -> int | None:
-        """Returns the exit code, negative for a signal, or None while it runs."""
-        return self.code
-
-    def stop(self, reason: str) -> None:
-        """Asks the run to save and end."""
-        self.folder.request_stop(reason)
-
-    def kill(self) -> None:
-        """Kills the run with every process it has started. A signal handler may call it."""
-        self.must_die = True
 
 
 class RemoteLauncher(Launcher):
@@ -156,6 +87,7 @@ class RemoteLauncher(Launcher):
         self._adoptable: dict[Path, RemoteJob] = {}
         self._looked = 0.0
         self._was_ready = False
+        self._has_lost = False
         self._has_said_busy = False
 
     @abstractmethod
@@ -369,7 +301,7 @@ class RemoteLauncher(Launcher):
 
     def _lose(self, seat: Seat, why: str) -> None:
         """Ends the job of a lost worker, and asks for another worker."""
-        losses = seat.losses + 1
+        self._has_lost, losses = True, seat.losses + 1
         seat.end()
         if seat.job:
             self._end(seat, seat.job, LOST)

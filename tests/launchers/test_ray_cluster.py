@@ -74,7 +74,7 @@ def test_a_trial_survives_its_worker_and_its_driver(
     trial = joined.trial("walk", outputs=outputs)
     first = joined.start(*slowly)
     wait_for(lambda: len(steps_of(trial)) > 3, first)
-    kill(cluster.far_processes("ray::_Actor"))
+    kill(cluster.far_processes("ray::Actor"))
     joined.read_until(first, "is lost: The actor is dead")
     joined.read_until(first, "goes on")
     before = len(steps_of(trial))
@@ -91,7 +91,7 @@ def test_a_trial_survives_its_worker_and_its_driver(
     assert samples
     joined.run(*joined.walk("here", "hydra.sweeper.n_trials=1", steps=40))
     assert joined.table("walk", outputs).equals(joined.table("here"))
-    assert not cluster.far_processes("ray::_Actor")
+    assert not cluster.far_processes("ray::Actor")
 
 
 def test_a_trial_behind_a_cut_network_is_replaced(
@@ -105,7 +105,7 @@ def test_a_trial_behind_a_cut_network_is_replaced(
         trials[kind] = joined.trial(kind, outputs=outputs)
     for kind, driver in drivers.items():
         wait_for(lambda kind=kind: len(steps_of(trials[kind])) > 3, driver)
-    assert len(cluster.far_processes("ray::_Actor")) == 2
+    assert len(cluster.far_processes("ray::Actor")) == 2
     try:
         cluster.cut()
         told = {
@@ -201,6 +201,15 @@ def test_a_hydra_app_of_ones_own_runs_on_ray(joined: Project) -> None:
     assert list(joined.table("app")["state"]) == ["completed", "completed"], told
 
 
+def test_the_commands_of_the_page_about_clusters(joined: Project, cluster: Cluster) -> None:
+    page = (Path(dlsweep.__file__).parents[1] / "docs" / "cluster.md").read_text()
+    commands = re.findall(r"^python -m dlsweep (.*launcher=ray.*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:  # the second one goes on with the study of the first
+        joined.run(*command.replace("10.0.0.1:6379", cluster.address).split())
+    assert len(joined.table("quadratic")) == 20
+
+
 def test_ctrl_c_ends_a_sweep_that_waits_for_a_busy_cluster(
     joined: Project, cluster: Cluster
 ) -> None:
@@ -222,4 +231,4 @@ def test_ctrl_c_ends_a_sweep_that_waits_for_a_busy_cluster(
     first.send_signal(signal.SIGINT)
     told, _ = first.communicate()
     assert "interrupted" in told or "killed" in told
-    assert not cluster.far_processes("ray::_Actor")
+    assert not cluster.far_processes("ray::Actor")
