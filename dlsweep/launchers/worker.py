@@ -29,6 +29,7 @@ A worker outlives its driver for a while: the trial goes on, and a new driver ad
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -251,5 +252,7 @@ def facts(setup: Setup) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Returns the versions of Python, dlsweep and the packages that decide a trial's results."""
     found = {"python": platform.python_version(), "dlsweep": dlsweep.__version__}
-    installed = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
-    return found | {name: installed[name] for name in _PACKAGES if name in installed}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)  # of the one that is imported
+    return found
