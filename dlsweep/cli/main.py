@@ -113,12 +113,60 @@ def _train() -> int:
 
 
 def _resume(arguments: Sequence[str]) -> int:
-    parser = _parser("resume", "resume a run from its last checkpoint")
-    parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/runs/…")
+    parser = _parser("resume", "resume a run from its last checkpoint, or a study that is paused")
+    parser.add_argument(
+        "folder", type=Path, help="the run folder, as outputs/mnist/runs/…, or the study's folder"
+    )
+    folder = parser.parse_args(arguments).folder
+    if (folder / "study.json").exists():
+        from dlsweep.cli.control import resume_study
+
+        return resume_study(folder)
     from dlsweep.drive.single import resume
 
-    resume(parser.parse_args(arguments).folder, conf_folders())
+    resume(folder, conf_folders())
     return 0
+
+
+def _stop(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "stop a sweep, a trial or a run: it saves and ends; wait until it has"
+    return control.stop(_parser("stop", words), arguments)
+
+
+def _pause(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "start no more trials of a sweep until  python -m dlsweep resume <study>"
+    return control.pause(_parser("pause", words), arguments)
+
+
+def _enqueue(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "add a point that a sweep tries next, also while it runs"
+    return control.enqueue(_parser("enqueue", words), arguments)
+
+
+def _extend(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "raise the number of trials of a sweep, also while it runs"
+    return control.extend(_parser("extend", words), arguments)
+
+
+def _status(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import status
+
+    return status.status(_parser("status", "print what sweeps do now"), arguments)
+
+
+def _attach(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import status
+
+    words = "show a running sweep until it ends; Ctrl-C leaves the sweep alone"
+    return status.attach(_parser("attach", words), arguments)
 
 
 def _report(arguments: Sequence[str]) -> int:
@@ -135,9 +183,12 @@ def _report(arguments: Sequence[str]) -> int:
         help="the page's file; default: report.html in the study's folder, or, of several studies, "
         "in the current folder",
     )
+    _add_json(parser)
     options = parser.parse_args(arguments)
     if options.out and not options.html:
         parser.error("--out needs --html")
+    if options.json and options.html:
+        parser.error("Received --json and --html. Expected one of them.")
     if options.html:
         from dlsweep.results.report import page
 
@@ -145,7 +196,7 @@ def _report(arguments: Sequence[str]) -> int:
     else:
         from dlsweep.results import tables
 
-        tables.main(options.folders)
+        tables.main(options.folders, options.json)
     return 0
 
 
@@ -211,12 +262,17 @@ def _verify(arguments: Sequence[str]) -> int:
     parser = _parser("verify", "compare a study, its run folders and its trackers")
     _add_trackers(parser)
     parser.add_argument("--repair", action="store_true", help="sync what differs again")
+    _add_json(parser)
     options = parser.parse_args(arguments)
     from dlsweep.cli.tracking_config import parse_trackers
     from dlsweep.results import verify
 
     names, added = parse_trackers(options.folder, options.trackers)
-    return verify.main(options.folder, names, options.repair, added)
+    return verify.main(options.folder, names, options.repair, added, options.json)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print lines of JSON, for scripts")
 
 
 def _add_trackers(parser: argparse.ArgumentParser) -> None:
@@ -227,6 +283,14 @@ def _add_trackers(parser: argparse.ArgumentParser) -> None:
         help="which of them, others than the runs were made with included, and overrides of their "
         "options, as tracking.wandb.project=mine; default: those that the runs were made with",
     )
+
+
+def _prune(arguments: Sequence[str]) -> int:
+    parser = _parser("prune", "remove what ended trials of a study no longer need, once shown")
+    from dlsweep.cli import prune
+
+    prune.add_arguments(parser)
+    return prune.run(parser.parse_args(arguments))
 
 
 def _ui(arguments: Sequence[str]) -> int:
@@ -288,7 +352,13 @@ def _check() -> int:
 
 
 _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "status": _status,
+    "attach": _attach,
+    "pause": _pause,
     "resume": _resume,
+    "stop": _stop,
+    "enqueue": _enqueue,
+    "extend": _extend,
     "report": _report,
     "save": _save,
     "best": _best,
@@ -296,6 +366,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "sync": _sync,
     "devices": _devices,
     "verify": _verify,
+    "prune": _prune,
     "ui": _ui,
     "serve": _serve,
 }

@@ -32,6 +32,8 @@ from dlsweep.trackers.link import make_tracker
 
 #: How often the driver polls, in seconds, while no trial sends anything.
 _TURN = 0.25
+#: How often a run's records are read, in seconds, if it does not say that there are new ones.
+_LOOK = 1.0
 #: How long a tracker may stay silent once all runs have ended, in seconds.
 _TRACKER_PATIENCE = 60.0
 
@@ -87,17 +89,22 @@ class Limits:
 _NO_LIMITS = Limits()
 
 
+#: Judges new records of a run: a reason to stop it, or None to continue.
+Verdict = Callable[[list[Record]], str | None]
+
+
 @dataclass
 class Active:
     """A running run; its times are monotonic."""
 
     folder: RunDir
-    judge: Callable[[list[Record]], bool]
+    judge: Verdict
     offset: int = 0
     unjudged: list[Record] = field(default_factory=list)
     job: Job | None = None
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
     timed_out: str = ""
     kill_at: float = math.inf
     oom_kills: int = field(default_factory=lambda: _oom_kills())
@@ -170,14 +177,14 @@ class Driver:
         self,
         argv: Sequence[str],
         folder: RunDir,
-        judge: Callable[[list[Record]], bool] = lambda _: False,
+        judge: Verdict = lambda _: None,
     ) -> None:
         """Starts a run.
 
         Args:
             argv: The arguments after ``python``.
             folder: The run folder, created and cleared.
-            judge: Called once with each new record; returns whether to prune.
+            judge: Called once with each new record; returns why to stop: ``pruned`` or ``paused``.
         """
         Attempt.begin(folder)
         active = Active(folder, judge)
@@ -185,22 +192,26 @@ class Driver:
         active.job = self.launcher.submit(argv, folder)
         self.start_mirror()
 
-    def adopt(self, folder: RunDir, judge: Callable[[list[Record]], bool]) -> bool:
+    def adopt(self, folder: RunDir, judge: Verdict) -> bool:
         """Watches a run that an earlier driver has left running on a cluster, if it still runs."""
         job = self.launcher.adopt(folder)
         if job:
             self._active[folder.path] = Active(folder, judge, job=job)
+            os.utime(Attempt.current(folder).file)  # `status` sees by it what this driver watches
         return job is not None
 
-    def turn(self) -> Iterator[tuple[RunDir, Result]]:
-        """Waits for a moment, then yields each run that has ended, with its result."""
-        self.launcher.wait(_TURN)
+    def turn(self, at_once: bool = False) -> Iterator[tuple[RunDir, Result]]:
+        """Waits for a moment, then yields each run that has ended, with its result.
+
+        Args:
+            at_once: Whether to answer only what has been asked already, because more is to do.
+        """
+        self.launcher.wait(0.0 if at_once else _TURN)
         self.view.tick()
         if self._mirror:
             self._mirror.check()
         for active in list(self._active.values()):
             code = active.job.poll() if active.job else None
-            self._read(active)
             if code is None:
                 self._watch(active)
             else:
@@ -223,9 +234,17 @@ class Driver:
         """Launches no more runs, and asks the running ones to save and end."""
         self.stopping = reason
         for active in list(self._active.values()):
-            active.folder.request_stop("interrupted")
+            if active.folder.stop_reason() is None:  # an earlier request is for good
+                active.folder.request_stop("interrupted")
+
+    def kill(self, folder: RunDir | None = None) -> None:
+        """Kills the run in a folder, or else every run, with all processes that it has started."""
+        for active in self._active.values():
+            if active.job and (folder is None or folder.path == active.folder.path):
+                active.job.kill()
 
     def _read(self, active: Active) -> None:
+        active.looked = time.monotonic()
         for record, offset in active.folder.records(active.offset):
             active.offset = offset
             active.unjudged.append(record)
@@ -235,21 +254,27 @@ class Driver:
     def _watch(self, active: Active) -> None:
         """Asks a run that exceeded a limit to save and end, and kills it if it does not."""
         now = time.monotonic()
-        if not active.timed_out:
-            active.timed_out = self.limits.exceeded(now - active.began, now - active.heard)
+        if now > active.looked + _LOOK:
+            self._read(active)
+        if not active.timed_out and self._exceeded(active, now):
+            self._read(active)
+            active.timed_out = self._exceeded(active, now)
             if active.timed_out:
                 active.kill_at = now + self.limits.grace
                 active.folder.request_stop("timed_out")
         elif now > active.kill_at and active.job:
             active.job.kill()
 
+    def _exceeded(self, active: Active, now: float) -> str:
+        return self.limits.exceeded(now - active.began, now - active.heard)
+
     def _judge(self, folder: RunDir) -> str | None:
         active = self._active[folder.path]
         self._read(active)
         records, active.unjudged = active.unjudged, []
-        if active.judge(records):
-            folder.request_stop("pruned")  # kept: asked again, a pruner may differ
-            return "pruned"
+        if reason := active.judge(records):
+            folder.request_stop(reason)  # kept: asked again, a pruner may differ
+            return reason
         if active.timed_out:
             return "timed_out"
         return "interrupted" if self.stopping else None
@@ -258,10 +283,8 @@ class Driver:
         if not self.stopping:
             self.view.say("Stopping: the running trials save and end; once more to kill them.")
             self.stop(signal.Signals(number).name)
-            return
-        for active in self._active.values():
-            if active.job:
-                active.job.kill()
+        else:
+            self.kill()
 
 
 def _oom_kills() -> int:

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 
 from dlsweep.launchers.program import run_python
 from dlsweep.machine.imports import no_garbage
+from dlsweep.machine.remarks import without_remarks
 from dlsweep.run.channel import CHANNEL_VARIABLE
 
 _PACKET = 1 << 17
@@ -71,7 +72,7 @@ def _receive(server: socket.socket) -> tuple[bytes, list[int]]:
 def _preload(server: socket.socket, modules: list[str]) -> bool:
     """Imports the modules; returns whether forking is safe afterwards."""
     try:
-        with no_garbage():
+        with no_garbage(), without_remarks():
             for name in modules:
                 importlib.import_module(name)
             if modules:

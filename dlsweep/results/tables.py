@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,12 @@ from rich.text import Text
 
 from dlsweep.drive.progress import make_console
 from dlsweep.errors import StudyError
-from dlsweep.folders.rundir import OWN_ATTRS, RunInfo, write_atomically
+from dlsweep.folders import removal
+from dlsweep.folders.rundir import COMPLETED, OWN_ATTRS, write_atomically
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.database import open_storage
+from dlsweep.results.keeping import kept_trials
+from dlsweep.run.keeping import Keep
 from dlsweep.security.printable import printable
 from dlsweep.security.secrets import resolved
 
@@ -88,8 +92,7 @@ class Finished:
 
     def command(self, trial: FrozenTrial) -> str:
         """Returns the command that trains a trial's point again."""
-        overrides = again(self.folder.trial(trial.number).info())
-        return " ".join(shlex.quote(part) for part in [*self.record["command"], *overrides])
+        return removal.command(self.folder.trial(trial.number))
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
         values = trial.values or [None] * len(self.objective)
@@ -108,8 +111,9 @@ class Finished:
 
 
 def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
+    storage = open_storage(resolved(record["storage"]))
     try:
-        return optuna.load_study(study_name=record["name"], storage=resolved(record["storage"]))
+        return optuna.load_study(study_name=record["name"], storage=storage)
     except KeyError:
         raise StudyError(
             f"{folder.path} has no study {record['name']!r} in its database."
@@ -119,6 +123,26 @@ def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
 def state_of(trial: FrozenTrial) -> str:
     """Returns a trial's state: its run's status, or a word for an unfinished trial."""
     return str(trial.user_attrs.get("status", _STATES[trial.state]))
+
+
+def weights_stay(
+    folder: StudyDir, trials: Sequence[FrozenTrial], directions: Sequence[str], keep: Keep
+) -> dict[int, bool]:
+    """Returns for each ended trial whether its weights stay; those of the trial to deploy do.
+
+    Args:
+        folder: The study folder.
+        trials: The study's trials.
+        directions: ``minimize`` or ``maximize`` for each objective.
+        keep: The policy.
+    """
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    completed = {trial.number for trial in ended if state_of(trial) in COMPLETED}
+    values = {one.number: one.values for one in ended if one.number in completed and one.values}
+    kept = completed if keep == "best" else kept_trials(values, directions, keep)
+    deployed = folder.best_number() if folder.deploy.exists() else None
+    kept = kept if deployed is None else kept | {deployed}
+    return {trial.number: trial.number in kept for trial in ended}
 
 
 def point_of(trial: FrozenTrial) -> dict[str, Any]:
@@ -133,13 +157,6 @@ def user_attrs_of(trial: FrozenTrial) -> dict[str, Any]:
     return {key: value for key, value in trial.user_attrs.items() if key not in OWN_ATTRS}
 
 
-def again(run: RunInfo) -> list[str]:
-    """Returns the overrides that train a run again, without registering its model again."""
-    return [
-        one for one in run.overrides if not one.partition("=")[0].endswith(".registered_model_name")
-    ]
-
-
 def write_tables(study: Finished) -> None:
     """Writes ``trials.csv``, ``trials.parquet`` and, if a trial has completed, ``best.yaml``."""
     folder = study.folder
@@ -148,18 +165,36 @@ def write_tables(study: Finished) -> None:
     aside = folder.parquet.with_suffix(".tmp")
     _uniform(table).to_parquet(aside)
     aside.replace(folder.parquet)
-    best = study.best()
-    if not best:
-        return
-    record = {
-        "number": best[0].number,
-        "value": best[0].values[0],
-        "params": point_of(best[0]),
-        "values": dict(zip(study.objective, best[0].values, strict=True)),
-        "folder": str(folder.trial(best[0].number).path),
-        "command": study.command(best[0]),
+    if best := study.best():
+        write_atomically(
+            folder.best, OmegaConf.to_yaml(OmegaConf.create(described(study, best[0])))
+        )
+
+
+def described(study: Finished, trial: FrozenTrial) -> dict[str, Any]:
+    """Returns a completed trial as plain values: number, values, parameters, folder, command."""
+    return {
+        "number": trial.number,
+        "value": trial.values[0],
+        "params": point_of(trial),
+        "values": dict(zip(study.objective, trial.values, strict=True)),
+        "folder": str(study.folder.trial(trial.number).path),
+        "command": study.command(trial),
     }
-    write_atomically(folder.best, OmegaConf.to_yaml(OmegaConf.create(record)))
+
+
+def as_json(study: Finished) -> dict[str, Any]:
+    """Returns what the leaderboard shows, and a row for each trial, as plain JSON values."""
+    rows = json.loads(study.table().to_json(orient="records", date_format="iso"))
+    return {
+        "name": study.record["name"],
+        "folder": str(study.folder.path),
+        "objective": study.objective,
+        "directions": study.record["directions"],
+        "states": Counter(map(state_of, study.trials)),
+        "best": [described(study, trial) for trial in study.best()[:10]],
+        "trials": rows,
+    }
 
 
 def show(study: Finished, console: Console, rows: int = 10) -> None:
@@ -211,7 +246,10 @@ def _uniform(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype(dict.fromkeys(mixed, "string"))
 
 
-def main(folders: Sequence[Path]) -> None:
-    """The verb ``report``: prints the leaderboard of each study."""
-    for folder in folders:
-        show(Finished(StudyDir(folder)), make_console())
+def main(folders: Sequence[Path], as_lines: bool = False) -> None:
+    """The verb ``report``: prints the leaderboard of each study, or one line of JSON for each."""
+    for study in (Finished(StudyDir(folder)) for folder in folders):
+        if as_lines:
+            print(json.dumps(as_json(study)))
+        else:
+            show(study, make_console())

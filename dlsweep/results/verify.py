@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,11 @@ from dlsweep.trackers.link import Options
 
 
 def main(
-    folder: Path, trackers: list[str], repair: bool, added: Mapping[str, Options] | None = None
+    folder: Path,
+    trackers: list[str],
+    repair: bool,
+    added: Mapping[str, Options] | None = None,
+    as_lines: bool = False,
 ) -> int:
     """The verb ``verify``: prints each difference, and the number of them.
 
@@ -23,6 +28,7 @@ def main(
         trackers: Names of trackers; empty means all.
         repair: Whether to sync what differs again.
         added: As for :func:`dlsweep.trackers.mirror.sync`.
+        as_lines: Whether to print each difference as a line of JSON, and nothing else.
 
     Returns:
         The exit code: 0 if nothing differs, or everything was repaired.
@@ -30,17 +36,25 @@ def main(
     study = StudyDir(folder)
     open_ends = list(study_differences(study)) if study.info_file.exists() else []
     for line in open_ends:
-        print(printable(line))
+        _say(line, False, as_lines)
     found = 0
     for line in mirror.differences(folder, trackers or None, added, repair):
-        print(printable(f"{line}; synced again" if repair else line), flush=True)
+        _say(line, repair, as_lines)
         found += 1
-    if not found and not open_ends:
+    if not (found or open_ends or as_lines):
         print("The study, its folders and its trackers agree.")
-    elif found and not repair:
+    elif found and not (repair or as_lines):
         words = " ".join(map(str, (folder, *trackers)))
         print(f"Sync again:  python -m dlsweep verify {words} --repair")
     return int(bool(open_ends) or (bool(found) and not repair))
+
+
+def _say(difference: str, is_repaired: bool, as_lines: bool) -> None:
+    if as_lines:
+        print(json.dumps({"difference": difference, "repaired": is_repaired}), flush=True)
+    else:
+        text = f"{difference}; synced again" if is_repaired else difference
+        print(printable(text), flush=True)
 
 
 def study_differences(folder: StudyDir) -> Iterator[str]:

@@ -50,16 +50,18 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         view.say(sentence)
     driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
     folder.create()
-    with room_to_write(folder.path), locked(folder), driver:  # a driver ends what others started
+    # Locked first: a driver that starts ends what others have started.
+    with room_to_write(folder.path), locked(folder) as driver_id, driver:
         from dlsweep.sweep.settings import ask
         from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
         from dlsweep.sweep.sweep import Sweep
 
         asked, space, settings = ask(app, options, arguments, folder)
         launcher.code = take(Path.cwd(), folder.path)
-        with closing(Study(asked, space)) as study:
-            sweep = Sweep(app, folder, study, settings, driver)
+        with closing(Study(asked, space, folder)) as study:
+            sweep = Sweep(app, folder, study, settings, driver, driver_id)
             sweep.run()
+    sweep.keeper.conclude()
     sweep.print_result()
 
 
@@ -68,7 +70,11 @@ def _plan(app: App, options: Mapping[str, Any], arguments: Sequence[str], folder
     from dlsweep.sweep.settings import ask
 
     asked, space, settings = ask(app, options, arguments, folder)
-    show_plan(asked, space, settings.n_trials, settings.grid)
+    if options["plan"] not in (True, "json"):
+        raise ConfigError(
+            f"hydra.sweeper.plan: Received {options['plan']!r}. Expected true, false or json."
+        )
+    show_plan(asked, space, settings.n_trials, settings.grid, options["plan"] == "json")
 
 
 def _launcher(config: Mapping[str, Any] | None) -> Launcher:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import Any
 
 from rich.table import Table
 
@@ -14,7 +16,11 @@ _FIRST = 5
 
 
 def show_plan(
-    settings: StudySettings, space: SearchSpace, n_trials: int | None, grid: bool
+    settings: StudySettings,
+    space: SearchSpace,
+    n_trials: int | None,
+    grid: bool,
+    as_json: bool = False,
 ) -> None:
     """Prints the search space, conditional keys and the first trials; runs nothing.
 
@@ -23,21 +29,44 @@ def show_plan(
         space: The search space.
         n_trials: The number of trials.
         grid: Whether every point is run once.
+        as_json: Whether to print it as one line of JSON.
     """
-    console = make_console()
-    how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]
-    count = f"{n_trials} trials" if n_trials else "until the timeout"
-    pruner = settings.pruner.get("_target_", "no pruner").rpartition(".")[2]
-    console.print(f"{settings.name}: {count}, {how}, {pruner}")
-    console.print(_space_table(space))
-    console.print("The first trials:" if settings.seed is not None else "For example:")
     study = Study(dataclasses.replace(settings, storage=None), space)
     points = space.points() if grid else None
-    for _ in range(min(_FIRST, n_trials or _FIRST)):
-        trial = study.ask(next(points) if points else None)
+    count = min(_FIRST, n_trials or _FIRST)
+    trials = [study.ask(next(points) if points else None) for _ in range(count)]
+    if as_json:
+        plan = _record(settings, space, n_trials, grid)
+        plan["first"] = [trial.overrides for trial in trials]
+        print(json.dumps(plan))
+        return
+    console = make_console()
+    how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]
+    length = f"{n_trials} trials" if n_trials else "until the timeout"
+    pruner = settings.pruner.get("_target_", "no pruner").rpartition(".")[2]
+    console.print(f"{settings.name}: {length}, {how}, {pruner}")
+    console.print(_space_table(space))
+    console.print("The first trials:" if settings.seed is not None else "For example:")
+    for trial in trials:
         text = " ".join(trial.overrides)
         console.print(f"  {trial.number:04d}  {text}", soft_wrap=True)
     console.print("Nothing was run.")
+
+
+def _record(
+    settings: StudySettings, space: SearchSpace, n_trials: int | None, grid: bool
+) -> dict[str, Any]:
+    """Returns the plan as plain values; ``is_exact`` says that the first trials will be these."""
+    return {
+        "name": settings.name,
+        "n_trials": n_trials,
+        "grid": grid,
+        "sampler": settings.sampler["_target_"],
+        "pruner": settings.pruner.get("_target_"),
+        "space": {one.key: one.text for one in space.dimensions},
+        "active_under": space.active_under(),
+        "is_exact": grid or settings.seed is not None,
+    }
 
 
 def _space_table(space: SearchSpace) -> Table:

@@ -14,49 +14,57 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
-from dlsweep.errors import DiskFullError, StudyError
-from dlsweep.folders.lock import Lock
+from dlsweep.errors import ConfigError, DiskFullError, StudyError
 from dlsweep.folders.rundir import (
-    COMPLETED,
     DISK_FULL,
     FAILURES,
-    OBJECTIVE,
     UNFINISHED,
     Result,
     RunDir,
     RunInfo,
+    Status,
 )
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
 from dlsweep.results import tables
+from dlsweep.results.front import in_words
 from dlsweep.results.report import page
-from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
-from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.failures import Policy, checked
+from dlsweep.sweep.forecast import Forecast
+from dlsweep.sweep.inbox import Inbox
+from dlsweep.sweep.keeper import Keeper, policy
+from dlsweep.sweep.orphans import wait_for_orphan
+from dlsweep.sweep.outages import Outages
+from dlsweep.sweep.promotion import Trial
+from dlsweep.sweep.record import StudyRecord
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
-from dlsweep.sweep.study import Study, Trial
+from dlsweep.sweep.study import Study
 
 #: The failure rate is computed over at least this many trials, so one early failure ends nothing.
 _FEWEST = 4
 #: How long to wait, in seconds, while every remaining trial waits for its retry.
 _PAUSE = 0.05
-#: Keys that ``study.json`` gains at a study's end: the time, the best trial, the report's file. The
-#: last one is written after the results.
-_END = ("finished", "best", "report")
-#: How long a killed process may take to disappear, in seconds.
-_DEATH_PATIENCE = 10.0
+#: How long trials may be launched, in seconds, before those that run are answered.
+_LAUNCHING = 0.25
 
 
 class Sweep:
     """Runs a study's trials until it is complete; the work of one driver."""
 
     def __init__(
-        self, app: App, folder: StudyDir, study: Study, settings: SweepSettings, driver: Driver
+        self,
+        app: App,
+        folder: StudyDir,
+        study: Study,
+        settings: SweepSettings,
+        driver: Driver,
+        driver_id: str,
     ) -> None:
         self.app = app
         self.composer = study.space.composer
@@ -65,8 +73,15 @@ class Sweep:
         self.settings = settings
         self.driver = driver
         self.view = driver.view
+        self._outages = Outages(study, driver.view)
         self.view.objective = study.settings.objective
-        self.view.counts.total = settings.n_trials
+        self.record = StudyRecord(app, folder, study, settings)
+        self.record.slots = driver.view.counts.slots
+        self.record.code = driver.launcher.code
+        self._inbox = Inbox(folder, driver, driver_id, study, settings.exhaustive, self._extend)
+        self.record.keep = policy(settings.keep, self.record.read(), folder, self.view)
+        self._forecast = Forecast(folder, study, self.record.keep, settings.n_trials, self.view)
+        self.keeper = Keeper(folder, study, self.record.keep, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -76,11 +91,14 @@ class Sweep:
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
-        over = not self._open and not self._wants_more()
-        code = self._recorded().get("code", self._code())
-        if not over and code != self._code():
+        if isinstance(extended := self.record.read().get("extended"), int):
+            self._raise_total(extended)
+        self._inbox.extend()
+        self.view.counts.total = self.record.total
+        over = not self._open and not self.study.promotion.paused and not self._wants_more()
+        if not over and self.record.is_of_other_code:
             self.view.say("The code has changed since this study began; its next trials use it.")
-        self._record_study(**(self._earlier_end() if over else {}))
+        self.record.write(**(self.record.earlier_end() if over else {}))
         self._count_earlier()
         # The mirror imports its trackers while the warm parent imports the framework. It also syncs
         # what an earlier driver was killed before syncing.
@@ -103,10 +121,11 @@ class Sweep:
         """
         tables.show(self.finished, self.view.console)
         self.view.print_dashboards()
-        missing = (self.settings.n_trials or 0) - self.study.finished
+        missing = (self.record.total or 0) - self.study.finished
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
+        self._outages.print_last()
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
@@ -116,41 +135,92 @@ class Sweep:
 
     def _loop(self) -> None:
         while True:
-            while self._has_room() and (trial := self._next()):
-                self._launch(trial)
-            if not self.driver.running:
-                waits = bool(self._open or self._wants_more()) and not self._has_room()
-                if self.driver.stopping or not (self._later or waits):
+            self._inbox.look()
+            more = self._launch_some()
+            if not (self.driver.running or more):
+                if self.driver.stopping:
+                    return
+                if not self._waits():
+                    self._end_paused()
                     return
                 time.sleep(_PAUSE)
-            for folder, result in self.driver.turn():
+            for folder, result in self.driver.turn(at_once=more):
                 self._end(self._trials.pop(folder.path), folder, result)
+            self.keeper.turn()
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
 
+    def _waits(self) -> bool:
+        """Whether there is more to do, though no trial runs."""
+        waiting = self._open or self.study.promotion.paused or self._wants_more()
+        return bool(self._later or self.study.outage or (waiting and not self._has_room()))
+
+    def _launch_some(self) -> bool:
+        """Fills the free slots; returns whether there are more, because that would take long."""
+        until = time.monotonic() + _LAUNCHING
+        while self._has_room() and (trial := self._next()):
+            self._launch(trial)
+            if time.monotonic() > until:
+                return True
+        return False
+
     def _has_room(self) -> bool:
         limit = self.settings.n_jobs
-        return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
+        return (
+            not self._inbox.paused
+            and self._outages.is_stored()
+            and self.driver.free_slots > 0
+            and (limit is None or self.driver.running < limit)
+        )
 
     def _next(self) -> Trial | None:
+        trial = self._choose()
+        if trial and not self._outages.is_stored():  # it is launched when it is
+            self._open.insert(0, trial)
+            return None
+        return trial
+
+    def _choose(self) -> Trial | None:
         due = [entry for entry in self._later if entry[0] <= time.monotonic()]
         if due:
             self._later.remove(due[0])
             return due[0][1]
         if self._open:
             return self._open.pop(0)
+        if promoted := self.study.promotion.promote():
+            return promoted
         if not self._wants_more():
-            return None
+            is_last = not (self.driver.running or self._later or self.study.best)
+            return self.study.promotion.promote_to_the_end() if is_last else None
         if self.settings.grid:
             point = next(self._points, None)
             return self.study.ask(point) if point is not None else None
         return self.study.ask()
 
     def _wants_more(self) -> bool:
-        total = self.settings.n_trials
-        begun = self.study.finished + len(self._trials) + len(self._later)
+        total = self.record.total
+        begun = (
+            self.study.finished
+            + len(self._trials)
+            + len(self._later)
+            + len(self.study.promotion.paused)
+        )
         return (total is None or begun < total) and not self.study.is_exhausted
+
+    def _extend(self, n_trials: int) -> None:
+        """Raises the number of trials for good: a later driver of this study has it, too."""
+        if self._raise_total(n_trials):
+            self.record.write(extended=n_trials)
+            self.view.counts.total = self.record.total
+            self.view.say(f"The study has {self.record.total} trials from now on.")
+
+    def _raise_total(self, n_trials: int) -> bool:
+        total = self.study.space.count(n_trials) if self.settings.exhaustive else n_trials
+        if self.record.total is None or total <= self.record.total:
+            return False
+        self.record.total = total
+        return True
 
     def _launch(self, trial: Trial) -> None:
         folder = self.folder.trial(trial.number)
@@ -158,7 +228,7 @@ class Sweep:
         overrides = [*self.composer.fixed, *trial.overrides]
         again = folder.info_file.exists()
         if again:
-            self._wait_for_orphan(folder)
+            wait_for_orphan(folder, self.driver.limits.grace, self.view.say)
         self._create(folder, trial, overrides)
         self.view.started(folder, trial.overrides, again)
         if again and (result := self._unrecorded_result(folder, trial)):
@@ -184,27 +254,59 @@ class Sweep:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
         result = folder.result()
         records = [record for record, _ in folder.records()]
-        pruned = self.study.judge(trial, records) or folder.stop_reason() == "pruned"
+        asked = folder.stop_reason()
+        verdict = self.study.judge(trial, records)
+        if asked in ("pruned", "stopped"):  # asked again, a pruner may differ
+            verdict = asked
         if result is not None and result.status not in UNFINISHED:
             return result
-        if not pruned:
+        if verdict is None:
             return None
-        result = Result("pruned", metrics=records[-1].metrics, ended=time.time())
+        metrics = records[-1].metrics if records else {}
+        result = Result(cast(Status, verdict), metrics=metrics, ended=time.time())
         folder.write_result(result)
         return result
 
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
         """Records and prints how a trial ended, unless it will be retried or resumed."""
-        result = self._checked(folder, result)
+        result = checked(folder, result, self.study.settings.objective, self.settings.grid)
         if result.reason == DISK_FULL:
             raise DiskFullError(self.folder.path)
         policy = self.settings.failures.get(result.status)
         if policy and policy.allows(folder.note_attempt(result)):
             result = self._postpone(trial, folder, result, policy)
+        if result.status == "paused":
+            self._pause(trial, folder, result)
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
         self.view.ended(folder, result, self._best_so_far())
+        self._forecast.ended()
         self._count_failure(result)
+
+    def _pause(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Makes a trial wait for its promotion.
+
+        Raises:
+            ConfigError: If it has saved no checkpoint to go on from, and may not start over.
+        """
+        if not any(folder.checkpoints.glob("step-*")) and not self.study.promotion.may_start_over:
+            raise ConfigError(
+                f"Trial {folder.path.name} reached its rung and saved no checkpoint, so it cannot "
+                "go on from there when it is promoted.\nSave one with run.checkpoints.save(…), or "
+                "let trials start over at each rung:  hydra.sweeper.pruner.start_over=true"
+            )
+        folder.note_attempt(result)
+        self.study.promotion.pause(trial)
+
+    def _end_paused(self) -> None:
+        """Records the trials that were never promoted as pruned, when the study is complete."""
+        for trial in self.study.promotion.paused:
+            folder = self.folder.trial(trial.number)
+            result = folder.result() or Result("paused")
+            result = dataclasses.replace(result, status="pruned")
+            folder.write_result(result)
+            self.study.tell(trial, result, user_attrs=folder.user_attrs())
+            self.view.counts.pruned += 1
 
     def _postpone(self, trial: Trial, folder: RunDir, result: Result, policy: Policy) -> Result:
         """Schedules a retry. Until then the trial counts as interrupted, for any driver."""
@@ -232,37 +334,9 @@ class Sweep:
             tracking=self.settings.tracking,
             created=earlier.created if earlier else time.time(),
             limits=self.driver.limits.record(),
+            keep=str(self.record.keep),
         )
         folder.create(info, config)
-
-    def _wait_for_orphan(self, folder: RunDir) -> None:
-        """Lets a trial that an earlier driver left running save and end, or kills it in the end."""
-        lock = Lock(folder.lock_file)
-        if lock.acquire():
-            lock.release()
-            return
-        self.view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
-        if not lock.wait(self.driver.limits.grace) and lock.is_held_here:
-            lock.kill_holder()
-            if not lock.wait(_DEATH_PATIENCE):
-                raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
-        lock.release()
-        folder.lock_file.unlink(missing_ok=True)  # on another host, its holder is behind the fence
-
-    def _checked(self, folder: RunDir, result: Result) -> Result:
-        """Checks that a completed trial reported every objective as a finite number."""
-        if result.status not in COMPLETED:
-            return result
-        objective = self.study.settings.objective
-        absent = [name for name in objective if name not in result.metrics]
-        may_be_absent = self.settings.grid and objective == [OBJECTIVE] and not result.metrics
-        if not absent or may_be_absent:
-            return result
-        found = ", ".join(result.metrics) or "no metrics"
-        reason = f"the run never reported {absent[0]!r}; it has: {found}"
-        failed = Result("crashed", reason, result.metrics, result.started, result.ended)
-        folder.write_result(failed)
-        return failed
 
     def _count_failure(self, result: Result) -> None:
         self._failed += result.status in FAILURES and self.settings.failures[result.status].counts
@@ -288,86 +362,30 @@ class Sweep:
         return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
     def _best_so_far(self) -> str:
-        best = self.study.best
-        if len(best) > 1:
-            return f"{len(best)} on the Pareto front"
-        return "".join(f"{values[0]:.6g} (trial {number:04d})" for number, values in best.items())
+        return in_words(self.study.best)
 
     def _count_earlier(self) -> None:
         counts = self.view.counts
         for trial in self.study.finished_trials():
-            state = tables.state_of(trial)
-            counts.completed += state in COMPLETED
-            counts.pruned += state == "pruned"
-            counts.failed += state in FAILURES
+            counts.add(tables.state_of(trial))
         counts.begun_with = counts.done
         self.view.best = self._best_so_far()
 
-    def _record_study(self, **more: Any) -> None:
-        """Writes ``study.json``, which the mirror and ``report`` read."""
-        earlier = self._recorded()
-        settings = self.study.settings
-        record = {
-            "id": earlier.get("id") or uuid.uuid4().hex,
-            "name": settings.name,
-            "storage": secrets.recorded(self.app.config.hydra.sweeper, "storage")
-            or settings.storage,
-            "objective": settings.objective,
-            "directions": settings.directions,
-            "space": self.study.space.record(),
-            "created": earlier.get("created") or time.time(),
-            "n_trials": self.settings.n_trials,
-            "command": ["python", *self.app.command],
-            "tracking": self.settings.tracking,
-            "code": self._code(),
-            **more,
-        }
-        addresses.remember(record, self.folder.path)
-        self.folder.write_info(record)
-
-    def _code(self) -> str | None:
-        """Returns the name of the snapshot of the user's code that trials import from."""
-        code = self.driver.launcher.code
-        return code.name if code else None
-
-    def _recorded(self) -> dict[str, Any]:
-        """Reads ``study.json``; empty if there is none."""
-        return self.folder.info() if self.folder.info_file.exists() else {}
-
-    def _earlier_end(self) -> dict[str, Any]:
-        """Returns what an earlier driver recorded at the study's end, if it came that far."""
-        earlier = self._recorded()
-        end = {key: earlier[key] for key in _END if key in earlier}
-        return end if end.keys() == set(_END) else {}
-
     def _conclude(self) -> None:
         """Writes tables and the report while the mirror syncs the last trials."""
-        is_new = not self._earlier_end()
-        end = self._present_end() if is_new else {}
+        is_new = not self.record.earlier_end()
+        end = self.record.present_end() if is_new else {}
         if end:
-            self._record_study(**end)
+            self.record.write(**end)
         self.driver.sync_now()
         self.finished = tables.Finished(self.folder, self.study.as_optuna)
         if is_new:
             tables.write_tables(self.finished)
             page.write_page([self.finished], self.folder.report)
             if end:
-                self._record_study(**end, report=self.folder.report.name)
+                self.record.write(**end, report=self.folder.report.name)
+        self.keeper.settle()
         self.driver.drain()
-
-    def _present_end(self) -> dict[str, Any]:
-        """Returns the study's end as of now, without the report, if all trials are finished."""
-        total = self.settings.n_trials
-        is_over = self.study.is_exhausted or (total is not None and self.study.finished >= total)
-        if not is_over:
-            return {}
-        return {"finished": time.time(), "best": self._best_record()}
-
-    def _best_record(self) -> dict[str, Any] | None:
-        for number, values in sorted(self.study.best.items()):
-            params = self.folder.trial(number).info().params
-            return {"number": number, "value": values[0], "params": params}
-        return None
 
 
 def _import_for_the_end() -> None:

@@ -12,14 +12,17 @@ import tempfile
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.folders.rundir import Record, Result, RunDir
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.run.checkpoint import Checkpointer
+from dlsweep.run.checkpoint import open_checkpoint
+from dlsweep.run.keeping import checkpoints_of, surplus
 from dlsweep.trackers.base import ViewLostError
+from dlsweep.trackers.mlflow.sharing import share
 from dlsweep.trackers.mlflow.tracker import MLflowTracker
 
 pytestmark = [
@@ -65,7 +68,7 @@ def test_a_run_has_its_name_tags_params_and_config(tracker, client, make_run):
     )
     kept = client.get_run(begin(tracker, run)["run_id"])
     assert (kept.info.run_name, kept.info.status, kept.info.start_time) == (
-        "0000",
+        "0000 study optimizer=adam",
         "RUNNING",
         1_000_500,
     )
@@ -210,14 +213,20 @@ def test_a_run_that_goes_on_after_its_end_is_running_again(tracker, client, make
 
 
 def save_checkpoints(run: RunDir) -> None:
-    checkpoints = Checkpointer(run.checkpoints, monitor="val/accuracy", mode="max")
+    def write(folder):
+        (folder / "model.txt").write_text(str(accuracy))
+        (folder / "optimizer.txt").write_text(100 * str(accuracy))
+
+    checkpoints = checkpoints_of(run)
     for step, accuracy in enumerate([0.5, 0.9, 0.7]):
-        text = str(accuracy)
-        checkpoints.save(
-            step,
-            lambda folder, text=text: (folder / "model.txt").write_text(text),
-            {"val/accuracy": accuracy},
-        )
+        metrics = {"val/accuracy": accuracy}
+        checkpoints.save(step, write, metrics, resume_only=["optimizer.txt"])
+
+
+def kept_by(tracker: MLflowTracker, state: dict) -> Path:
+    """The folder of a run's checkpoints in the artifact store."""
+    store = tracker.database.parent / "mlartifacts" / "study"
+    return store / state["run_id"] / "artifacts" / "checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -246,6 +255,8 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     parent: dict = {}
     tracker.log_study(study, info, parent)
     states = [begin(tracker, run, parent) for run in runs]
+    for run, value in zip(runs, (0.8, 0.9), strict=True):
+        run.write_result(Result("completed", metrics={"val/accuracy": value}, ended=200.0))
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
     best = {"number": 1, "value": 0.9, "params": {"lr": 0.1}}
     end = {**info, "finished": 300.0, "best": best}
@@ -268,6 +279,41 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     assert [one.path for one in client.list_artifacts(parent["run_id"])] == ["report.html"]
     tracker.log_study(study, {**info, "n_trials": 9}, parent)
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
+
+
+def test_the_best_value_is_a_curve_over_trials_once_whatever_is_repeated(tracker, client, make_run):
+    values = [0.5, 0.25, 0.75, 0.5]
+    runs = [make_run(name=f"{k:04d}") for k in range(len(values))]
+    study = StudyDir(runs[0].path.parents[1])
+    info = {**STUDY, "id": "curve", "n_trials": 3}
+    states: list[dict] = [{}, {}]
+    for n_trials, finished in ((3, 300.0), (3, 300.0), (4, 400.0)):
+        for number in range(n_trials):
+            ended = Result("completed", metrics={"val/accuracy": values[number]}, ended=number + 1)
+            runs[number].write_result(ended)
+        end = {**info, "n_trials": n_trials, "finished": finished, "best": None}
+        for state in states:  # the second is that of a mirror whose state was lost
+            tracker.log_study(study, end, state)
+    assert states[0]["run_id"] == states[1]["run_id"]
+    curve = client.get_metric_history(states[0]["run_id"], "best/val/accuracy")
+    assert [(p.step, p.value, p.timestamp) for p in curve] == [
+        (0, 0.5, 1000),
+        (1, 0.5, 2000),
+        (2, 0.75, 3000),
+        (3, 0.75, 4000),
+    ]
+
+
+def test_a_run_keeps_the_name_of_an_earlier_version_and_one_given_in_mlflow(
+    tracker, client, make_run
+):
+    run = make_run(params={"lr": 0.1})
+    state = begin(tracker, run)
+    client.update_run(state["run_id"], name="0000")
+    tracker.start(run, {}, {"run_id": state["run_id"]})  # the state of an earlier version
+    assert begin(tracker, run)["run_id"] == state["run_id"], "found by its tag"
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    assert client.get_run(state["run_id"]).info.run_name == "0000"
 
 
 def test_a_report_that_links_elsewhere_is_not_uploaded(tracker, client, tmp_path):
@@ -323,7 +369,7 @@ def test_a_relative_file_is_found_from_the_current_folder(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     tracker = MLflowTracker("sqlite:///outputs/mlflow.db")
     assert tracker.uri == f"sqlite:///{tmp_path}/outputs/mlflow.db"
-    assert tracker.view == f"mlflow ui --backend-store-uri {tracker.uri}"
+    assert tracker.view == "python -m dlsweep ui mlflow --folder {folder}"
     tracker.check()
     assert not (tmp_path / "outputs").exists()
 
@@ -426,17 +472,70 @@ def test_a_checkpoint_is_uploaded_again_only_when_it_has_changed(tracker, client
     run = make_run()
     save_checkpoints(run)
     state = begin(tracker, run)
-    place = tracker.database.parent / "mlartifacts" / "study" / state["run_id"] / "artifacts"
-    kept = place / "checkpoint" / "step-00000001" / "model.txt"
+    kept = kept_by(tracker, state)
     tracker.finish(run, Result("completed", ended=1.0), state)
-    first = kept.stat().st_mtime_ns
+    first = (kept / "step-00000001").stat().st_mtime_ns
     tracker.finish(run, Result("completed", ended=2.0), state)
-    assert kept.stat().st_mtime_ns == first
-    Checkpointer(run.checkpoints, monitor="val/accuracy", mode="max").save(
+    assert (kept / "step-00000001").stat().st_mtime_ns == first
+    checkpoints_of(run).save(
         3, lambda folder: (folder / "model.txt").write_text("better"), {"val/accuracy": 0.95}
     )
     tracker.finish(run, Result("completed", ended=3.0), state)
-    assert (place / "checkpoint" / "step-00000003" / "model.txt").read_text() == "better"
+    assert (kept / "step-00000003" / "model.txt").read_text() == "better"
+
+
+def test_its_files_are_on_the_disk_once_and_outlive_those_of_the_run(tracker, client, make_run):
+    run = make_run()
+    save_checkpoints(run)
+    state = begin(tracker, run)
+    for _ in range(2):
+        tracker.finish(run, Result("completed", ended=1.0), state)
+        state.pop("checkpoint")  # as if killed before the state was written
+    kept = kept_by(tracker, state) / "step-00000001"
+    for name in ("model.txt", "optimizer.txt"):
+        assert (kept / name).samefile(run.checkpoints / "step-00000001" / name)
+    assert list(tracker.missing(run, Result("completed"), state)) == []
+    surplus(run, keeps_weights=True).remove("best")
+    assert list(tracker.missing(run, Result("completed"), state)) == []
+    shutil.rmtree(run.checkpoints)
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "manifest.json",
+        "model.txt",
+        "optimizer.txt",
+    ]
+    assert open_checkpoint(kept).is_whole
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_run_that_will_keep_only_its_weights_has_only_them_there(tracker, client, make_run, keep):
+    run = make_run(keep="best")
+    save_checkpoints(run)
+    teller = MLflowTracker(tracker.uri, checkpoint=keep)
+    state = begin(teller, run)
+    teller.finish(run, Result("completed", ended=1.0), state)
+    (kept,) = kept_by(tracker, state).iterdir()
+    assert sorted(path.name for path in kept.iterdir()) == ["manifest.json", "model.txt"]
+    assert not open_checkpoint(kept).is_whole
+    told = dict(state)
+    for _ in range(2):
+        assert list(teller.missing(run, Result("completed"), state)) == []
+        teller.finish(run, Result("completed", ended=1.0), state)
+        assert state == told, "it is the same checkpoint"
+        surplus(run, keeps_weights=True).remove("best")
+
+
+def test_on_another_disk_files_are_copied(tmp_path):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk to write to")
+    copied: list[str] = []
+    with tempfile.TemporaryDirectory(dir=other) as store:
+        file = tmp_path / "weights"
+        file.write_text("w")
+        share([file], f"file://{store}", "checkpoint", copied.append)
+        assert list(Path(store, "checkpoint").iterdir()) == []
+    share([file], "mlflow-artifacts:/1/abc/artifacts", "checkpoint", copied.append)
+    assert copied == [str(file)] * 2
 
 
 def test_another_word_for_the_checkpoint_is_refused():

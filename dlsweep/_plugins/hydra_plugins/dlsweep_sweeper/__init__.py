@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, read_write
+
+_TARGET = "hydra_plugins.dlsweep_sweeper.DlsweepSweeper"
 
 
 @dataclass
@@ -19,9 +22,14 @@ class DlsweepSweeperConf:
     """The keys of ``hydra.sweeper``; Hydra's own Optuna sweeper has the first block, too."""
 
     defaults: list[Any] = field(
-        default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "none"}, "_self_"]
+        default_factory=lambda: [
+            {"sampler": "tpe"},
+            {"pruner": "none"},
+            {"/hydra/dlsweep@_global_": "callback"},
+            "_self_",
+        ]
     )
-    _target_: str = "hydra_plugins.dlsweep_sweeper.DlsweepSweeper"
+    _target_: str = _TARGET
     _recursive_: bool = False
 
     study_name: str | None = "default"
@@ -41,8 +49,9 @@ class DlsweepSweeperConf:
     step_timeout: float | None = None  # seconds without a new record: the trial hangs
     grace: float = 30.0  # seconds for a trial to save and end before it is killed
     failures: dict[str, Any] = field(default_factory=lambda: _failures())
+    keep: Any = None  # of ended trials' checkpoints: best (default), a number of trials, or all
     enqueue: list[Any] = field(default_factory=list)  # points to try first
-    plan: bool = False  # show the space and the first trials, and run nothing
+    plan: Any = False  # true, or json: show the space and the first trials, and run nothing
     launcher: Any = None
     tracking: Any = None
 
@@ -97,8 +106,30 @@ class DlsweepSweeper(Sweeper):
             raise SystemExit(1) from None
 
 
+class TakeOver(Callback):
+    """Keeps ``hydra/sweeper=dlsweep`` in force in an app whose YAML names the class of another.
+
+    Such a line, ``hydra.sweeper._target_``, is merged over the sweeper that the command line asks
+    for, and Hydra would give dlsweep's keys to that class.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Names dlsweep's class, and prints that, if ``_target_`` is another one."""
+        written = config.hydra.sweeper.get("_target_")
+        if written != _TARGET:
+            with read_write(config):
+                config.hydra.sweeper._target_ = _TARGET
+            print(
+                f"hydra.sweeper._target_: {written} is ignored, as hydra/sweeper=dlsweep is asked "
+                "for. Remove that line from your YAML to have this sentence no more."
+            )
+
+
 def _register() -> None:
     store = ConfigStore.instance()
+    own = {"dlsweep_sweeper": {"_target_": f"hydra_plugins.dlsweep_sweeper.{TakeOver.__name__}"}}
+    callback = {"hydra": {"callbacks": own}}
+    store.store("callback", callback, group="hydra/dlsweep", provider="dlsweep")
     provider = "dlsweep"
     store.store("dlsweep", DlsweepSweeperConf, group="hydra/sweeper", provider=provider)
     samplers: dict[str, dict[str, Any]] = {
@@ -131,6 +162,22 @@ def _register() -> None:
             "min_resource": 1,
             "reduction_factor": 3,
             "min_early_stopping_rate": 0,
+        },
+        "promote": {
+            "_target_": "dlsweep.sweep.rungs.PromotePruner",
+            "min_resource": 1,
+            "max_resource": "auto",
+            "reduction_factor": 3,
+            "brackets": 1,
+            "start_over": False,
+        },
+        "pasha": {
+            "_target_": "dlsweep.sweep.rungs.PashaPruner",
+            "min_resource": 1,
+            "max_resource": "auto",
+            "reduction_factor": 3,
+            "brackets": 1,
+            "start_over": False,
         },
         "patience": {
             "_target_": "optuna.pruners.PatientPruner",
