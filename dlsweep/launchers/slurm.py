@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from dlsweep.errors import ConfigError, DeviceError, MissingExtraError
-from dlsweep.folders.rundir import LOST
+from dlsweep.folders.rundir import LOST, refuse_link
 from dlsweep.launchers.base import Judge
 from dlsweep.launchers.mailbox import ANSWER_POLL, Inbox, MailPost, Outbox
 from dlsweep.launchers.remote import RemoteLauncher
@@ -290,8 +290,10 @@ class SlurmLauncher(RemoteLauncher):
 
         Raises:
             DeviceError: If Slurm refuses them.
+            StudyError: If the folder for their mailboxes is a link.
         """
         self._workers = folder / _WORKERS
+        refuse_link(self._workers)  # what is in it is removed
         try:
             super().start(judge, folder)
         except BaseException:

@@ -312,5 +312,5 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "dlsweep": dlsweep.__version__}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)  # of the one that is imported
     return found
