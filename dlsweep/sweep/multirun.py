@@ -50,6 +50,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         view.say(sentence)
     driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
     with room_to_write(folder.path), driver:
+        from dlsweep.sweep.earlier import keep
         from dlsweep.sweep.settings import ask
         from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
         from dlsweep.sweep.sweep import Sweep
@@ -58,6 +59,9 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         folder.create()
         launcher.code = take(Path.cwd(), folder.path)
         with locked(folder), closing(Study(asked, space)) as study:
+            for note in study.notes:
+                view.say(note)
+            keep(asked.warm_start, folder)
             sweep = Sweep(app, folder, study, settings, driver)
             sweep.run()
     sweep.print_result()

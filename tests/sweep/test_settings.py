@@ -34,6 +34,7 @@ OPTIONS: dict[str, Any] = {
     "pruner": {"_target_": "optuna.pruners.MedianPruner"},
     "seed": 0,
     "enqueue": [],
+    "warm_start": [],
 }
 
 
