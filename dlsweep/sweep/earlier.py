@@ -157,7 +157,8 @@ def _study(entry: dict[str, Any], objectives: int) -> EarlierStudy:
             raise ValueError(f"the values {one.values}")
         if one.last is not None and len([float(number) for number in one.last]) != 2:
             raise ValueError(f"the last record {one.last}")
-        one.params.items()
+        if not isinstance(one.params, dict):
+            raise TypeError(f"the parameters {one.params}")
     return EarlierStudy(str(entry["folder"]), trials, int(entry["failed"]))
 
 

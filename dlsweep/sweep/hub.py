@@ -7,6 +7,7 @@ the user names, or from a local copy. Only a command or trusted YAML can name it
 from __future__ import annotations
 
 import re
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -96,6 +97,9 @@ def _load(key: str, package: str, ref: str | None, registry_root: str | None) ->
         import optunahub
     except ModuleNotFoundError:
         raise MissingExtraError("optunahub", key) from None
+    for name in [*sys.modules]:  # modules of another commit that this process has loaded
+        if name.startswith(f"optunahub_registry.package.{package.replace('/', '.')}."):
+            del sys.modules[name]
     try:
         if registry_root is not None:
             module: ModuleType = optunahub.load_local_module(package, registry_root=registry_root)

@@ -44,7 +44,7 @@ IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
-_SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
+_SEQUENTIAL = ("QMCSampler", "GridSampler")
 
 
 @dataclass(frozen=True)

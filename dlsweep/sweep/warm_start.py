@@ -55,7 +55,8 @@ class WarmStart:
     def __init__(self, studies: Sequence[EarlierStudy], space: SearchSpace) -> None:
         self.notes: list[str] = []
         self._space = space
-        self._seen: SeenStudy | None = None
+        self._seen: SeenStudy | None = None  # both are made once: a trial has its own sampler
+        self._sources: list[FrozenTrial] | None = None
         self._points: list[tuple[EarlierTrial, dict[str, Scalar]]] = []
         for study in studies:
             self._points += self._matched(study)
@@ -79,14 +80,16 @@ class WarmStart:
         """
         sampler: BaseSampler = build("sampler", config)
         if isinstance(sampler, CmaEsSampler):
-            cmaes: BaseSampler = build("sampler", {**config, "source_trials": self._numeric()})
+            if self._sources is None:
+                self._sources = self._numeric()
+            cmaes: BaseSampler = build("sampler", {**config, "source_trials": self._sources})
             return cmaes
         if not isinstance(sampler, (TPESampler, GPSampler, *_GENETIC)):
             raise ConfigError(
                 f"{_KEY}: {type(sampler).__name__} cannot start from trials of other studies.\n"
                 f"{_EXPECTED}"
             )
-        if self._seen is None:  # a study builds a sampler for each trial
+        if self._seen is None:
             self._seen = SeenStudy(name, storage, self._seen_by(sampler))
         return WarmSampler(sampler, self._seen)
 
@@ -227,9 +230,9 @@ def _matching(dimension: Dimension, value: object) -> list[Scalar]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return []
     d = cast(FloatDistribution | IntDistribution, dimension.distribution)
-    number = int(value) if isinstance(d, IntDistribution) and value % 1 == 0 else value
-    if not d.low <= number <= d.high:
+    if not d.low <= value <= d.high or (isinstance(d, IntDistribution) and value % 1):
         return []
+    number = int(value) if isinstance(d, IntDistribution) else float(value)
     nearest = dimension.snap(number)
     return [nearest] if math.isclose(nearest, value) else []
 
