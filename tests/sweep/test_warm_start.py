@@ -26,7 +26,6 @@ X, Y, OPTIMIZER = "training.x", "training.y", "training/optimizer"
 SPACE = ("+training.x=interval(-5.0,5.0)", "+training.y=interval(-5.0,5.0)")
 SAMPLERS: dict[str, dict[str, Any]] = {
     "tpe": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 10},
-    "gp": {"_target_": "optuna.samplers.GPSampler", "n_startup_trials": 10},
     "cmaes": {"_target_": "optuna.samplers.CmaEsSampler", "n_startup_trials": 1},
     "nsgaii": {"_target_": "optuna.samplers.NSGAIISampler", "population_size": 4},
     "nsgaiii": {"_target_": "optuna.samplers.NSGAIIISampler", "population_size": 4},
@@ -106,7 +105,7 @@ def read_for(folder: Path, *named: Any, objective: str = "loss") -> list[Earlier
     return read([str(one) for one in named], StudyDir(folder), [objective], ["minimize"])
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_the_first_points_are_near_the_earlier_best(make_space: Make, sampler: str) -> None:
     points = run(Study(settings(sampler, warm_start=EARLIER), make_space(*SPACE)), 8)
     assert statistics.median(map(loss, points)) < 4, "a random point's is 16"
@@ -257,7 +256,7 @@ def test_tpe_takes_each_key_that_a_trial_has(make_space: Make) -> None:
     assert statistics.median(abs(point[X] - 2) for point in points) < 1.5
 
 
-@pytest.mark.parametrize("sampler", ["gp", "nsgaii"])
+@pytest.mark.parametrize("sampler", ["nsgaii", "nsgaiii"])
 def test_a_sampler_of_whole_points_skips_those_in_part(make_space: Make, sampler: str) -> None:
     part = [EarlierStudy("outputs/part", completed({X: 1.0})[0].trials, 0)]
     study = Study(settings(sampler, warm_start=[*EARLIER, *part]), make_space(*SPACE))
@@ -268,7 +267,7 @@ def test_a_sampler_of_whole_points_skips_those_in_part(make_space: Make, sampler
     assert "hydra/sweeper/sampler=tpe" in str(error.value)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsgaii"])
 def test_a_key_that_is_inactive_under_a_choice_is_not_missed(
     make_space: Make, sampler: str
 ) -> None:
