@@ -44,6 +44,7 @@ EXTRAS = {
     "starlette": "serve",
     "uvicorn": "serve",
     "ray": "ray",
+    "psycopg": "postgres",
     "optunahub": "hub",
 }
 

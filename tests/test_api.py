@@ -40,6 +40,10 @@ def test_configs_and_experiments_use_public_names_only() -> None:
         "dlsweep.trackers.mlflow.MLflowTracker",
         "dlsweep.trackers.tensorboard.TensorBoardTracker",
         "dlsweep.trackers.wandb.WandbTracker",
+        # Resolvers.
+        "dlsweep.loss",
+        "dlsweep.mode",
+        "dlsweep.monitor",
     }
     files = [
         *ROOT.glob("conf/**/*.yaml"),

@@ -69,6 +69,8 @@ def test_every_run_works_in_order(folder: Path) -> None:
         ("promote.md", "", "outputs/promote/best.yaml"),
         ("best.md", " training.epochs=1", "outputs/mnist-best-3x5/deploy.json"),
         ("export.md", "", "exports/digits/onnx/2/parity.json"),
+        ("disk.md", "", "outputs/mnist/trials/0001/removed.json"),
+        ("training.md", " training.epochs=1 tracking=none", "outputs/odd/result.json"),
     ],
 )
 def test_the_commands_of_a_page_work(folder: Path, page: str, shorter: str, written: str) -> None:

@@ -228,3 +228,32 @@ def test_a_folder_of_images_and_a_table_are_trained_on_from_the_command_line(
     assert "val/accuracy=1" in output
     output = dlsweep(project, "data=table", "data.path=sizes.csv", "data.target=kind", *common)
     assert "val/accuracy=1" in output
+
+
+def test_a_regression_needs_no_more_than_its_task(project: Path) -> None:
+    """Loss, monitor and mode follow; the sweep minimizes, and metrics have the column's units."""
+    x = np.arange(60)
+    pd.DataFrame({"x": x % 9, "price": 1000 * (x % 9) + 50_000}).to_csv(
+        project / "prices.csv", index=False
+    )
+    output = dlsweep(
+        project, "data=table", "data.path=prices.csv", "data.target=price", "data.task=regression",
+        "data.standardize_target=true", "training.batch_size=8", "training.epochs=3",
+        "training.optimizer.lr=1e-9,0.03", "tracking=none", "launcher=inline", "model.hidden=8",
+        "hydra.sweeper.study_name=prices", "-m",
+    )  # fmt: skip
+    assert "val/loss" in output
+    metrics = [
+        json.loads((project / f"outputs/prices/trials/{number:04d}/result.json").read_text())[
+            "metrics"
+        ]
+        for number in range(2)
+    ]
+    slow, fast = sorted(metrics, key=lambda one: -one["val/loss"])
+    assert fast["val/mae"] < slow["val/mae"]
+    assert 100 < slow["val/mae"] < 10_000
+    study = json.loads((project / "outputs/prices/study.json").read_text())
+    assert study["directions"] == ["minimize"]
+    shown = dlsweep(project, "data=table", "data.path=p", "data.target=t", "data.task=regression",
+                    "--cfg", "job", "--resolve")  # fmt: skip
+    assert {"  loss: mse", "  monitor: val/loss", "  mode: min"} <= set(shown.splitlines())

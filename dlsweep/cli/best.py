@@ -22,12 +22,13 @@ from dlsweep.cli.best_group import GROUP
 from dlsweep.data.base import as_data
 from dlsweep.drive.progress import make_console
 from dlsweep.errors import ConfigError, StudyError
+from dlsweep.folders.removal import again
 from dlsweep.folders.rundir import RunDir, write_atomically
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.candidates import LEVEL, Candidate, difference, ranked, verdict
 from dlsweep.results.loading import open_trained
 from dlsweep.results.quality import measure_for, predict, quality
-from dlsweep.results.tables import Finished, again, point_of
+from dlsweep.results.tables import Finished, point_of
 from dlsweep.run.run import Run
 from dlsweep.security.trust import check_trusted
 from dlsweep.sweep.app import quoted
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace, sweep: Sweep, conf: Sequence[Path]) -> No
             f"hydra.sweeper.metric={quoted(study.objective[0])}",
             f"hydra.sweeper.direction={study.record['directions'][0]}",
             f"outputs={quoted(_short(study.folder.path.parent))}",
+            "hydra.sweeper.keep=best",  # the one to deploy need not have the best value
             *(one for one in again(runs[0].info()) if one.startswith(_OF_THE_DRIVER)),
             *(["++training.evaluate_test=false"] if _has_test_option(config) else []),
             *(_forced(one, config) for one in arguments.overrides),

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlsweep.cli.search_path import conf_folders
 from dlsweep.errors import ConfigError, StudyError
+from dlsweep.folders.removal import again
 from dlsweep.folders.rundir import RunDir
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.security.trust import check_trusted
@@ -166,8 +167,6 @@ def _parsed(run: RunDir) -> list[Override]:
         ConfigError: If one has an error, concerns Hydra itself, or removes or sweeps something, as
             no config can.
     """
-    from dlsweep.results.tables import again  # imports Optuna, which most runs do without
-
     given = again(run.info())
     try:
         overrides = OverridesParser.create().parse_overrides(given)

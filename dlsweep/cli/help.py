@@ -17,6 +17,12 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   In a debugger         python -m dlsweep launcher=inline
   Resume a sweep        the same command again
   Resume a run          python -m dlsweep resume outputs/mnist/runs/<run>
+  What sweeps do now    python -m dlsweep status outputs
+  Watch a sweep         python -m dlsweep attach outputs/mnist
+  Stop it, or a trial   python -m dlsweep stop outputs/mnist/trials/0007
+  Start no more trials  python -m dlsweep pause outputs/mnist      resume: they start again
+  More trials in it     python -m dlsweep extend outputs/mnist --n-trials 48
+  Try a point next      python -m dlsweep enqueue outputs/mnist training.optimizer.lr=0.01
   A study's results     python -m dlsweep report outputs/mnist
   Studies side by side  python -m dlsweep report outputs/mnist outputs/keras --html
   Save a trained model  python -m dlsweep save outputs/mnist/runs/<run> model.pt
@@ -27,6 +33,7 @@ dlsweep trains one run, or searches hyperparameters in many, and loses nothing.
   What a sweep can use  python -m dlsweep devices
   Sync the trackers     python -m dlsweep sync outputs/mnist
   Compare all of it     python -m dlsweep verify outputs/mnist
+  Free the disk         python -m dlsweep prune outputs/mnist
   Open the dashboards   python -m dlsweep ui
 
 Groups, one choice each, as in  model=cnn  (your own folder ./conf adds to them):

@@ -113,12 +113,60 @@ def _train() -> int:
 
 
 def _resume(arguments: Sequence[str]) -> int:
-    parser = _parser("resume", "resume a run from its last checkpoint")
-    parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/runs/…")
+    parser = _parser("resume", "resume a run from its last checkpoint, or a study that is paused")
+    parser.add_argument(
+        "folder", type=Path, help="the run folder, as outputs/mnist/runs/…, or the study's folder"
+    )
+    folder = parser.parse_args(arguments).folder
+    if (folder / "study.json").exists():
+        from dlsweep.cli.control import resume_study
+
+        return resume_study(folder)
     from dlsweep.drive.single import resume
 
-    resume(parser.parse_args(arguments).folder, conf_folders())
+    resume(folder, conf_folders())
     return 0
+
+
+def _stop(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "stop a sweep, a trial or a run: it saves and ends; wait until it has"
+    return control.stop(_parser("stop", words), arguments)
+
+
+def _pause(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "start no more trials of a sweep until  python -m dlsweep resume <study>"
+    return control.pause(_parser("pause", words), arguments)
+
+
+def _enqueue(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "add a point that a sweep tries next, also while it runs"
+    return control.enqueue(_parser("enqueue", words), arguments)
+
+
+def _extend(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import control
+
+    words = "raise the number of trials of a sweep, also while it runs"
+    return control.extend(_parser("extend", words), arguments)
+
+
+def _status(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import status
+
+    return status.status(_parser("status", "print what sweeps do now"), arguments)
+
+
+def _attach(arguments: Sequence[str]) -> int:
+    from dlsweep.cli import status
+
+    words = "show a running sweep until it ends; Ctrl-C leaves the sweep alone"
+    return status.attach(_parser("attach", words), arguments)
 
 
 def _report(arguments: Sequence[str]) -> int:
@@ -237,6 +285,14 @@ def _add_trackers(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _prune(arguments: Sequence[str]) -> int:
+    parser = _parser("prune", "remove what ended trials of a study no longer need, once shown")
+    from dlsweep.cli import prune
+
+    prune.add_arguments(parser)
+    return prune.run(parser.parse_args(arguments))
+
+
 def _ui(arguments: Sequence[str]) -> int:
     parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
     parser.add_argument(
@@ -296,7 +352,13 @@ def _check() -> int:
 
 
 _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "status": _status,
+    "attach": _attach,
+    "pause": _pause,
     "resume": _resume,
+    "stop": _stop,
+    "enqueue": _enqueue,
+    "extend": _extend,
     "report": _report,
     "save": _save,
     "best": _best,
@@ -304,6 +366,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "sync": _sync,
     "devices": _devices,
     "verify": _verify,
+    "prune": _prune,
     "ui": _ui,
     "serve": _serve,
 }

@@ -79,6 +79,9 @@ class Data:
         mean: The mean of the training inputs; of uint8 inputs, after scaling them to 0..1. A
             number, or an array that broadcasts to one input: [channels, 1, 1] or [columns].
         std: The standard deviation of the training inputs, in the same form.
+        target_mean: The mean of float targets, likewise; a model is trained on standardized
+            targets, and its metrics, predictions and exports are in the targets' own units.
+        target_std: The standard deviation of the training targets, in the same form.
         classes: The number of classes; None counts them in the targets.
         augmentation: The augmentation of the training inputs.
         columns: For a table: its columns, in the order of the inputs that encode them.
@@ -94,20 +97,36 @@ class Data:
     test: Split | None = None
     mean: ArrayLike = 0.0
     std: ArrayLike = 1.0
+    target_mean: ArrayLike = 0.0
+    target_std: ArrayLike = 1.0
     classes: int | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     columns: Sequence[Column] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not np.all(np.asarray(self.std) > 0):
-            raise DataError(f"std: Received {self.std}. Expected numbers above 0.")
+        for name, std in (("std", self.std), ("target_std", self.target_std)):
+            if not np.all(np.asarray(std) > 0):
+                raise DataError(f"{name}: Received {std}. Expected numbers above 0.")
         each(self.train.shape, self._check_shape)
+        self._check_target_scale()
         _check_labels(self._targets(), self.classes)
 
     def normalise(self, inputs: Any) -> Any:
         """Normalizes inputs for the model; see :func:`normalised`."""
         return each(inputs, lambda array: normalised(array, self.mean, self.std))
+
+    def standardise(self, targets: Array) -> Array:
+        """Returns the targets to train on: standardized, if the data set has their statistics."""
+        if not self.standardises:
+            return targets
+        values = (targets - np.asarray(self.target_mean)) / np.asarray(self.target_std)
+        return np.asarray(values, np.float32)
+
+    @property
+    def standardises(self) -> bool:
+        """Whether a model is trained on standardized targets."""
+        return bool(np.any(self.target_mean) or np.any(np.asarray(self.target_std) != 1))
 
     def facts(self) -> dict[str, Any]:
         """Returns what a model and an export need to know of the data, as plain JSON values.
@@ -115,7 +134,8 @@ class Data:
         Returns:
             ``input_shape``, ``input_dtype``, ``classes`` (for float targets: the number of values
             of one target), ``mean``, ``std`` and ``schema``; see
-            :func:`dlsweep.data.schema.schema_of`.
+            :func:`dlsweep.data.schema.schema_of`. For standardized targets, also ``target_mean``
+            and ``target_std``.
         """
         targets = self.train.targets
         found = math.prod(targets.shape[1:])
@@ -128,20 +148,45 @@ class Data:
             "mean": np.asarray(self.mean).tolist(),
             "std": np.asarray(self.std).tolist(),
             "schema": schema_of(by_name(self.train.inputs), self.columns),
+            **(self._target_scale() if self.standardises else {}),
+        }
+
+    def _target_scale(self) -> dict[str, Any]:
+        return {
+            "target_mean": np.asarray(self.target_mean).tolist(),
+            "target_std": np.asarray(self.target_std).tolist(),
         }
 
     def _check_shape(self, shape: list[int]) -> None:
         for name, value in (("mean", self.mean), ("std", self.std)):
-            if np.ndim(value) and list(np.broadcast_shapes(np.shape(value), shape)) != shape:
-                raise DataError(
-                    f"{name}: Received the shape {list(np.shape(value))}. "
-                    f"Expected one that broadcasts to an input of {shape}."
-                )
+            _check_broadcast(name, value, "an input", shape)
         self.augmentation.check(shape)
+
+    def _check_target_scale(self) -> None:
+        targets = self.train.targets
+        if self.standardises and targets.dtype.kind != "f":
+            raise DataError(
+                f"target_mean, target_std: Received them with targets of the type {targets.dtype}. "
+                "Expected floats: classes are not standardized."
+            )
+        for name, value in (("target_mean", self.target_mean), ("target_std", self.target_std)):
+            _check_broadcast(name, value, "a target", list(targets.shape[1:]))
 
     def _targets(self) -> list[Array]:
         splits = (self.train, self.validation, self.test)
         return [split.targets for split in splits if split is not None]
+
+
+def _check_broadcast(name: str, value: ArrayLike, what: str, shape: list[int]) -> None:
+    try:
+        fits = not np.ndim(value) or list(np.broadcast_shapes(np.shape(value), shape)) == shape
+    except ValueError:  # there is no common shape
+        fits = False
+    if not fits:
+        raise DataError(
+            f"{name}: Received the shape {list(np.shape(value))}. "
+            f"Expected one that broadcasts to {what} of {shape}."
+        )
 
 
 def as_split(pair: tuple[Any, Any]) -> Split:

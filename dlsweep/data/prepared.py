@@ -41,6 +41,11 @@ class Prepared(Generic[B]):
     test: B | None
     record: dict[str, Any]
 
+    @property
+    def target_std(self) -> Array:
+        """What a difference of targets is multiplied by to be in their own units, as float32."""
+        return np.asarray(self.record.get("target_std", 1.0), np.float32)
+
 
 def prepared(
     found: object,
@@ -56,7 +61,7 @@ def prepared(
             each a pair of arrays (inputs, targets) or an object that ``from_others`` accepts.
         batch_size: The number of examples in a batch.
         from_arrays: Makes batches from a split, its data set, and whether it is the training data;
-            targets are float32 or int64.
+            targets are float32, standardized if the data set has their statistics, or int64.
         from_others: Makes batches from a framework's own object; returns None for other types.
         others: A description of the types that ``from_others`` accepts.
 
@@ -82,7 +87,8 @@ def prepared(
         if isinstance(part, tuple) and len(part) == 2:
             part = as_split(part)
         if isinstance(part, Split):
-            part = Split(part.inputs, _typed(part.targets))
+            targets = data.standardise(part.targets) if data else part.targets
+            part = Split(part.inputs, _typed(targets))
             return from_arrays(part, data or Data(part, part), is_train)
         if made := from_others(part, is_train):
             return made

@@ -32,6 +32,7 @@ def table(
     seed: int = 0,
     input_shape: Sequence[int] | None = None,
     classes: int | None = None,
+    standardize_target: bool = False,
 ) -> Data:
     """Loads the rows of a table as examples.
 
@@ -48,6 +49,9 @@ def table(
         seed: The seed of that choice.
         input_shape: None, or the expected [inputs].
         classes: None, or the expected number of classes (1 for regression).
+        standardize_target: Whether a model is trained on a target of mean 0 and deviation 1, by
+            the statistics of the training rows. Metrics, predictions and exports are in the
+            column's own units.
 
     Raises:
         ConfigError: If there is no such column, or the table is not as expected.
@@ -62,15 +66,23 @@ def table(
     parts = _columns(arrays)
     _check("input_shape", input_shape, [inputs.shape[1]])
     _check("classes", classes, len(labels) or 1)
+    if standardize_target and labels:
+        raise ConfigError(
+            f"data.standardize_target: Received true, and the column {target!r} is one of classes."
+            "\nExpected values. Type  data.task=regression"
+        )
     split = split_by_class if labels else split_at_random
     train, held_out = split(targets, validation, seed)
     is_number = np.array([not column.words for column in parts for _ in column.names])
     mean, std = _statistics(inputs[train], is_number)
+    target_mean, target_std = _target_statistics(targets[train], standardize_target)
     return Data(
         Split(inputs[train], targets[train]),
         Split(inputs[held_out], targets[held_out]),
         mean=mean,
         std=std,
+        target_mean=target_mean,
+        target_std=target_std,
         classes=len(labels) or None,
         columns=parts,
         record={
@@ -215,3 +227,11 @@ def _statistics(inputs: Array, is_number: Array) -> tuple[Array, Array]:
     mean, std = inputs.mean(axis=0, dtype=np.float64), inputs.std(axis=0, dtype=np.float64)
     varies = is_number & (std > 0)
     return np.where(is_number, mean, 0.0), np.where(varies, std, 1.0)
+
+
+def _target_statistics(targets: Array, standardizes: bool) -> tuple[Array, Array]:
+    """Returns mean and deviation of each target; 0 and 1 where it stays as it is."""
+    if not standardizes:
+        return np.array(0.0), np.array(1.0)
+    mean, std = targets.mean(axis=0, dtype=np.float64), targets.std(axis=0, dtype=np.float64)
+    return mean, np.where(std > 0, std, 1.0)

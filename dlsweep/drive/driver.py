@@ -32,6 +32,8 @@ from dlsweep.trackers.link import make_tracker
 
 #: How often the driver polls, in seconds, while no trial sends anything.
 _TURN = 0.25
+#: How often a run's records are read, in seconds, if it does not say that there are new ones.
+_LOOK = 1.0
 #: How long a tracker may stay silent once all runs have ended, in seconds.
 _TRACKER_PATIENCE = 60.0
 
@@ -102,6 +104,7 @@ class Active:
     job: Job | None = None
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
     timed_out: str = ""
     kill_at: float = math.inf
     oom_kills: int = field(default_factory=lambda: _oom_kills())
@@ -194,17 +197,21 @@ class Driver:
         job = self.launcher.adopt(folder)
         if job:
             self._active[folder.path] = Active(folder, judge, job=job)
+            os.utime(Attempt.current(folder).file)  # `status` sees by it what this driver watches
         return job is not None
 
-    def turn(self) -> Iterator[tuple[RunDir, Result]]:
-        """Waits for a moment, then yields each run that has ended, with its result."""
-        self.launcher.wait(_TURN)
+    def turn(self, at_once: bool = False) -> Iterator[tuple[RunDir, Result]]:
+        """Waits for a moment, then yields each run that has ended, with its result.
+
+        Args:
+            at_once: Whether to answer only what has been asked already, because more is to do.
+        """
+        self.launcher.wait(0.0 if at_once else _TURN)
         self.view.tick()
         if self._mirror:
             self._mirror.check()
         for active in list(self._active.values()):
             code = active.job.poll() if active.job else None
-            self._read(active)
             if code is None:
                 self._watch(active)
             else:
@@ -227,9 +234,17 @@ class Driver:
         """Launches no more runs, and asks the running ones to save and end."""
         self.stopping = reason
         for active in list(self._active.values()):
-            active.folder.request_stop("interrupted")
+            if active.folder.stop_reason() is None:  # an earlier request is for good
+                active.folder.request_stop("interrupted")
+
+    def kill(self, folder: RunDir | None = None) -> None:
+        """Kills the run in a folder, or else every run, with all processes that it has started."""
+        for active in self._active.values():
+            if active.job and (folder is None or folder.path == active.folder.path):
+                active.job.kill()
 
     def _read(self, active: Active) -> None:
+        active.looked = time.monotonic()
         for record, offset in active.folder.records(active.offset):
             active.offset = offset
             active.unjudged.append(record)
@@ -239,13 +254,19 @@ class Driver:
     def _watch(self, active: Active) -> None:
         """Asks a run that exceeded a limit to save and end, and kills it if it does not."""
         now = time.monotonic()
-        if not active.timed_out:
-            active.timed_out = self.limits.exceeded(now - active.began, now - active.heard)
+        if now > active.looked + _LOOK:
+            self._read(active)
+        if not active.timed_out and self._exceeded(active, now):
+            self._read(active)
+            active.timed_out = self._exceeded(active, now)
             if active.timed_out:
                 active.kill_at = now + self.limits.grace
                 active.folder.request_stop("timed_out")
         elif now > active.kill_at and active.job:
             active.job.kill()
+
+    def _exceeded(self, active: Active, now: float) -> str:
+        return self.limits.exceeded(now - active.began, now - active.heard)
 
     def _judge(self, folder: RunDir) -> str | None:
         active = self._active[folder.path]
@@ -262,10 +283,8 @@ class Driver:
         if not self.stopping:
             self.view.say("Stopping: the running trials save and end; once more to kill them.")
             self.stop(signal.Signals(number).name)
-            return
-        for active in self._active.values():
-            if active.job:
-                active.job.kill()
+        else:
+            self.kill()
 
 
 def _oom_kills() -> int:

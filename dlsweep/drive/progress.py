@@ -28,6 +28,7 @@ _STYLES = {
     "completed": "green",
     "stopped_early": "green",
     "pruned": "yellow",
+    "stopped": "yellow",
     "interrupted": "blue",
     "preempted": "blue",
     "paused": "blue",
@@ -53,6 +54,7 @@ class Counts:
     total: int | None = None
     completed: int = 0
     pruned: int = 0
+    stopped: int = 0
     failed: int = 0
     slots: int = 1
     began: float = field(default_factory=time.monotonic)
@@ -61,7 +63,14 @@ class Counts:
     @property
     def done(self) -> int:
         """The number of finished runs."""
-        return self.completed + self.pruned + self.failed
+        return self.completed + self.pruned + self.stopped + self.failed
+
+    def add(self, status: str) -> None:
+        """Counts a run that has ended; one that will be resumed counts nowhere."""
+        self.completed += status in COMPLETED
+        self.pruned += status == "pruned"
+        self.stopped += status == "stopped"
+        self.failed += status in FAILURES
 
     def time_left(self) -> float | None:
         """Estimated seconds until the end, or None while there is no estimate."""
@@ -79,6 +88,8 @@ class View:
         self.counts = counts
         self.console = console
         self.best = ""
+        self.is_paused = False
+        self.waits_for = ""
         self.dashboards: dict[str, str] = {}
         self.running: dict[str, Shown] = {}
 
@@ -90,9 +101,12 @@ class View:
 
     def started(self, folder: RunDir, overrides: Sequence[str], again: bool = False) -> None:
         """Prints that a run was launched."""
+        self.found(folder, overrides, "goes on" if again else "started")
+
+    def found(self, folder: RunDir, overrides: Sequence[str], verb: str = "is running") -> None:
+        """Prints that there is a running run."""
         shown = Shown(folder.path.name, list(overrides))
         self.running[folder.path.name] = shown
-        verb = "goes on" if again else "started"
         self._event(f"{shown.name} {verb}  {' '.join(overrides)}")
 
     def logged(self, folder: RunDir, record: Record) -> None:
@@ -112,9 +126,7 @@ class View:
         shown = self.running.pop(folder.path.name)
         self.best = best or self.best
         counts = self.counts
-        counts.completed += result.status in COMPLETED
-        counts.pruned += result.status == "pruned"
-        counts.failed += result.status in FAILURES
+        counts.add(result.status)
         values = "  ".join(
             f"{name}={result.metrics[name]:.6g}"
             for name in self.objective
@@ -156,7 +168,7 @@ class LiveView(View):
 
     def __enter__(self) -> View:
         self._live = Live(
-            console=self.console, get_renderable=self._draw, auto_refresh=False, transient=True
+            console=self.console, get_renderable=self.drawing, auto_refresh=False, transient=True
         )
         self._live.start()
         self._drawn = 0.0
@@ -175,7 +187,8 @@ class LiveView(View):
         if style:  # the table shows starts already
             super()._event(text, style)
 
-    def _draw(self) -> RenderableType:
+    def drawing(self) -> RenderableType:
+        """Returns the progress and the table of what runs."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
         first = self.objective[0] if self.objective else "objective"
         name = "run" if self.counts.total == 1 else "trial"
@@ -197,14 +210,17 @@ class LiveView(View):
     def _headline(self) -> RenderableType:
         """Returns the progress in one line, what matters most first: a terminal cuts the rest."""
         counts = self.counts
-        left = counts.time_left()
+        left = None if self.is_paused else counts.time_left()
         of = "run" if counts.total == 1 else "trials"
         parts = [
+            "paused" if self.is_paused else "",
             f"{counts.done}/{counts.total or '?'} {of}",
+            self.waits_for,
             self.best and f"best {self.best}",
             f"{duration(left)} left" if left is not None else "",
             f"{counts.failed} failed" if counts.failed else "",
             f"{counts.pruned} pruned" if counts.pruned else "",
+            f"{counts.stopped} stopped" if counts.stopped else "",
             f"{len(self.running)}/{counts.slots} slots",
         ]
         line = Table.grid(padding=(0, 1))
@@ -243,6 +259,15 @@ def brief(override: str) -> str:
     with contextlib.suppress(ValueError):
         value = f"{float(value):.4g}"
     return f"{re.split(r'[./]', key)[-1]}={value}"
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes in words, as ``3.4 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"
 
 
 def duration(seconds: float) -> str:

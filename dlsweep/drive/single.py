@@ -16,8 +16,10 @@ from dlsweep.drive.driver import Driver, Limits, check_trackers, recorded_tracki
 from dlsweep.drive.preflight import preflight
 from dlsweep.drive.progress import Counts, make_console, make_view
 from dlsweep.errors import DlsweepError
+from dlsweep.folders.removal import Removal
 from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
 from dlsweep.security import addresses, secrets
+from dlsweep.security.printable import printable
 from dlsweep.security.trust import check_trusted
 from dlsweep.trial.signature import build
 
@@ -88,7 +90,10 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
     info = folder.info()
     result = folder.result()
     if result is not None and result.status in COMPLETED | {"pruned"}:
+        removal = Removal.of(folder)
         make_console().print(f"{path} is {result.status} already; there is nothing to do.")
+        if removal:
+            make_console().print(printable(removal.sentence(folder)), soft_wrap=True)
         return
     config = OmegaConf.create(folder.config())
     check_trusted(config, path, conf)
@@ -97,6 +102,10 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
         for key in ("initial_weights", "resume_from"):
             if config.training.get(key):
                 config.training[key] = None
+    if removal := Removal.of(folder):
+        make_console().print(printable(removal.sentence(folder)), soft_wrap=True)
+        make_console().print("It is trained here again, from its start.")
+        Removal.forget(folder)
     folder.clear()
     _drive(folder, info, config)
 

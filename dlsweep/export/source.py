@@ -21,7 +21,17 @@ from dlsweep.trainers.exporting import typed
 #: calibrate a quantization.
 _MOST_COMPARED, _MOST_CALIBRATING = 2000, 500
 #: What of the data an exported model depends on.
-_FACTS = ("input_shape", "input_dtype", "classes", "mean", "std", "schema", "class_names")
+_FACTS = (
+    "input_shape",
+    "input_dtype",
+    "classes",
+    "mean",
+    "std",
+    "target_mean",
+    "target_std",
+    "schema",
+    "class_names",
+)
 
 
 @dataclass(frozen=True)

@@ -10,43 +10,51 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dlsweep.errors import StudyLockedError
+from dlsweep.errors import StudyError, StudyLockedError
 from dlsweep.folders.lock import Lock
+from dlsweep.folders.reading import read_json
 from dlsweep.folders.rundir import write_atomically
 from dlsweep.folders.studydir import StudyDir
 
 #: Seconds between two heartbeats, and seconds without one after which an owner counts as dead.
-_BEAT, _PATIENCE = 2.0, 10.0
+_BEAT, PATIENCE = 2.0, 10.0
+#: Seconds within which somebody who only asks whether the lock is free lets it go again.
+_LOOK = 0.3
 
 
 @contextlib.contextmanager
-def locked(folder: StudyDir) -> Iterator[None]:
-    """Locks a study for this driver.
+def locked(folder: StudyDir) -> Iterator[str]:
+    """Locks a study for this driver; yields the driver's id, which no other driver ever has.
 
     Raises:
         StudyLockedError: If another driver has locked it.
     """
     lock, lease = Lock(folder.lock_file), Lease(folder.lease_file)
-    holder = "" if lock.acquire() else lock.holder()
+    holder = "" if lock.wait(_LOOK) else lock.holder()
     if not holder and not lease.take():
         holder = lease.holder()
     if holder:
         lock.release()
+        path = shlex.quote(str(folder.path))
         raise StudyLockedError(
             f"The study in {folder.path} is locked by {holder}.\n"
-            "Stop that process, or give this sweep another name:  "
-            "hydra.sweeper.study_name=<name>"
+            f"Watch it:            python -m dlsweep attach {path}\n"
+            f"More trials in it:   python -m dlsweep extend {path} --n-trials <count>\n"
+            f"Stop it:             python -m dlsweep stop {path}\n"
+            "Or give this sweep another name:  hydra.sweeper.study_name=<name>"
         )
     try:
-        yield
+        yield lease.id
     finally:
         lease.release()
         lock.release()
@@ -63,11 +71,17 @@ class Lease:
         self._path = path
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         self._count = 0
+        self.id = uuid.uuid4().hex
         self._mine = {
+            "id": self.id,
             "holder": f"process {os.getpid()} on {socket.gethostname()} since {since}",
-            "kernel": _kernel(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.time(),
+            "kernel": kernel(),
         }
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._send_heartbeats, daemon=True)
 
     def take(self) -> bool:
         """Acquires the lease, unless an owner on another host is alive."""
@@ -76,7 +90,7 @@ class Lease:
         if found and found.get("kernel") != self._mine["kernel"] and self._is_alive(found):
             return False
         self._beat()
-        threading.Thread(target=self._send_heartbeats, daemon=True).start()
+        self._thread.start()
         return True
 
     def holder(self) -> str:
@@ -86,10 +100,12 @@ class Lease:
     def release(self) -> None:
         """Releases the lease."""
         self._over.set()
-        self._path.unlink(missing_ok=True)
+        self._thread.join()  # it could write the file again
+        if self._is_mine():
+            self._path.unlink(missing_ok=True)
 
     def _is_alive(self, found: dict[str, Any]) -> bool:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             time.sleep(_BEAT / 4)
             if self._read() != found:
@@ -99,23 +115,31 @@ class Lease:
     def _send_heartbeats(self) -> None:
         """Sends heartbeats. If another host has taken the lease, this driver stops."""
         while not self._over.wait(_BEAT):
-            if self.holder() != self._mine["holder"]:
+            if not self._is_mine():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             self._beat()
+
+    def _is_mine(self) -> bool:
+        return (self._read() or {}).get("id") == self.id
 
     def _beat(self) -> None:
         self._count += 1
         write_atomically(self._path, json.dumps({**self._mine, "count": self._count}))
 
     def _read(self) -> dict[str, Any] | None:
-        try:
-            return dict(json.loads(self._path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return read_lease(self._path)
 
 
-def _kernel() -> str:
+def read_lease(path: Path) -> dict[str, Any] | None:
+    """Reads a lease; None without one, or if it is damaged."""
+    try:
+        return dict(read_json(path))
+    except (FileNotFoundError, ValueError, TypeError, StudyError):
+        return None
+
+
+def kernel() -> str:
     """Returns an id of this running kernel, which differs after a reboot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

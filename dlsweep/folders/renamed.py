@@ -1,8 +1,11 @@
-"""Modules that were renamed since a run folder was written, so that old runs still resume."""
+"""What has changed since a run folder or a study was written, so that both still resume."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 #: A module's name in older configs, and its name today.
 _RENAMED = {
@@ -17,6 +20,25 @@ _RENAMED = {
     "dlsweep.trainers.torch": "dlsweep.torch",
 }
 _OLD = re.compile(rf"(?<![\w.])({'|'.join(map(re.escape, _RENAMED))})(?!\w)")
+
+
+#: Keys of the shipped YAML that older studies do not have, and the value that they ran with.
+_ADDED: dict[str, Any] = {
+    "data.standardize_target": False,
+    "training.evaluate_test": True,
+    "training.freeze": [],
+}
+
+
+def with_added_keys(identity: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """Adds keys to a study's identity that the YAML did not have then, with the value in effect.
+
+    Args:
+        identity: The study's identity: the JSON text of each value by its dotted key.
+        wanted: Today's identity; only its keys are added.
+    """
+    added = {key: json.dumps(value) for key, value in _ADDED.items() if key in wanted}
+    return {**added, **identity}
 
 
 def with_todays_names(config: str) -> str:

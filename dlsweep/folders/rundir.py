@@ -12,9 +12,9 @@ A run folder is the truth about a run. Everything else is a view of it::
     result.json       how it ended; absent while it runs
     user_attrs.json   what training code has set with Run.set_user_attr
     attempt.json      the current attempt, and attempts.jsonl the results of those that failed
+    removed.json      what was removed of its checkpoints once it had ended
     stop              asks the run to stop; contains the reason
-    lock              locked by the process that trains
-    ranks/            shared by the processes of a run, while they train
+    lock, ranks/      of the processes that train
     mirror/           one file for each tracker: how far it is synced
 """
 
@@ -34,7 +34,7 @@ from urllib.parse import quote
 from omegaconf import DictConfig
 
 from dlsweep.errors import StudyError
-from dlsweep.folders import beside
+from dlsweep.folders import beside, by_task  # noqa: F401 - configs refer to its resolvers
 from dlsweep.folders.reading import open_file, read_json, read_text
 from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.yaml_text import config_yaml, parse_yaml
@@ -44,6 +44,7 @@ Status = Literal[
     "completed",
     "stopped_early",  # by early stopping; counts as completed
     "pruned",
+    "stopped",  # by the user, for good: ``python -m dlsweep stop <trial folder>``
     "interrupted",  # by its driver
     "preempted",  # by a signal to this run only
     "paused",  # until it is promoted
@@ -68,9 +69,10 @@ FAILURES: frozenset[Status] = frozenset(
 #: The name of an objective that has none: the number that a user's Hydra app returns.
 OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
-OWN_ATTRS = ("point", "reason", "rung", "status")
-#: The largest step of a record: what 64 bits can hold.
-_LARGEST_STEP = 2**63 - 1
+OWN_ATTRS = ("enqueued", "point", "reason", "rung", "status")
+#: What the reading of a damaged record raises.
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_LARGEST_STEP = 2**63 - 1  # of a record: what 64 bits can hold
 #: The exit code of a run whose process disappeared without one.
 LOST = 1000
 #: The exit code and the reason of a run that found the disk full.
@@ -92,6 +94,7 @@ class RunInfo:
     tracking: dict[str, Any]
     created: float
     limits: dict[str, float] = field(default_factory=dict)
+    keep: str = "all"  # a policy of dlsweep.run.keeping
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,10 @@ class RunDir:
             timed_out: The limit for which the driver stopped or killed it, if it did.
         """
         result = self.result()
+        is_open = result is None or result.status in UNFINISHED
+        if is_open and self.stop_reason() == "stopped":  # also if a signal or a kill came first
+            result = replace(result or Result("stopped", ended=time.time()), status="stopped")
+            self.write_result(result)
         if timed_out and (result is None or result.status == "timed_out"):
             metrics = result.metrics if result else {}
             result = Result("timed_out", timed_out, metrics, ended=time.time())
@@ -347,14 +354,7 @@ def _record(line: bytes, file: Path) -> Record:
         if abs(step) > _LARGEST_STEP or not math.isfinite(time):
             raise ValueError("a step or a time that is no number of its kind")
         return Record(step, time, metrics, media)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except _DAMAGE as error:
         raise StudyError(f"{file} is damaged: {error} in the line {line[:80]!r}") from None
 
 
@@ -372,12 +372,10 @@ def _death(code: int, memory_ran_out: bool) -> tuple[Status, str]:
         return "interrupted", DISK_FULL
     if code >= 0:
         return "crashed", f"its process ended with exit code {code} and no result"
-    name = signal.Signals(-code).name
-    if -code != signal.SIGKILL:
-        return "killed", f"killed by {name}"
-    if memory_ran_out:
-        return "out_of_memory", f"killed by {name}, as the kernel does when memory runs out"
-    return "killed", f"killed by {name}"
+    reason = f"killed by {signal.Signals(-code).name}"
+    if memory_ran_out and -code == signal.SIGKILL:
+        return "out_of_memory", f"{reason}, as the kernel does when memory runs out"
+    return "killed", reason
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -12,6 +12,8 @@ It contains the trials' run folders and what belongs to the whole study::
     warm_start.json   the trials of earlier studies that its sampler has started with
     code/<digest>/    a copy of the user's code, which trials import from
     lock, lease.json  the driver's lock, on this machine and for others
+    requests/         what other processes ask of the driver; see dlsweep.folders.requests
+    paused            while it exists, no trial starts
     mirror/           one file for each tracker: how far it is synced
 """
 
@@ -21,6 +23,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,12 +47,15 @@ class StudyDir:
         self.database = self.path / "study.db"
         self.lock_file = self.path / "lock"
         self.lease_file = self.path / "lease.json"
+        self.requests = self.path / "requests"
+        self.paused_file = self.path / "paused"
         self.trials = self.path / "trials"
         self.csv = self.path / "trials.csv"
         self.parquet = self.path / "trials.parquet"
         self.best = self.path / "best.yaml"
         self.deploy = self.path / "deploy.json"
         self.report = self.path / "report.html"
+        self._id: str | None = None
         self.warm_start = self.path / "warm_start.json"
 
     def trial(self, number: int) -> RunDir:
@@ -60,6 +66,19 @@ class StudyDir:
     def name(number: int) -> str:
         """Returns the name of a trial's folder."""
         return f"{number:04d}"
+
+    @property
+    def id(self) -> str:
+        """The study's id: the recorded one, or a new one."""
+        if self._id is None:
+            recorded = self.info().get("id") if self.info_file.exists() else None
+            self._id = str(recorded or uuid.uuid4().hex)
+        return self._id
+
+    def last_number(self) -> int | None:
+        """Returns the highest number of a trial that has a folder."""
+        names = (path.name for path in self.trials.glob("*") if path.name.isdecimal())
+        return max(map(int, names), default=None)
 
     def best_number(self) -> int | None:
         """Reads the number of the trial to deploy, or else of the best one; None if there is none.
@@ -95,12 +114,11 @@ class StudyDir:
         record = {**info, "tracking": beside.recorded(info["tracking"], self.path)}
         write_atomically(self.info_file, json.dumps(record, indent=1))
 
-    def record(self) -> dict[str, Any]:
-        """Reads and checks ``study.json``, which anybody may have written.
+    def description(self) -> dict[str, Any]:
+        """Reads and checks ``study.json``, which anybody may have written; opens no storage.
 
         Raises:
             StudyError: If the folder is not a study folder, or the file is damaged.
-            ConfigError: If its storage is a server that no command of the user has named.
         """
         if not self.info_file.exists():
             raise StudyError(
@@ -109,11 +127,21 @@ class StudyDir:
             )
         try:
             record = self.info()
-            storage = str(record["storage"])
             _check_fields(record)
         except (ValueError, TypeError, KeyError) as error:
             raise StudyError(f"{self.info_file} is damaged: {error!r}") from None
-        if self.database.exists():
+        return record
+
+    def record(self) -> dict[str, Any]:
+        """Reads and checks ``study.json`` for a command that opens the study's storage.
+
+        Raises:
+            StudyError: As :meth:`description`, or if there is no study in the storage.
+            ConfigError: If its storage is a server that no command of the user has named.
+        """
+        record = self.description()
+        storage = str(record["storage"])
+        if storage.startswith("sqlite") and self.database.exists():
             return {**record, "storage": sqlite_url(self.database)}
         addresses.refuse_unknown({"storage": storage}, self.path)
         database = sqlite_path(resolved(storage))
@@ -151,6 +179,7 @@ def _check_fields(record: dict[str, Any]) -> None:
     """Checks the fields that every command needs."""
     if not isinstance(record["name"], str):
         raise TypeError("name is not a text")
+    str(record["storage"])
     for key in ("objective", "directions", "command"):
         texts = record[key]
         if not (isinstance(texts, list) and all(isinstance(text, str) for text in texts)):

@@ -79,7 +79,7 @@ def inner_optimizer(model: keras.Model) -> Any:
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
-class _Penalised:
+class Penalised:
     """Adds the gradient of an L2 penalty after clipping, as PyTorch does.
 
     Keras's own ``weight_decay`` is decoupled, which is not the same for optimizers with momentum or
@@ -94,9 +94,9 @@ class _Penalised:
         super().update_step(penalised, variable, learning_rate)  # type: ignore[misc]
 
 
-class PenalisedAdam(_Penalised, keras.optimizers.Adam):
+class PenalisedAdam(Penalised, keras.optimizers.Adam):
     """Adam with an L2 penalty."""
 
 
-class PenalisedSGD(_Penalised, keras.optimizers.SGD):
+class PenalisedSGD(Penalised, keras.optimizers.SGD):
     """Stochastic gradient descent with an L2 penalty."""

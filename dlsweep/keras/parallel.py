@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from dlsweep.keras.batch_norm import batch_norms
+
 
 @functools.cache  # one strategy for each process: two would wait for each other
 def mirrored(count: int, on_gpus: bool) -> tf.distribute.Strategy:
@@ -63,9 +65,8 @@ def synchronise(model: keras.Model, batch: Any) -> None:
         model: Compiled within the strategy's scope, with a :class:`WholeBatchLoss`.
         batch: The shapes and types of a batch, as symbolic tensors.
     """
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = True
+    for layer in batch_norms(model):
+        layer.synchronized = True
     model._symbolic_build(data_batch=batch)
     model._maybe_symbolic_build = lambda **_: None  # a first batch may be uneven
     clip = model.optimizer._clip_gradients

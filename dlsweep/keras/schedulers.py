@@ -16,7 +16,10 @@ from dlsweep.errors import ConfigError
 
 def learning_rate(optimizer: Any) -> float:
     """Returns the learning rate of an optimizer's next step."""
-    rate = optimizer.learning_rate
+    return _number(optimizer.learning_rate)
+
+
+def _number(rate: Any) -> float:
     try:
         return float(rate)
     except TypeError:  # on several devices
@@ -24,7 +27,7 @@ def learning_rate(optimizer: Any) -> float:
 
 
 class Scheduler(ABC):
-    """Sets an optimizer's learning rate.
+    """Sets an optimizer's learning rate, and those of its groups, each from its own start.
 
     Args:
         optimizer: A Keras optimizer with a plain number as its learning rate.
@@ -42,12 +45,16 @@ class Scheduler(ABC):
                 "training.scheduler: Received one for an optimizer whose learning_rate is a "
                 "schedule already. Expected one of the two.  Type  training/scheduler=none"
             ) from None
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        self._group_rates = getattr(inner, "group_rates", ())
+        self.group_lrs = [_number(rate) for rate in self._group_rates]
         self.epoch = 0
 
     def step(self, monitored: float) -> None:
         """Steps at the end of an epoch, with the value of the monitored metric."""
         self.epoch += 1
-        self._optimizer.learning_rate = self._next(monitored)
+        self._observe(monitored)
+        self._set_rates()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain values for a checkpoint, without the learning rate."""
@@ -57,9 +64,18 @@ class Scheduler(ABC):
         """Restores the values of a checkpoint."""
         vars(self).update(state)
 
+    def _set_rates(self) -> None:
+        now = learning_rate(self._optimizer)
+        self._optimizer.learning_rate = self._next(self.base_lr, now)
+        for rate, base in zip(self._group_rates, self.group_lrs, strict=True):
+            rate.assign(self._next(base, _number(rate)))
+
+    def _observe(self, monitored: float) -> None:  # noqa: B027 - most follow only the epochs
+        """Takes note of the value of the monitored metric."""
+
     @abstractmethod
-    def _next(self, monitored: float) -> float:
-        """Returns the learning rate of the next epoch."""
+    def _next(self, base: float, now: float) -> float:
+        """Returns the learning rate of the next epoch, from the initial one and today's."""
 
 
 class StepLR(Scheduler):
@@ -76,8 +92,8 @@ class StepLR(Scheduler):
         self.step_size = step_size
         self.gamma = gamma
 
-    def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
-        return float(self.base_lr * self.gamma ** (self.epoch // self.step_size))
+    def _next(self, base: float, now: float) -> float:  # noqa: ARG002 - part of the interface
+        return float(base * self.gamma ** (self.epoch // self.step_size))
 
 
 class CosineAnnealingLR(Scheduler):
@@ -94,9 +110,9 @@ class CosineAnnealingLR(Scheduler):
         self.t_max = T_max
         self.eta_min = eta_min
 
-    def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
+    def _next(self, base: float, now: float) -> float:  # noqa: ARG002 - part of the interface
         share = (1 + math.cos(math.pi * self.epoch / self.t_max)) / 2
-        return float(self.eta_min + (self.base_lr - self.eta_min) * share)
+        return float(self.eta_min + (base - self.eta_min) * share)
 
 
 class LambdaLR(Scheduler):
@@ -110,10 +126,10 @@ class LambdaLR(Scheduler):
     def __init__(self, optimizer: Any, lr_lambda: Callable[[int], float]) -> None:
         super().__init__(optimizer)
         self._factor = lr_lambda
-        optimizer.learning_rate = self._next(0.0)
+        self._set_rates()
 
-    def _next(self, monitored: float) -> float:  # noqa: ARG002 - part of the interface
-        return float(self.base_lr * self._factor(self.epoch))
+    def _next(self, base: float, now: float) -> float:  # noqa: ARG002 - part of the interface
+        return float(base * self._factor(self.epoch))
 
 
 class ReduceLROnPlateau(Scheduler):
@@ -149,18 +165,20 @@ class ReduceLROnPlateau(Scheduler):
         self.best: float | None = None
         self.waited = 0
         self.cooling = 0
+        self._reduces = False
 
-    def _next(self, monitored: float) -> float:
-        rate = learning_rate(self._optimizer)
+    def _observe(self, monitored: float) -> None:
         self.waited += 1
         if self._is_better(monitored):
             self.best, self.waited = monitored, 0
         if self.cooling:
             self.cooling, self.waited = self.cooling - 1, 0
-        if self.waited > self.patience:
+        self._reduces = self.waited > self.patience
+        if self._reduces:
             self.cooling, self.waited = self.cooldown, 0
-            return max(rate * self.factor, self.min_lr)
-        return rate
+
+    def _next(self, base: float, now: float) -> float:  # noqa: ARG002 - part of the interface
+        return max(now * self.factor, self.min_lr) if self._reduces else now
 
     def _is_better(self, value: float) -> bool:
         if self.best is None:

@@ -22,7 +22,7 @@ from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.epochs import State
 from dlsweep.trainers.starting_points import kinds
 
-STATE, _VARIABLES = "state.json", "variables.npz"
+STATE, _VARIABLES, _RESUME = "state.json", "variables.npz", "resume.npz"
 _UNREADABLE = (OSError, KeyError, ValueError, TypeError)
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -42,6 +42,7 @@ class KerasState(State):
     """
 
     unreadable = _UNREADABLE
+    resume_file = _RESUME
 
     def __init__(
         self,
@@ -134,11 +135,13 @@ class KerasState(State):
             values: dict[str, Any] = {name: one.numpy() for name, one in self._variables()}
         if shared["progress"]["steps"]:
             values |= {name: variable.numpy() for name, variable in self._midway_variables()}
-        np.savez(folder / _VARIABLES, **(values | trained))
+        weights = {name: values.pop(name) for name in [*values] if name.startswith("model/")}
+        np.savez(folder / _VARIABLES, **weights)
+        np.savez(folder / _RESUME, **(values | trained))
         state = {
             **shared,
             "n_averaged": self._mean.n_averaged,
-            "weights": _stable_names(self.model.weights),
+            "weights": stable_names(self.model.weights),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
             "keras_callbacks": [_plain(vars(each)) for each in self.keras_callbacks],
         }
@@ -146,7 +149,9 @@ class KerasState(State):
 
     def _read(self, folder: Path) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((folder / STATE).read_text())
-        return {**state, "variables": _values(folder)}
+        rest = folder / _RESUME  # earlier versions have all in one file
+        resumed = _values(rest) if rest.exists() else {}
+        return {**state, "variables": _values(folder / _VARIABLES) | resumed}
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         with self.averaged():
@@ -162,12 +167,13 @@ class KerasState(State):
             self.scheduler.load_state_dict(saved["scheduler"])
         self._remembered = saved["keras_callbacks"]
 
-    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
-        values = saved["variables"]
-        return {name: values[f"model/{n:04d}"] for n, name in enumerate(saved["weights"])}
+    def _saved_weights(self, folder: Path) -> Mapping[str, Any]:
+        names = json.loads((folder / STATE).read_text())["weights"]
+        values = _values(folder / _VARIABLES)
+        return {name: values[f"model/{n:04d}"] for n, name in enumerate(names)}
 
     def _weights(self) -> Mapping[str, Any]:
-        return dict(zip(_stable_names(self.model.weights), self.model.weights, strict=True))
+        return dict(zip(stable_names(self.model.weights), self.model.weights, strict=True))
 
     def _set_weights(self, weights: Mapping[str, Any]) -> None:
         variables = self._weights()
@@ -192,7 +198,7 @@ def load_weights(model: keras.Model, folder: Path) -> None:
         CheckpointError: If they belong to another model.
     """
     try:
-        _assign(_values(folder), _numbered("model", model.weights))
+        _assign(_values(folder / _VARIABLES), _numbered("model", model.weights))
     except _UNREADABLE as error:
         raise CheckpointError(f"{folder} does not fit this model: {error}") from None
 
@@ -202,8 +208,8 @@ def _numbered(kind: str, variables: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         yield f"{kind}/{number:04d}", variable
 
 
-def _values(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
-    with np.load(folder / _VARIABLES, allow_pickle=False) as values:
+def _values(file: Path) -> dict[str, np.ndarray[Any, Any]]:
+    with np.load(file, allow_pickle=False) as values:
         return dict(values)
 
 
@@ -216,7 +222,7 @@ def _assign(values: Mapping[str, Any], variables: Iterator[tuple[str, Any]]) -> 
     return left
 
 
-def _stable_names(weights: Sequence[Any]) -> list[str]:
+def stable_names(weights: Sequence[Any]) -> list[str]:
     """Returns the paths of weights, with the numbers in names counted anew.
 
     Keras counts layers of one class through the whole process, so the names of a model depend on

@@ -7,9 +7,8 @@ the config.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -18,19 +17,23 @@ from typing import Any, Literal, cast
 import keras
 import numpy as np
 
-from dlsweep.data.base import Array, Split, each
-from dlsweep.errors import ConfigError, DataError
+from dlsweep.data.base import Array, Split, as_data, each
+from dlsweep.errors import ConfigError
 from dlsweep.keras.accumulate import accumulate, count_examples
 from dlsweep.keras.batches import Batches, KerasData, one_batch, prepare
+from dlsweep.keras.building import build, shapes, symbolic, symbolic_inputs
 from dlsweep.keras.export import ENVIRONMENTS, write
 from dlsweep.keras.files import FORMATS
 from dlsweep.keras.fit import Leave, Reporter
+from dlsweep.keras.metrics import R2, MeanAbsoluteError
+from dlsweep.keras.param_groups import freeze, grouped, trained_names
 from dlsweep.keras.schedulers import Scheduler
 from dlsweep.keras.state import STATE, KerasState, load_weights, shortest
+from dlsweep.keras.units import in_own_units
 from dlsweep.machine.imports import hidden
 from dlsweep.run.run import Run
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import built
+from dlsweep.trainers.config import built, target_scale
 from dlsweep.trainers.epoch_trainer import EpochTrainer
 from dlsweep.trainers.epochs import Epochs
 from dlsweep.trainers.exporting import ExportSpec, gather
@@ -38,15 +41,10 @@ from dlsweep.trainers.model_files import write_model
 from dlsweep.trainers.predictions import Outcome
 from dlsweep.trainers.saving import MidEpoch
 
-_ESCAPES = re.compile(r"\x1b\[\d+m")  # bold type in Keras's messages
 _POLICIES = {"fp32": "float32", "bf16": "mixed_bfloat16", "fp16": "mixed_float16"}
 _LOSSES = {
     "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "mse": keras.losses.MeanSquaredError,
-}
-_METRICS = {
-    "cross_entropy": lambda: [keras.metrics.SparseCategoricalAccuracy("accuracy")],
-    "mse": lambda: [keras.metrics.MeanAbsoluteError("mae")],
 }
 
 
@@ -99,7 +97,7 @@ class KerasTrainer(EpochTrainer):
 
     def build_model(self, run: Run) -> keras.Model:
         """Builds the model; by default from ``model`` in the config."""
-        return built(run, "model", keras.Model)
+        return built(run.config, "model", keras.Model)
 
     def train(self, model: keras.Model, data: KerasData, epochs: Epochs[KerasState]) -> None:
         """Trains the remaining epochs.
@@ -152,12 +150,23 @@ class KerasTrainer(EpochTrainer):
             )
             self._check_mid_epoch(data)
             model = self.build_model(run)
-            _build(model, data, self.loss)
+            build(model, data, self.loss)
+            freeze(model, self.parameter_options)
             self._compile(model, data)
             return self._fit(run, model, data)
 
+    def parameter_names(self, model: keras.Model, data: object) -> list[str]:
+        """Returns the names of a model's parameters; none if only the data could build it."""
+        known = as_data(data)
+        if not model.built and known:
+            model(each(known.train.shape, symbolic))
+        return trained_names(model) if model.built else []
+
     def load_model(self, run: Run) -> keras.Model:
-        """Loads a run's trained model, with the weights of its best checkpoint."""
+        """Loads a run's trained model, with the weights of its best checkpoint.
+
+        A model of standardized targets is wrapped: its outputs are in the targets' own units.
+        """
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(_POLICIES[self.precision])
         try:
@@ -165,10 +174,10 @@ class KerasTrainer(EpochTrainer):
         finally:
             keras.config.set_dtype_policy(before)
         if not model.built:
-            record = json.loads((run.dir.path / "data.json").read_text())
-            model(each(record["input_shape"], _symbolic))
+            model(symbolic_inputs(run))
         load_weights(model, run.checkpoints.need_best().path)
-        return model
+        scale = target_scale(run)
+        return in_own_units(model, symbolic_inputs(run), *scale) if scale else model
 
     def predict(self, model: keras.Model, inputs: Any) -> Any:
         """Returns a model's outputs as arrays, for inputs as arrays."""
@@ -243,13 +252,13 @@ class KerasTrainer(EpochTrainer):
         loss = _LOSSES[self.loss]() if isinstance(self.loss, str) else self.loss
         if self.replica_count > 1:
             loss = _parallel().WholeBatchLoss(loss)
-        optimizer = self.optimizer(**options)
+        optimizer = grouped(self.optimizer(**options), model, self.parameter_options)
         if self.accumulate > 1:
             optimizer = accumulate(optimizer, self.accumulate)
         model.compile(
             optimizer=optimizer,
             loss=loss,
-            metrics=_METRICS[self.loss]() if isinstance(self.loss, str) else None,
+            metrics=self._metrics(data),
         )
         model.optimizer.build(model.trainable_variables)
         if self.accumulate > 1:
@@ -257,6 +266,18 @@ class KerasTrainer(EpochTrainer):
         if self.replica_count > 1:
             self._check_step(model)
             _parallel().synchronise(model, data.train.spec())
+
+    def _metrics(self, data: KerasData) -> list[keras.metrics.Metric] | None:
+        if self.loss == "cross_entropy":
+            return [keras.metrics.SparseCategoricalAccuracy("accuracy")]
+        if self.loss != "mse":
+            return None
+        _, *targets = data.train.spec()
+        sizes = shapes(targets)
+        metrics = [MeanAbsoluteError(data.target_std)]
+        if len(sizes) == 1 and len(sizes[0]) <= 1:
+            metrics.append(R2(math.prod(sizes[0])))
+        return metrics
 
     def _schedule(self, model: keras.Model) -> Scheduler | None:
         scheduler = self.scheduler(model.optimizer) if self.scheduler else None
@@ -342,30 +363,6 @@ def _parallel() -> ModuleType:
     return parallel
 
 
-def _build(model: keras.Model, data: KerasData, loss: object) -> None:
-    """Builds the model on symbolic inputs; raises DataError if the data does not fit it."""
-    inputs, *targets = data.train.spec()
-    try:
-        outputs = model(inputs)
-    except ValueError as error:
-        reason = max(_ESCAPES.sub("", str(error)).split("\n\n"), key=lambda part: "shape" in part)
-        raise DataError(
-            f"data: Received inputs of shape {_shapes(inputs)}, which do not fit the model "
-            f"{model.name!r}.\nExpected what it takes: {reason}"
-        ) from None
-    if loss == "mse" and _shapes([outputs]) != _shapes(targets):
-        raise DataError(
-            f"training.loss: Received outputs of shape {_shapes(outputs)} and targets of shape "
-            f"{_shapes(targets)[0]}. Expected equal shapes for 'mse'."
-        )
-    labels = data.record.get("classes", 0)
-    if loss == "cross_entropy" and labels > (classes := outputs.shape[-1]):
-        raise DataError(
-            f"data: Received labels up to {labels - 1}. The model has {classes} classes, "
-            f"0 to {classes - 1}."
-        )
-
-
 def _predict(model: keras.Model, batches: Batches) -> Iterator[Outcome]:
     """Yields predictions for each batch, eagerly: tracing a graph would take longer."""
     for inputs, targets, *_ in batches:
@@ -377,13 +374,3 @@ def _predict(model: keras.Model, batches: Batches) -> Iterator[Outcome]:
 def _single(array: Array) -> Array:
     """Converts half precision to a type that NumPy has."""
     return array.astype(np.float32) if array.dtype.kind in "fV" else array
-
-
-def _shapes(tensors: Any) -> Any:
-    """Returns the shapes of tensors without the batch dimension."""
-    return keras.tree.map_structure(lambda tensor: list(tensor.shape[1:]), tensors)
-
-
-def _symbolic(shape: Sequence[int]) -> keras.KerasTensor:
-    """Returns a symbolic tensor of inputs of a shape, with any batch size."""
-    return keras.KerasTensor((None, *shape))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,12 @@ from rich.text import Text
 
 from dlsweep.drive.progress import make_console
 from dlsweep.errors import StudyError
-from dlsweep.folders.rundir import OWN_ATTRS, RunInfo, write_atomically
+from dlsweep.folders import removal
+from dlsweep.folders.rundir import COMPLETED, OWN_ATTRS, write_atomically
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.database import open_storage
+from dlsweep.results.keeping import kept_trials
+from dlsweep.run.keeping import Keep
 from dlsweep.security.printable import printable
 from dlsweep.security.secrets import resolved
 
@@ -89,8 +92,7 @@ class Finished:
 
     def command(self, trial: FrozenTrial) -> str:
         """Returns the command that trains a trial's point again."""
-        overrides = again(self.folder.trial(trial.number).info())
-        return " ".join(shlex.quote(part) for part in [*self.record["command"], *overrides])
+        return removal.command(self.folder.trial(trial.number))
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
         values = trial.values or [None] * len(self.objective)
@@ -109,8 +111,9 @@ class Finished:
 
 
 def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
+    storage = open_storage(resolved(record["storage"]))
     try:
-        return optuna.load_study(study_name=record["name"], storage=resolved(record["storage"]))
+        return optuna.load_study(study_name=record["name"], storage=storage)
     except KeyError:
         raise StudyError(
             f"{folder.path} has no study {record['name']!r} in its database."
@@ -120,6 +123,26 @@ def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
 def state_of(trial: FrozenTrial) -> str:
     """Returns a trial's state: its run's status, or a word for an unfinished trial."""
     return str(trial.user_attrs.get("status", _STATES[trial.state]))
+
+
+def weights_stay(
+    folder: StudyDir, trials: Sequence[FrozenTrial], directions: Sequence[str], keep: Keep
+) -> dict[int, bool]:
+    """Returns for each ended trial whether its weights stay; those of the trial to deploy do.
+
+    Args:
+        folder: The study folder.
+        trials: The study's trials.
+        directions: ``minimize`` or ``maximize`` for each objective.
+        keep: The policy.
+    """
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    completed = {trial.number for trial in ended if state_of(trial) in COMPLETED}
+    values = {one.number: one.values for one in ended if one.number in completed and one.values}
+    kept = completed if keep == "best" else kept_trials(values, directions, keep)
+    deployed = folder.best_number() if folder.deploy.exists() else None
+    kept = kept if deployed is None else kept | {deployed}
+    return {trial.number: trial.number in kept for trial in ended}
 
 
 def point_of(trial: FrozenTrial) -> dict[str, Any]:
@@ -132,13 +155,6 @@ def point_of(trial: FrozenTrial) -> dict[str, Any]:
 def user_attrs_of(trial: FrozenTrial) -> dict[str, Any]:
     """Returns a trial's user attributes, without dlsweep's own."""
     return {key: value for key, value in trial.user_attrs.items() if key not in OWN_ATTRS}
-
-
-def again(run: RunInfo) -> list[str]:
-    """Returns the overrides that train a run again, without registering its model again."""
-    return [
-        one for one in run.overrides if not one.partition("=")[0].endswith(".registered_model_name")
-    ]
 
 
 def write_tables(study: Finished) -> None:

@@ -5,6 +5,9 @@ A checkpoint is a folder ``checkpoints/step-00000003`` with the files that the t
 renamed. Only then are old checkpoints removed. A damaged checkpoint is skipped with a message, and
 the one before it is used.
 
+Some of its files may be there only to resume: those of the optimizer. When a run has ended, they
+can be removed, and the weights stay; see :mod:`dlsweep.run.keeping`.
+
 The syncs may run while training continues. If the process is killed meanwhile, the next process
 checks the digests and publishes the checkpoint if it is complete.
 """
@@ -12,27 +15,27 @@ checks the digests and publishes the checkpoint if it is complete.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
-import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from dlsweep.errors import CheckpointError
 from dlsweep.folders.attempt import Attempt
+from dlsweep.folders.removal import Removal
+from dlsweep.folders.rundir import RunDir
+from dlsweep.run.manifest import MANIFEST, damage, is_whole, seal, sync
 from dlsweep.run.ranks import ALONE
 
 Mode = Literal["min", "max"]
-_MANIFEST = "manifest.json"
-#: The suffix of a checkpoint's temporary folder, after a dot and its final name.
-_ASIDE = ".new"
+#: The suffixes of a checkpoint that is written and that is removed, after a dot and its name.
+ASIDE, RETIRED = ".new", ".retired"
 #: The exceptions that reading a damaged manifest raises.
 _UNREADABLE = (
     OSError,
@@ -55,6 +58,7 @@ class Checkpoint:
         metrics: The model's metrics at that step, by name.
         records: The size of the run's record file at that step, in bytes.
         seconds: Seconds of training until that step.
+        is_whole: Whether a training can resume from it; else it has only the weights.
     """
 
     path: Path
@@ -62,6 +66,24 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
     records: int = 0
     seconds: float = 0.0
+    is_whole: bool = True
+
+    def require_whole(self) -> Path:
+        """Returns its folder, for a training that resumes from it.
+
+        Raises:
+            CheckpointError: If it has only the weights.
+        """
+        if self.is_whole:
+            return self.path
+        run = RunDir(self.path.parent.parent)
+        removal = Removal.of(run)
+        raise CheckpointError(
+            f"{self.path} has only the weights, so no training can resume from it.\n"
+            + (f"{removal.sentence(run)}\n" if removal else "")
+            + f"To train on from these weights, with a new optimizer, type  "
+            f"training.initial_weights={self.path}"
+        )
 
 
 class Checkpointer:
@@ -114,6 +136,7 @@ class Checkpointer:
         write: Callable[[Path], None],
         metrics: dict[str, float] | None = None,
         part: int = 0,
+        resume_only: Sequence[str] = (),
     ) -> Checkpoint:
         """Saves a checkpoint and waits until it is published.
 
@@ -122,11 +145,12 @@ class Checkpointer:
             write: Called with an empty folder; writes the checkpoint's files there.
             metrics: The model's metrics, by name.
             part: How much of the next step is done as well, in the trainer's own unit.
+            resume_only: The names of the files that only a resumed training needs.
 
         Returns:
             The published checkpoint.
         """
-        checkpoint = self.begin_save(step, write, metrics, part)
+        checkpoint = self.begin_save(step, write, metrics, part, resume_only)
         self.settle()
         return checkpoint
 
@@ -136,6 +160,7 @@ class Checkpointer:
         write: Callable[[Path], None],
         metrics: dict[str, float] | None = None,
         part: int = 0,
+        resume_only: Sequence[str] = (),
     ) -> Checkpoint:
         """Saves a checkpoint like :meth:`save`, but syncs and renames it in the background.
 
@@ -156,7 +181,7 @@ class Checkpointer:
         final = self.folder / (f"{same[-1].name}+" if same else name)
         for left in self.folder.glob(".step-*"):  # of a save that was killed
             shutil.rmtree(left, ignore_errors=True)
-        aside = self.folder / f".{final.name}{_ASIDE}"
+        aside = self.folder / f".{final.name}{ASIDE}"
         aside.mkdir(parents=True)
         manifest = {
             "step": step,
@@ -168,7 +193,7 @@ class Checkpointer:
             "time": time.time(),
         }
         write(aside)
-        _seal(aside, manifest)
+        seal(aside, manifest, list(resume_only))
         self._publishing = self._pool.submit(self._publish, aside, final)
         return Checkpoint(final, step, metrics or {}, records, seconds)
 
@@ -184,9 +209,9 @@ class Checkpointer:
 
     def publish_leftover(self) -> None:
         """Publishes a killed process's complete checkpoint. Only the run's owner may call it."""
-        for aside in self.folder.glob(f".step-*{_ASIDE}"):
+        for aside in self.folder.glob(f".step-*{ASIDE}"):
             if not _problem(aside, self._run) and _read(aside).records <= self._records_size():
-                name = aside.name.removeprefix(".").removesuffix(_ASIDE)
+                name = aside.name.removeprefix(".").removesuffix(ASIDE)
                 if self._attempt:
                     self._attempt.adopt(name)
                 self._publish(aside, self.folder / name)
@@ -209,6 +234,9 @@ class Checkpointer:
         """
         if best := self.best():
             return best
+        run = RunDir(self.folder.parent)
+        if removal := Removal.of(run):
+            raise CheckpointError(removal.sentence(run))
         raise CheckpointError(f"{self.folder} contains no valid checkpoint.")
 
     def _agreed(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
@@ -264,17 +292,17 @@ class Checkpointer:
         """Syncs a checkpoint, renames it, then removes old ones."""
         try:
             # In parallel, which is faster.
-            list(self._syncs.map(_sync, [*aside.iterdir(), aside, *self._record_files()]))
+            list(self._syncs.map(sync, [*aside.iterdir(), aside, *self._record_files()]))
         except OSError:  # a later fsync may succeed although data was lost
             shutil.rmtree(aside, ignore_errors=True)
             raise
         if self._attempt:
             self._attempt.check()
         aside.rename(final)
-        _sync(self.folder)
+        sync(self.folder)
         for replaced in self._of_the_same_step(final.name.rstrip("+")):
             if replaced != final:
-                _remove(replaced)
+                remove(replaced)
         self._problems[final] = ""
         self._retire()
 
@@ -283,7 +311,7 @@ class Checkpointer:
         best = self._best(found)
         for old in found[self.keep :]:
             if old != best:
-                _remove(old.path)
+                remove(old.path)
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -297,66 +325,42 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return _read(path)
 
 
+def open_manifest(path: Path) -> Checkpoint:
+    """Opens the checkpoint in a folder, of any run, without reading all of it.
+
+    Raises:
+        CheckpointError: If its manifest is damaged.
+    """
+    try:
+        return _read(path)
+    except _UNREADABLE as error:
+        raise CheckpointError(f"The checkpoint {path} is damaged: {error}") from None
+
+
 def _problem(path: Path, run: str | None = None, attempt: Attempt | None = None) -> str:
     """Returns what is wrong with a checkpoint, or an empty string."""
     try:
         _read(path)
-        manifest = json.loads((path / _MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_text())
         if run is not None and manifest["run"] != run:
             return "it was saved by another run"
         if attempt and not attempt.adopts(path.name, int(manifest.get("attempt", 0))):
             return "it was saved by an attempt that had been replaced"
-        return _damage(path, manifest["files"])
+        return damage(path, manifest["files"])
     except _UNREADABLE as error:
         return f"its manifest: {type(error).__name__}: {error}"
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Removes a checkpoint. It is renamed first, so a kill leaves no partial checkpoint."""
-    hidden = path.with_name(f".{path.name}.retired")
+    hidden = path.with_name(f".{path.name}{RETIRED}")
     path.rename(hidden)
     shutil.rmtree(hidden)
 
 
 def _read(path: Path) -> Checkpoint:
-    manifest = json.loads((path / _MANIFEST).read_text())
+    manifest = json.loads((path / MANIFEST).read_text())
     metrics = {str(name): float(value) for name, value in manifest["metrics"].items()}
     step, records = int(manifest["step"]), int(manifest["records"])
-    return Checkpoint(path, step, metrics, records, float(manifest["seconds"]))
-
-
-def _damage(path: Path, files: dict[str, Any]) -> str:
-    """Returns what is wrong with a checkpoint's files, or an empty string."""
-    for name, expected in files.items():
-        file = path / name
-        if not file.is_file() or file.resolve().parent != path.resolve():
-            return f"{name} is missing"
-        if file.stat().st_size != expected["size"]:
-            return f"{name} has {file.stat().st_size} bytes, expected {expected['size']}"
-        if _digest(file) != expected["sha256"]:
-            return f"{name} does not match its sha256"
-    return ""
-
-
-def _seal(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest of a folder's files."""
-    files = sorted(folder.iterdir())
-    seals = {one.name: {"size": one.stat().st_size, "sha256": _digest(one)} for one in files}
-    (folder / _MANIFEST).write_text(json.dumps({**manifest, "files": seals}, indent=1))
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Syncs a file or a folder to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    seconds = float(manifest["seconds"])
+    return Checkpoint(path, step, metrics, records, seconds, is_whole(manifest))

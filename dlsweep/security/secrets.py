@@ -13,17 +13,21 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from dlsweep.errors import ConfigError
 
 #: The end of the name of a key or a variable that contains a secret.
 _NAME = re.compile(
-    r"(?<![a-z])(pass(word|wd|phrase)?|secret|token|credentials?|(api|access|private|secret)[_-]?key)$",
+    r"(?<![a-z])(?:pg(?:ssl)?)?(pass(word|wd|phrase)?|secret|token|credentials?|(api|access|private|secret)[_-]?key)$",
     re.I,
 )
 #: A token can also be a word of a text: only a value that looks random is a secret.
 _TOKEN = re.compile(r"(?=.*\d)[\w./+=:-]{16,}")
 _URL = re.compile(r"(://[^/\s:@]*:)([^/\s@$]+)(@)")
+#: A password in the query of a database URL, as libpq reads it.
+_QUERY = re.compile(r"([?&](?:ssl)?password=)[^&\s$]+", re.I)
+_INTERPOLATION = re.compile(r"\$\{[^}]*\}")
 _REFERENCE = re.compile(r"\$\{oc\.env:\s*([A-Za-z_]\w*)")
 #: Shorter values occur in any text by chance.
 _SHORTEST = 8
@@ -54,6 +58,24 @@ def check(config: DictConfig, overrides: Iterable[str] = ()) -> None:
             )
 
 
+def check_database(key: str, url: str) -> None:
+    """Checks that the URL of a database, unresolved, contains no password in clear text.
+
+    Raises:
+        ConfigError: If it does; says where to put the password.
+    """
+    text = _INTERPOLATION.sub("$", url)
+    if _URL.search(text) or _QUERY.search(text):
+        raise ConfigError(
+            f"{key} contains a password in clear text, which other users of this machine can read "
+            "in the list of processes, and records could contain.\n"
+            "Leave it out, and put it in the environment or in a file of mode 600:\n"
+            "  export PGPASSWORD=…    or    export PGPASSFILE=~/.pgpass\n"
+            f"  {key}=postgresql+psycopg://user@host/database\n"
+            f"Of other databases, refer to a variable with the whole URL:  '{key}=${{oc.env:NAME}}'"
+        )
+
+
 def scrub(text: str, config: str = "") -> str:
     """Removes secrets from a text: values of secret variables, and passwords in URLs.
 
@@ -63,7 +85,7 @@ def scrub(text: str, config: str = "") -> str:
     """
     for value in _values(config):
         text = text.replace(value, _HIDDEN)
-    return _URL.sub(rf"\1{_HIDDEN}\3", text)
+    return _QUERY.sub(rf"\1{_HIDDEN}", _URL.sub(rf"\1{_HIDDEN}\3", text))
 
 
 class Scrubbed:
@@ -95,8 +117,23 @@ def recorded(node: DictConfig, key: str) -> Any:
 
 
 def resolved(text: str) -> str:
-    """Resolves a recorded value in this process's environment."""
-    return str(OmegaConf.create({"value": text}).value) if "${oc.env:" in text else text
+    """Resolves a recorded value in this process's environment.
+
+    Raises:
+        ConfigError: If a variable that it refers to is not set.
+    """
+    if "${oc.env:" not in text:
+        return text
+    try:
+        return str(OmegaConf.create({"value": text}).value)
+    except InterpolationResolutionError as error:
+        names = [name for name in _REFERENCE.findall(text) if name not in os.environ]
+        if not names:
+            raise ConfigError(f"{text} cannot be resolved: {error}") from None
+        raise ConfigError(
+            f"{text} refers to the environment variable {names[0]}, which is not set.\n"
+            f"Set it:  export {names[0]}=…"
+        ) from None
 
 
 def _holds_secret(key: str, text: str) -> bool:

@@ -104,7 +104,7 @@ def keep(studies: Sequence[EarlierStudy], folder: StudyDir) -> None:
 def _read(folder: str, objective: Sequence[str], directions: Sequence[str]) -> EarlierStudy:
     try:
         study = Finished(StudyDir(Path(folder).expanduser()))
-    except (SQLAlchemyError, ValueError, RuntimeError) as error:  # a database of anybody
+    except (SQLAlchemyError, ValueError, KeyError, TypeError) as error:  # rows of anybody
         raise StudyError(f"The database in {folder} cannot be read: {error}") from None
     theirs = [str(one) for one in study.record["directions"]]
     if theirs != [one.name.lower() for one in study.study.directions]:

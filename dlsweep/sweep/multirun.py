@@ -58,12 +58,13 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         asked, space, settings = ask(app, options, arguments, folder)
         folder.create()
         launcher.code = take(Path.cwd(), folder.path)
-        with locked(folder), closing(Study(asked, space)) as study:
+        with locked(folder) as driver_id, closing(Study(asked, space, folder)) as study:
             for note in study.notes:
                 view.say(note)
             keep(asked.warm_start, folder)
-            sweep = Sweep(app, folder, study, settings, driver)
+            sweep = Sweep(app, folder, study, settings, driver, driver_id)
             sweep.run()
+    sweep.keeper.conclude()
     sweep.print_result()
 
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.folders.database import sqlite_url
 from dlsweep.folders.rundir import OBJECTIVE, Status
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.run.keeping import Keep, read_keep
 from dlsweep.security import secrets
 from dlsweep.sweep import earlier
 from dlsweep.sweep.app import App
 from dlsweep.sweep.compose import Composer, key_of, leaves
 from dlsweep.sweep.earlier import EarlierStudy
 from dlsweep.sweep.failures import Policy, read_policies
+from dlsweep.sweep.identity import identity_text
 from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.sweep.storage import Direction
-from dlsweep.sweep.study import StudySettings, identity_text
+from dlsweep.sweep.study import StudySettings
 
 #: Keys that may differ between two calls of the same study, because they change no result.
 _CIRCUMSTANCES = ("launcher", "tracking", "outputs", "framework.preload", "system_metrics")
@@ -39,7 +43,9 @@ class SweepSettings:
         max_failure_rate: The share of finished trials that may fail.
         failures: The policy for each status other than a good one.
         grid: Whether to run every point once, in order, instead of asking a sampler.
+        exhaustive: Whether every point is tried once at most: a grid, or a sampler that does so.
         tracking: Trackers by name.
+        keep: What stays of ended trials' checkpoints; None to go on as the study has begun.
     """
 
     n_trials: int | None
@@ -48,7 +54,9 @@ class SweepSettings:
     max_failure_rate: float
     failures: dict[Status, Policy]
     grid: bool
+    exhaustive: bool
     tracking: dict[str, Any]
+    keep: Keep | None
 
 
 def ask(
@@ -68,6 +76,9 @@ def ask(
     space, from_command_line = read_space(app, options["params"], arguments)
     # Hydra has resolved the sweeper's interpolations; the composer's config is still unresolved.
     written, sweeper = space.unswept(), app.config.hydra.sweeper
+    raw = OmegaConf.to_container(sweeper)
+    assert isinstance(raw, dict)
+    secrets.check_database("hydra.sweeper.storage", str(raw.get("storage") or ""))
     for config in (written, sweeper, app.config.hydra.job):
         secrets.check(config, arguments)
     tracking = (written if app.is_own else sweeper).get("tracking")
@@ -142,6 +153,7 @@ def sweep_settings(
         for text in app.hydra_overrides
     )
     n_trials = options["n_trials"]
+    exhaustive = space.is_finite and _tries_each_once(options["sampler"])
     grid = space.is_finite and not asks_sampler and (from_command_line or n_trials is None)
     if grid or (n_trials is None and space.is_finite):
         n_trials = space.count()
@@ -150,7 +162,7 @@ def sweep_settings(
             "The space is infinite, so the sweep needs a limit.\n"
             "Type  hydra.sweeper.n_trials=<count>  or  hydra.sweeper.timeout=<seconds>"
         )
-    elif (n_trials or 0) > 0 and _tries_each_once(options["sampler"]) and space.is_finite:
+    elif (n_trials or 0) > 0 and exhaustive:
         # Asked for more, while others still run, Optuna's samplers repeat points.
         n_trials = space.count(n_trials)
     for name in ("n_trials", "n_jobs"):
@@ -170,7 +182,9 @@ def sweep_settings(
         options["max_failure_rate"],
         read_policies(options["failures"]),
         grid,
+        grid or exhaustive,
         options["tracking"],
+        None if options["keep"] is None else read_keep("hydra.sweeper.keep", options["keep"]),
     )
 
 
@@ -221,6 +235,7 @@ def study_settings(
         enqueue=options["enqueue"],
         warm_start=warm_start,
         identity=_identity(space, warm_start),
+        resolved=_resolved(space),
     )
 
 
@@ -268,6 +283,17 @@ def _identity(space: SearchSpace, warm_start: Sequence[EarlierStudy]) -> dict[st
         if not (is_circumstance or key in swept or isinstance(value, dict)):
             identity[key] = identity_text(value)
     return identity
+
+
+def _resolved(space: SearchSpace) -> dict[str, str]:
+    """Returns the value of each interpolation that has one without the swept values."""
+    config = space.unswept()
+    found = {}
+    for key, value in leaves(config):
+        if isinstance(value, str) and "${" in value:
+            with contextlib.suppress(OmegaConfBaseException):
+                found[key] = identity_text(OmegaConf.select(config, key))
+    return found
 
 
 def _space_text(dimension: Dimension) -> str:

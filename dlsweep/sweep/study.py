@@ -7,7 +7,6 @@ loses no point: an unfinished trial resumes under its own number.
 from __future__ import annotations
 
 import functools
-import json
 import sqlite3
 import warnings
 import zlib
@@ -17,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
-from dlsweep.errors import ConfigError, StudyChangedError, StudyError, did_you_mean
+from dlsweep.errors import ConfigError, DlsweepError, StudyError
 from dlsweep.folders.database import sqlite_path
-from dlsweep.folders.renamed import with_todays_names
 from dlsweep.folders.rundir import (
     COMPLETED,
     FAILURES,
@@ -30,17 +28,22 @@ from dlsweep.folders.rundir import (
     Record,
     Result,
 )
+from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.database import open_storage
+from dlsweep.results.front import with_trial
 from dlsweep.sweep import hub
 from dlsweep.sweep.earlier import EarlierStudy
+from dlsweep.sweep.identity import FOLDER, IDENTITY, check_identity, check_owner, owner_of
 from dlsweep.sweep.parts import build, grid, with_search_space_of
+from dlsweep.sweep.points import check_point
 from dlsweep.sweep.promotion import STATUS, Promotion, Trial
 from dlsweep.sweep.rungs import PromotePruner
 from dlsweep.sweep.space import Scalar, SearchSpace
-from dlsweep.sweep.storage import Direction, OneWriterStorage
+from dlsweep.sweep.storage import Direction, OneWriterStorage, Outage
 from dlsweep.sweep.warm_start import WarmStart
 
+ENQUEUED = "enqueued"
 EXHAUSTED = "exhausted"
-IDENTITY = "identity"
 POINT = "point"
 REASON = "reason"
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
@@ -62,6 +65,7 @@ class StudySettings:
         enqueue: Points to try first.
         warm_start: Earlier studies, whose trials the sampler learns from.
         identity: What must not change between calls: dotted key to text.
+        resolved: The text of each interpolation's value in ``identity``.
     """
 
     name: str
@@ -74,6 +78,7 @@ class StudySettings:
     enqueue: list[dict[str, Scalar]] = field(default_factory=list)
     warm_start: list[EarlierStudy] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
+    resolved: dict[str, str] = field(default_factory=dict)
 
 
 class Study:
@@ -82,14 +87,17 @@ class Study:
     Args:
         settings: The study's settings.
         space: The search space.
+        folder: The study folder, to which a study in a shared database must belong.
 
     Raises:
         StudyChangedError: If the study on disk has another space or other fixed values.
-        StudyError: If the storage cannot be opened.
+        StudyError: If the storage cannot be opened, or has the study of another folder.
         ConfigError: If the sampler or the pruner cannot be built.
     """
 
-    def __init__(self, settings: StudySettings, space: SearchSpace) -> None:
+    def __init__(
+        self, settings: StudySettings, space: SearchSpace, folder: StudyDir | None = None
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.settings = settings
         self.space = space
@@ -111,8 +119,12 @@ class Study:
             storage=self._storage,
             pruner=optuna.pruners.NopPruner() if rungs else pruner,
         )
-        self._check_identity()
         trials = self._study.get_trials(deepcopy=False)
+        attrs = self._study.user_attrs
+        check_identity(settings.name, attrs, settings.identity, settings.resolved)
+        if folder:
+            check_owner(settings.name, settings.storage, attrs, folder, len(trials))
+        self._owner = owner_of(folder, settings.storage) if folder else {}
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
         self._study.sampler = self._build_sampler(0 if self._is_sequential else self._begun)
         self._finished = sum(trial.state.is_finished() for trial in trials)
@@ -126,6 +138,8 @@ class Study:
     def begin(self) -> None:
         """Stores the study's identity and its enqueued points, after all checks have passed."""
         self._study.set_user_attr(IDENTITY, self.settings.identity)
+        if self._owner:
+            self._study.set_user_attr(FOLDER, self._owner)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
@@ -134,9 +148,34 @@ class Study:
         self._storage.flush()
         self._enqueue = []
 
+    def enqueue(self, point: dict[str, Scalar], request: str) -> None:
+        """Stores a point that is tried next; the same request again changes nothing.
+
+        Args:
+            point: Values of some or all keys; the sampler suggests the others.
+            request: The name of the request.
+
+        Raises:
+            ConfigError: If the point is not in the search space.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        if not any(trial.user_attrs.get(ENQUEUED) == request for trial in trials):
+            self._checked_point(point, "enqueue")
+            self._study.enqueue_trial(point, user_attrs={ENQUEUED: request})
+            self._storage.flush()
+
     def close(self) -> None:
         """Closes the storage. Cached study data stays available."""
         self._storage.close()
+
+    def flush(self) -> bool:
+        """Returns whether all is stored; tries again to reach a database that does not answer."""
+        return self._storage.flush()
+
+    @property
+    def outage(self) -> Outage | None:
+        """Why the database is behind, if it is."""
+        return self._storage.outage
 
     @property
     def notes(self) -> list[str]:
@@ -217,9 +256,12 @@ class Study:
         elif result.status in COMPLETED:
             state = TrialState.COMPLETE
             values = [result.metrics[name] for name in self.settings.objective]
-            self._note_best(trial.number, values)
+            directions = self.settings.directions
+            self._best = with_trial(self._best, trial.number, values, directions)
         elif result.status == "pruned":
             state = TrialState.PRUNED
+        elif result.status == "stopped":
+            trial.optuna.set_user_attr(REASON, "stopped by the user")
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
@@ -256,19 +298,6 @@ class Study:
         if len(self.settings.objective) > 1:
             return self._study.best_trials
         return [self._study.best_trial] if done else []
-
-    def _note_best(self, number: int, values: list[float]) -> None:
-        """Updates the Pareto front. Of equal trials, the earlier one stays."""
-        signs = [1 if way == "minimize" else -1 for way in self.settings.directions]
-
-        def beats(ours: list[float], theirs: list[float]) -> bool:
-            pairs = zip(signs, ours, theirs, strict=True)
-            return all(sign * a <= sign * b for sign, a, b in pairs)
-
-        if any(beats(other, values) for other in self._best.values()):
-            return
-        rest = {n: other for n, other in self._best.items() if not beats(values, other)}
-        self._best = {**rest, number: values}
 
     def _complete(self, trial: optuna.Trial) -> Trial:
         params = self.space.suggest(trial)
@@ -310,26 +339,10 @@ class Study:
         return sampler
 
     def _checked_point(self, point: dict[str, Scalar], where: str) -> dict[str, Scalar]:
-        dimensions = {one.key: one for one in self.space.dimensions}
-        for key, value in point.items():
-            if key not in dimensions:
-                hint = did_you_mean(key, dimensions)
-                raise ConfigError(f"{where}: {key!r} is not swept.{hint}")
-            distribution = dimensions[key].distribution
-            try:  # Optuna checks that a distribution contains the value
-                create_trial(value=0.0, params={key: value}, distributions={key: distribution})
-            except ValueError:
-                raise ConfigError(
-                    f"{where}: {key}={value} is outside of its space, {dimensions[key].text}."
-                ) from None
+        spaces = {one.key: one.distribution for one in self.space.dimensions}
+        texts = {one.key: one.text for one in self.space.dimensions}
+        check_point(point, spaces, where, texts)
         return point
-
-    def _check_identity(self) -> None:
-        stored = self._study.user_attrs.get(IDENTITY)
-        if stored is not None:
-            stored = {key: with_todays_names(value) for key, value in stored.items()}
-        if stored not in (None, self.settings.identity):
-            raise StudyChangedError(_difference(self.settings.name, stored, self.settings.identity))
 
 
 def _build_pruner(settings: StudySettings) -> Any:
@@ -342,28 +355,17 @@ def _build_pruner(settings: StudySettings) -> Any:
     return build("pruner", config)
 
 
-def _difference(name: str, stored: dict[str, str], wanted: dict[str, str]) -> str:
-    lines = [f"The study {name!r} exists and was created with another space or other fixed values:"]
-    for key in sorted(stored.keys() | wanted.keys()):
-        before, now = stored.get(key), wanted.get(key)
-        if before != now:
-            lines.append(f"  {key}: was {before or 'absent'}, is {now or 'absent'}")
-    lines += [
-        "To resume it:                   type the command as it was",
-        "To keep it and start another:   hydra.sweeper.study_name=<a new name>",
-        "To start it again:              remove its folder",
-    ]
-    return "\n".join(lines)
-
-
 def _open(settings: StudySettings) -> OneWriterStorage:
     try:
         if database := sqlite_path(settings.storage or ""):
             _prepare_sqlite(database)
         # Optuna's get_storage would keep every trial in memory a second time.
         stored = settings.storage
-        disk = optuna.storages.RDBStorage(stored) if stored else optuna.storages.InMemoryStorage()
+        memory = optuna.storages.InMemoryStorage()
+        disk = open_storage(stored, keep_connection=True) if stored else memory
         return OneWriterStorage(disk, settings.name, settings.directions)
+    except DlsweepError:
+        raise
     except Exception as error:
         raise StudyError(
             f"The study's storage {settings.storage} cannot be opened: {error}"
@@ -376,8 +378,3 @@ def _prepare_sqlite(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
-
-
-def identity_text(value: Any) -> str:
-    """Returns a value's text in a study's identity."""
-    return json.dumps(value, sort_keys=True, default=str)

@@ -34,10 +34,15 @@ from dlsweep.folders.rundir import (
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
 from dlsweep.results import tables
+from dlsweep.results.front import in_words
 from dlsweep.results.report import page
 from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
 from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.forecast import Forecast
+from dlsweep.sweep.inbox import Inbox
+from dlsweep.sweep.keeper import Keeper, policy
+from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.promotion import Trial
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
@@ -47,6 +52,8 @@ from dlsweep.sweep.study import Study
 _FEWEST = 4
 #: How long to wait, in seconds, while every remaining trial waits for its retry.
 _PAUSE = 0.05
+#: How long trials may be launched, in seconds, before those that run are answered.
+_LAUNCHING = 0.25
 #: Keys that ``study.json`` gains at a study's end: the time, the best trial, the report's file. The
 #: last one is written after the results.
 _END = ("finished", "best", "report")
@@ -58,7 +65,13 @@ class Sweep:
     """Runs a study's trials until it is complete; the work of one driver."""
 
     def __init__(
-        self, app: App, folder: StudyDir, study: Study, settings: SweepSettings, driver: Driver
+        self,
+        app: App,
+        folder: StudyDir,
+        study: Study,
+        settings: SweepSettings,
+        driver: Driver,
+        driver_id: str,
     ) -> None:
         self.app = app
         self.composer = study.space.composer
@@ -67,8 +80,13 @@ class Sweep:
         self.settings = settings
         self.driver = driver
         self.view = driver.view
+        self._outages = Outages(study, driver.view)
         self.view.objective = study.settings.objective
-        self.view.counts.total = settings.n_trials
+        self.total = settings.n_trials
+        self._inbox = Inbox(folder, driver, driver_id, study, settings.exhaustive, self._extend)
+        self._keep = policy(settings.keep, self._recorded(), folder, self.view)
+        self._forecast = Forecast(folder, study, self._keep, settings.n_trials, self.view)
+        self.keeper = Keeper(folder, study, self._keep, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -78,6 +96,10 @@ class Sweep:
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
+        if isinstance(extended := self._recorded().get("extended"), int):
+            self._raise_total(extended)
+        self._inbox.extend()
+        self.view.counts.total = self.total
         over = not self._open and not self.study.promotion.paused and not self._wants_more()
         code = self._recorded().get("code", self._code())
         if not over and code != self._code():
@@ -103,10 +125,11 @@ class Sweep:
         """
         tables.show(self.finished, self.view.console)
         self.view.print_dashboards()
-        missing = (self.settings.n_trials or 0) - self.study.finished
+        missing = (self.total or 0) - self.study.finished
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
+        self._outages.print_last()
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
         if self.driver.stopping == "failures":
@@ -116,26 +139,54 @@ class Sweep:
 
     def _loop(self) -> None:
         while True:
-            while self._has_room() and (trial := self._next()):
-                self._launch(trial)
-            if not self.driver.running:
+            self._inbox.look()
+            more = self._launch_some()
+            if not (self.driver.running or more):
                 if self.driver.stopping:
                     return
-                if not self._later:
+                if not self._waits():
                     self._end_paused()
                     return
+                    return
                 time.sleep(_PAUSE)
-            for folder, result in self.driver.turn():
+            for folder, result in self.driver.turn(at_once=more):
                 self._end(self._trials.pop(folder.path), folder, result)
+            self.keeper.turn()
             if time.monotonic() > self._deadline and not self.driver.stopping:
                 self.view.say("The timeout is over: the running trials save and end.")
                 self.driver.stop("timeout")
 
+    def _waits(self) -> bool:
+        """Whether there is more to do, though no trial runs."""
+        waiting = self._open or self.study.promotion.paused or self._wants_more()
+        return bool(self._later or self.study.outage or (self._inbox.paused and waiting))
+
+    def _launch_some(self) -> bool:
+        """Fills the free slots; returns whether there are more, because that would take long."""
+        until = time.monotonic() + _LAUNCHING
+        while self._has_room() and (trial := self._next()):
+            self._launch(trial)
+            if time.monotonic() > until:
+                return True
+        return False
+
     def _has_room(self) -> bool:
         limit = self.settings.n_jobs
-        return self.driver.free_slots > 0 and (limit is None or self.driver.running < limit)
+        return (
+            not self._inbox.paused
+            and self._outages.is_stored()
+            and self.driver.free_slots > 0
+            and (limit is None or self.driver.running < limit)
+        )
 
     def _next(self) -> Trial | None:
+        trial = self._choose()
+        if trial and not self._outages.is_stored():  # it is launched when it is
+            self._open.insert(0, trial)
+            return None
+        return trial
+
+    def _choose(self) -> Trial | None:
         due = [entry for entry in self._later if entry[0] <= time.monotonic()]
         if due:
             self._later.remove(due[0])
@@ -153,7 +204,7 @@ class Sweep:
         return self.study.ask()
 
     def _wants_more(self) -> bool:
-        total = self.settings.n_trials
+        total = self.total
         begun = (
             self.study.finished
             + len(self._trials)
@@ -161,6 +212,20 @@ class Sweep:
             + len(self.study.promotion.paused)
         )
         return (total is None or begun < total) and not self.study.is_exhausted
+
+    def _extend(self, n_trials: int) -> None:
+        """Raises the number of trials for good: a later driver of this study has it, too."""
+        if self._raise_total(n_trials):
+            self._record_study(extended=n_trials)
+            self.view.counts.total = self.total
+            self.view.say(f"The study has {self.total} trials from now on.")
+
+    def _raise_total(self, n_trials: int) -> bool:
+        total = self.study.space.count(n_trials) if self.settings.exhaustive else n_trials
+        if self.total is None or total <= self.total:
+            return False
+        self.total = total
+        return True
 
     def _launch(self, trial: Trial) -> None:
         folder = self.folder.trial(trial.number)
@@ -187,14 +252,16 @@ class Sweep:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
         result = folder.result()
         records = [record for record, _ in folder.records()]
+        asked = folder.stop_reason()
         verdict = self.study.judge(trial, records)
-        if folder.stop_reason() == "pruned":  # asked again, a pruner may differ
-            verdict = "pruned"
+        if asked in ("pruned", "stopped"):  # asked again, a pruner may differ
+            verdict = asked
         if result is not None and result.status not in UNFINISHED:
             return result
         if verdict is None:
             return None
-        result = Result(cast(Status, verdict), metrics=records[-1].metrics, ended=time.time())
+        metrics = records[-1].metrics if records else {}
+        result = Result(cast(Status, verdict), metrics=metrics, ended=time.time())
         folder.write_result(result)
         return result
 
@@ -211,6 +278,7 @@ class Sweep:
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
         self.view.ended(folder, result, self._best_so_far())
+        self._forecast.ended()
         self._count_failure(result)
 
     def _pause(self, trial: Trial, folder: RunDir, result: Result) -> None:
@@ -264,6 +332,7 @@ class Sweep:
             tracking=self.settings.tracking,
             created=earlier.created if earlier else time.time(),
             limits=self.driver.limits.record(),
+            keep=str(self._keep),
         )
         folder.create(info, config)
 
@@ -319,18 +388,12 @@ class Sweep:
         return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
     def _best_so_far(self) -> str:
-        best = self.study.best
-        if len(best) > 1:
-            return f"{len(best)} on the Pareto front"
-        return "".join(f"{values[0]:.6g} (trial {number:04d})" for number, values in best.items())
+        return in_words(self.study.best)
 
     def _count_earlier(self) -> None:
         counts = self.view.counts
         for trial in self.study.finished_trials():
-            state = tables.state_of(trial)
-            counts.completed += state in COMPLETED
-            counts.pruned += state == "pruned"
-            counts.failed += state in FAILURES
+            counts.add(tables.state_of(trial))
         counts.begun_with = counts.done
         self.view.best = self._best_so_far()
 
@@ -339,7 +402,7 @@ class Sweep:
         earlier = self._recorded()
         settings = self.study.settings
         record = {
-            "id": earlier.get("id") or uuid.uuid4().hex,
+            "id": self.folder.id,
             "name": settings.name,
             "storage": secrets.recorded(self.app.config.hydra.sweeper, "storage")
             or settings.storage,
@@ -347,7 +410,11 @@ class Sweep:
             "directions": settings.directions,
             "space": self.study.space.record(),
             "created": earlier.get("created") or time.time(),
-            "n_trials": self.settings.n_trials,
+            "n_trials": self.total,
+            **{key: earlier[key] for key in ("extended",) if key in earlier},
+            "exhaustive": self.settings.exhaustive,
+            "slots": self.view.counts.slots,
+            "keep": str(self._keep),
             "command": ["python", *self.app.command],
             "tracking": self.settings.tracking,
             "code": self._code(),
@@ -384,11 +451,12 @@ class Sweep:
             page.write_page([self.finished], self.folder.report)
             if end:
                 self._record_study(**end, report=self.folder.report.name)
+        self.keeper.settle()
         self.driver.drain()
 
     def _present_end(self) -> dict[str, Any]:
         """Returns the study's end as of now, without the report, if all trials are finished."""
-        total = self.settings.n_trials
+        total = self.total
         is_over = self.study.is_exhausted or (total is not None and self.study.finished >= total)
         if not is_over:
             return {}

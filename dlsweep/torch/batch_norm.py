@@ -1,12 +1,26 @@
-"""Synchronized batch norm for several processes on CPUs; for GPUs, PyTorch's own is used."""
+"""Batch norm: its layers, and a synchronized one for several processes on CPUs.
+
+For GPUs, PyTorch's own is used.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all three BatchNormNd
+
+
+def statistics(model: nn.Module) -> Iterator[tuple[nn.Module, list[str]]]:
+    """Yields each batch norm layer with the names of its parameters and statistics."""
+    for above, layer in model.named_modules():
+        if isinstance(layer, _BatchNorm):
+            prefix = f"{above}." if above else ""
+            kept = {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
+            yield layer, [prefix + name for name in kept if name != "num_batches_tracked"]
 
 
 def synchronised(model: nn.Module, device: torch.device, group: dist.ProcessGroup) -> nn.Module:

@@ -67,6 +67,7 @@ class TorchState(State):
     random: Mapping[str, Any] | None = None
     _gathered: Mapping[str, Any] = field(default_factory=dict)
     unreadable = _UNREADABLE
+    resume_file = "resume.pt"
 
     @property
     def learning_rate(self) -> float:
@@ -143,15 +144,12 @@ class TorchState(State):
         state = {**shared, **self._gathered}
         if self.average:
             state["averaged"] = {"n_averaged": self.average.n_averaged}
-        with (
-            (folder / STATE).open("wb") as file,  # so that a full disk is an OSError
-            # The checkpoint has its own digests; without zip's CRC, saving takes half the time.
-            serialization.patch("save.compute_crc32", False),  # type: ignore[attr-defined]
-        ):
-            torch.save(state, file)
+        _save({"model": state.pop("model")}, folder / STATE)
+        _save(state, folder / self.resume_file)
 
     def _read(self, folder: Path) -> dict[str, Any]:
-        return _load(folder)
+        rest = folder / self.resume_file  # earlier versions have all in one file
+        return {**_load(folder / STATE), **(_load(rest) if rest.exists() else {})}
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         if self.average:  # it decides what the model's weights are
@@ -163,8 +161,8 @@ class TorchState(State):
         if self.random:  # else this rank is new, with its own numbers
             _restore_random_state(self.random, self.device)
 
-    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
-        weights: Mapping[str, Any] = saved["model"]
+    def _saved_weights(self, folder: Path) -> Mapping[str, Any]:
+        weights: Mapping[str, Any] = _load(folder / STATE)["model"]
         return weights
 
     def _weights(self) -> Mapping[str, Any]:
@@ -215,13 +213,22 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, parallel: Alone = ALO
         CheckpointError: If they belong to another model.
     """
     try:
-        model.load_state_dict(parallel.parted(_load(checkpoint.path)["model"], model))
+        model.load_state_dict(parallel.parted(_load(checkpoint.path / STATE)["model"], model))
     except _UNREADABLE as error:
         raise CheckpointError(f"{checkpoint.path} does not fit this model: {error}") from None
 
 
-def _load(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    with (
+        path.open("wb") as file,  # so that a full disk is an OSError
+        # The checkpoint has its own digests; without zip's CRC, saving takes half the time.
+        serialization.patch("save.compute_crc32", False),  # type: ignore[attr-defined]
+    ):
+        torch.save(state, file)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 

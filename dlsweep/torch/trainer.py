@@ -29,13 +29,15 @@ from dlsweep.run.run import Run
 from dlsweep.torch.batches import Batches, TorchData, one_batch, prepare
 from dlsweep.torch.export import WRITERS
 from dlsweep.torch.files import FORMATS
-from dlsweep.torch.means import Means, Measures
+from dlsweep.torch.means import Means, Measures, r2_terms
 from dlsweep.torch.parallel import Alone, parallel
+from dlsweep.torch.param_groups import freeze, optimizer_for, training_mode
 from dlsweep.torch.profiler import Profiler
 from dlsweep.torch.shares import Share, shares
 from dlsweep.torch.state import STATE, TorchState, load_weights, weight_average
+from dlsweep.torch.units import InOwnUnits
 from dlsweep.trainers.callbacks import Callback, Callbacks
-from dlsweep.trainers.config import built
+from dlsweep.trainers.config import built, target_scale
 from dlsweep.trainers.early_stopping import Progress
 from dlsweep.trainers.epoch_trainer import EpochTrainer
 from dlsweep.trainers.epochs import Epochs
@@ -88,6 +90,7 @@ class TorchTrainer(EpochTrainer):
     state_file = STATE
     model_kind = nn.Module
     export_environments = dict.fromkeys(WRITERS, MappingProxyType({}))
+    _target_std: Tensor | float = 1.0
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
@@ -111,13 +114,21 @@ class TorchTrainer(EpochTrainer):
 
     def build_model(self, run: Run) -> nn.Module:
         """Builds the model; by default from ``model`` in the config."""
-        return built(run, "model", nn.Module)
+        return built(run.config, "model", nn.Module)
+
+    def parameter_names(self, model: nn.Module, data: object) -> list[str]:  # noqa: ARG002
+        """Returns the names of a model's parameters."""
+        return [name for name, _ in model.named_parameters()]
 
     def load_model(self, run: Run) -> nn.Module:
-        """Loads a run's trained model on the CPU, in evaluation mode, with its best weights."""
+        """Loads a run's trained model on the CPU, in evaluation mode, with its best weights.
+
+        A model of standardized targets is wrapped: its outputs are in the targets' own units.
+        """
         model = self.build_model(run)
         load_weights(model, run.checkpoints.need_best())
-        return model.eval()
+        scale = target_scale(run)
+        return (InOwnUnits(model, *scale) if scale else model).eval()
 
     @torch.no_grad()
     def predict(self, model: nn.Module, inputs: Any) -> Any:
@@ -147,7 +158,8 @@ class TorchTrainer(EpochTrainer):
 
         Returns:
             Scalars by name, each a mean over the batch: ``loss``, which is minimized, and other
-            metrics. Their means over an epoch are logged as ``train/<name>``.
+            metrics; and, for R², :func:`dlsweep.torch.means.r2_terms`. Their means over an epoch
+            are logged as ``train/<name>``.
         """
         inputs, targets = batch
         outputs = model(inputs)
@@ -158,7 +170,10 @@ class TorchTrainer(EpochTrainer):
         if self.criterion is functional.cross_entropy:
             measures["accuracy"] = (outputs.argmax(1) == targets).double().mean()
         elif self.criterion is _mean_squared_error:
-            measures["mae"] = functional.l1_loss(outputs.detach(), targets)
+            errors = outputs.detach().float() - targets
+            measures["mae"] = (errors.abs() * self._target_std).mean()
+            if targets.ndim <= 2:
+                measures["r2"] = r2_terms(outputs, targets)
         return measures
 
     def validation_step(self, model: nn.Module, batch: Any) -> Measures:
@@ -180,7 +195,10 @@ class TorchTrainer(EpochTrainer):
             lambda found: prepare(found, self.batch_size, self.seed, device, self.loader),
             one_batch,
         )
-        state = self._start(self.build_model(run).to(device), device, together)
+        self._target_std = torch.from_numpy(data.target_std).to(device)
+        model = self.build_model(run).to(device)
+        freeze(model, self.parameter_options)
+        state = self._start(model, device, together)
         epochs = Epochs(run, self, state)
         state.callbacks.begin(run, state.model)
         training_step = together.training_step(self.training_step, state.model)
@@ -209,7 +227,7 @@ class TorchTrainer(EpochTrainer):
         batches: Iterator[Share],
     ) -> Iterator[int]:
         """Trains the rest of an epoch; yields the number of finished steps after each."""
-        state.model.train()
+        training_mode(state.model, self.parameter_options)
         groups = _groups(batches, self.accumulate)
         state.skip_done(groups, progress.steps)
         for group in groups:
@@ -289,7 +307,7 @@ class TorchTrainer(EpochTrainer):
         model = together.place(model)
         together.shard(*([model, average.module] if average else [model]))
         together.seed(self.seed)
-        optimizer = self.optimizer(model.parameters())
+        optimizer = optimizer_for(model, self.optimizer, self.parameter_options)
         scheduler = self.scheduler(optimizer) if self.scheduler else None
         if isinstance(scheduler, ReduceLROnPlateau):
             self._check_scheduler_mode(scheduler.mode)

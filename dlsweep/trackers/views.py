@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -23,8 +23,8 @@ from dlsweep.trackers.link import Link, Options
 
 #: Records synced between two writes of the position.
 _BATCH = 1000
-#: Keys of ``study.json`` with addresses.
-_PLACES = ("storage", "tracking")
+#: Keys of ``study.json`` that no view shows: addresses, and what stays of checkpoints.
+_UNSEEN = ("storage", "tracking", "keep")
 
 
 @dataclass
@@ -72,8 +72,8 @@ def _folder(position: Path) -> Path:
 
 
 def _result(info: dict[str, Any] | None) -> dict[str, Any]:
-    """Returns what ``study.json`` says about a study, without its places, which may have moved."""
-    return {key: value for key, value in (info or {}).items() if key not in _PLACES}
+    """Returns what ``study.json`` says about a study, without what no view shows."""
+    return {key: value for key, value in (info or {}).items() if key not in _UNSEEN}
 
 
 def synced_trackers(run: RunDir) -> dict[str, tuple[Options, State]]:
@@ -84,6 +84,21 @@ def synced_trackers(run: RunDir) -> dict[str, tuple[Options, State]]:
     """
     positions = {file.stem: _read(file) for file in sorted(run.path.glob("mirror/*.json"))}
     return {name: (one.options, one.state) for name, one in positions.items() if one.state}
+
+
+def unsynced(run: RunDir, trackers: Mapping[str, Options]) -> list[str]:
+    """Returns the names of the trackers that do not have all of an ended run yet.
+
+    Args:
+        run: The run folder.
+        trackers: The options of the trackers that it is synced to, by name.
+    """
+    result = run.result()
+    end = json.dumps(asdict(result)) if result else None
+    positions = {
+        name: _Position.load(run.mirror_file(name), options) for name, options in trackers.items()
+    }
+    return [name for name, one in positions.items() if json.dumps(one.result) != end]
 
 
 def _read(file: Path) -> _Position:

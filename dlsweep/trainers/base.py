@@ -12,6 +12,8 @@ from dlsweep.errors import ConfigError
 from dlsweep.run.run import Run
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from dlsweep.trainers.exporting import ExportSpec
 
 
@@ -62,6 +64,17 @@ class Trainer(ABC):
 
         Raises:
             DlsweepError: If this trainer cannot train on it.
+        """
+
+    def check_model(self, config: DictConfig, data: object) -> None:  # noqa: B027 - as above
+        """Checks the model of a config, before a run or a sweep starts.
+
+        Args:
+            config: The run's config, whose model fits the data.
+            data: What ``data`` in the config has built.
+
+        Raises:
+            DlsweepError: If this trainer cannot train it as the config says.
         """
 
     def load_model(self, run: Run) -> Any:

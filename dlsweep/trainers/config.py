@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, cast
 
+import numpy as np
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from dlsweep.data.base import Data, as_data, check_batch
+from dlsweep.data.base import Array, Data, as_data, check_batch
 from dlsweep.errors import ConfigError, DataError, DlsweepError
 from dlsweep.run.run import Run
 from dlsweep.security.instantiate import instantiate
@@ -71,11 +73,16 @@ def checked_callbacks(callbacks: Sequence[object], *kinds: type[T]) -> list[T]:
     return cast(list[T], list(callbacks))
 
 
-def built(run: Run, key: str, kind: type[T]) -> T:
-    """Builds a group of the run's config, such as its model.
+def plain(value: T) -> T:
+    """Returns a config's dict or list as plain values; anything else as it is."""
+    return cast(T, OmegaConf.to_container(value)) if OmegaConf.is_config(value) else value
+
+
+def built(config: DictConfig, key: str, kind: type[T]) -> T:
+    """Builds a group of a run's config, such as its model.
 
     Args:
-        run: The run.
+        config: The run's config.
         key: The group.
         kind: The type that it must build.
 
@@ -83,7 +90,7 @@ def built(run: Run, key: str, kind: type[T]) -> T:
         ConfigError: If the group is empty, or builds another type.
         DlsweepError: If its target raises one.
     """
-    node = OmegaConf.select(run.config, key)
+    node = OmegaConf.select(config, key)
     if not node:
         raise ConfigError(
             f"{key}: Received nothing.\n"
@@ -151,6 +158,19 @@ def check_labels(data: Data | None) -> None:
     if data and (kind := data.train.targets.dtype).kind == "f":
         raise DataError(
             f"training.loss: Received 'cross_entropy' and targets of the type {kind}, which are "
-            "values and not classes.\nType  training.loss=mse training.monitor=val/loss "
-            "training.mode=min"
+            "values and not classes.\nType  training.loss=mse  or, for a table,  "
+            "data.task=regression"
         )
+
+
+def target_scale(run: Run) -> tuple[Array, Array] | None:
+    """Returns mean and deviation of the targets that a run has standardized, as float32.
+
+    None if it has trained on the targets as they are.
+    """
+    file = run.dir.path / "data.json"
+    record = json.loads(file.read_text()) if file.exists() else {}
+    if "target_std" not in record:
+        return None
+    mean, std = (np.asarray(record[name], np.float32) for name in ("target_mean", "target_std"))
+    return mean, std

@@ -54,7 +54,7 @@ class Progress:
         reference: The value that the next improvement is compared with.
         waited: The number of epochs since then.
         steps: The number of finished steps of the current epoch.
-        sums: The sums of the current epoch's metrics so far.
+        sums: The sums of the current epoch's metrics so far: numbers, or nested lists of them.
         examples: The number of examples in these sums.
     """
 
@@ -64,7 +64,7 @@ class Progress:
     reference: float | None = None
     waited: int = 0
     steps: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, Any] = field(default_factory=dict)
     examples: int = 0
 
     def end_epoch(

@@ -7,8 +7,11 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
+
+from omegaconf import DictConfig
 
 from dlsweep.data.base import as_data
 from dlsweep.data.loader import Loader
@@ -27,9 +30,11 @@ from dlsweep.trainers.config import (
     check_one_of,
     checked_callbacks,
     fit_model_to_data,
+    plain,
     traced_batches,
 )
 from dlsweep.trainers.early_stopping import EarlyStopping, Mode
+from dlsweep.trainers.param_groups import Options
 from dlsweep.trainers.predictions import Outcome, log_predictions
 from dlsweep.trainers.starting_points import StartingPoint
 
@@ -83,6 +88,9 @@ class EpochTrainer(Trainer):
         checkpoint_every: Epochs between checkpoints; a new best and the last are always saved.
         checkpoint_steps: Optimizer steps between checkpoints within an epoch.
         checkpoint_seconds: Seconds between checkpoints within an epoch, instead or in addition.
+        param_groups: Options of parameters by name: for each group a pattern to ``match``, and
+            ``lr``, ``weight_decay`` or both; see :class:`dlsweep.trainers.param_groups.Options`.
+        freeze: The patterns of parameters that are not trained.
         seed: The seed of the order of the training examples.
         initial_weights: The folder of a run, whose best checkpoint counts, or of a checkpoint: a
             new run starts with its weights. A parameter of another name or shape stays as
@@ -124,6 +132,8 @@ class EpochTrainer(Trainer):
     checkpoint_every: int = 1
     checkpoint_steps: int | None = None
     checkpoint_seconds: float | None = None
+    param_groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    freeze: Sequence[str] = ()
     seed: int = 0
     initial_weights: str | os.PathLike[str] | None = None
     resume_from: str | os.PathLike[str] | None = None
@@ -209,6 +219,33 @@ class EpochTrainer(Trainer):
         if self.is_classifier:
             check_labels(as_data(data))
 
+    def check_model(self, config: DictConfig, data: object) -> None:
+        """Raises ConfigError if a pattern matches no parameter of the config's model."""
+        if self.parameter_options and self._builds_by_config:
+            names = self.parameter_names(built(config, "model", self.model_kind or object), data)
+            if names:
+                self.parameter_options.check(names)
+
+    @abstractmethod
+    def parameter_names(self, model: Any, data: object) -> list[str]:
+        """Returns the names of a model's parameters.
+
+        Args:
+            model: The model.
+            data: What ``data`` in the config builds.
+        """
+
+    @cached_property
+    def parameter_options(self) -> Options:
+        """The parameters with options of their own, and the frozen ones."""
+        return Options(plain(self.param_groups), plain(self.freeze))
+
+    @property
+    def _builds_by_config(self) -> bool:
+        """Whether the model is what the config names, not what a subclass builds."""
+        owner = next(one for one in type(self).__mro__ if "model_kind" in vars(one))
+        return type(self).build_model is vars(owner).get("build_model")
+
     def build_data(self, run: Run) -> object:
         """The data; by default what ``data`` in the config names.
 
@@ -216,7 +253,7 @@ class EpochTrainer(Trainer):
             What the framework's ``prepare`` takes, :func:`dlsweep.torch.batches.prepare` or
             :func:`dlsweep.keras.batches.prepare`.
         """
-        return built(run, "data", object)
+        return built(run.config, "data", object)
 
     def _read_data(
         self,
@@ -302,6 +339,7 @@ class EpochTrainer(Trainer):
                 "training.checkpoint_steps, training.checkpoint_seconds: "
                 f"{type(self).__qualname__} saves at an epoch's end only. Expected null for both."
             )
+        _ = self.parameter_options
         check_least("seed", self.seed, 0)
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ConfigError(

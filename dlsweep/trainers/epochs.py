@@ -26,10 +26,13 @@ class State(ABC):
     Attributes:
         callbacks: The user's callbacks, with their state.
         unreadable: The exceptions that reading an unsuitable checkpoint raises.
+        resume_file: The file of a checkpoint that only a resumed training needs; the weights are
+            in others.
     """
 
     callbacks: Callbacks
     unreadable: ClassVar[tuple[type[Exception], ...]]
+    resume_file: ClassVar[str]
 
     @property
     @abstractmethod
@@ -86,7 +89,7 @@ class State(ABC):
             CheckpointError: If none fits.
         """
         try:
-            saved = self._saved_weights(self._read(folder))
+            saved = self._saved_weights(folder)
         except self.unreadable as error:
             raise CheckpointError(f"{folder} cannot be read: {error}") from None
         taken = fitting(folder, _shapes(self._weights()), _shapes(saved))
@@ -112,7 +115,7 @@ class State(ABC):
         """Restores the framework's own state."""
 
     @abstractmethod
-    def _saved_weights(self, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _saved_weights(self, folder: Path) -> Mapping[str, Any]:
         """Returns the weights in a checkpoint, by the names of :meth:`_weights`."""
 
     @abstractmethod
@@ -154,10 +157,13 @@ class Epochs(Generic[S]):
         self._trainer = trainer
         self._unsaved: dict[str, float] = {}
         if checkpoint := run.checkpoints.latest():
-            state.restore(checkpoint.path, self.progress)
+            state.restore(checkpoint.require_whole(), self.progress)
         elif start := trainer.starting_point:
-            take = state.take_weights if start.weights_only else self._take_over
-            take(start.checkpoint().path)
+            found = start.checkpoint()
+            if start.weights_only:
+                state.take_weights(found.path)
+            else:
+                self._take_over(found.require_whole())
 
     def __iter__(self) -> Iterator[int]:
         """Yields the number of each epoch, from 1; :meth:`end` must be called within each."""
@@ -248,6 +254,7 @@ class Epochs(Generic[S]):
             lambda folder: self.state.save(folder, self.progress),
             metrics,
             part,
+            [self.state.resume_file],
         )
 
     def _check(self, metrics: Mapping[str, float]) -> None:
@@ -256,7 +263,7 @@ class Epochs(Generic[S]):
             raise ConfigError(
                 f"training.monitor: Received {monitor!r}, which is not logged.\n"
                 f"Expected one of {', '.join(sorted(metrics))}.\n"
-                "Type, for instance,  training.monitor=val/loss training.mode=min"
+                "Type, for instance,  training.monitor=val/loss"
             )
         for name in ("train/loss", "val/loss", monitor):
             if not math.isfinite(metrics.get(name, 0.0)):

@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 
 from dlsweep.errors import CheckpointError, ConfigError
+from dlsweep.folders.removal import Removal
 from dlsweep.folders.rundir import RunDir
-from dlsweep.run.checkpoint import Checkpoint, open_checkpoint
+from dlsweep.run.checkpoint import Checkpoint, open_checkpoint, open_manifest
 from dlsweep.run.run import Run
 
 Shapes = Mapping[str, list[int]]
@@ -48,8 +49,10 @@ class StartingPoint:
         if not found:
             raise ConfigError(
                 f"{self._name}: Received {self._path}, which {self._fault}.\n"
-                f"Expected {self._expected}"
+                f"{self._removed or f'Expected {self._expected}'}"
             )
+        if not self.weights_only:
+            open_manifest(self._path).require_whole()
         if not any((one / self.file).exists() for one in found):
             raise CheckpointError(
                 f"{self._name}: {self._path} was saved by another framework: there is no "
@@ -90,6 +93,14 @@ class StartingPoint:
         if not self._path.exists():
             return "does not exist"
         return "is a run's folder" if self._saved else "contains no checkpoint"
+
+    @property
+    def _removed(self) -> str:
+        """Says how to have a checkpoint again that was removed."""
+        for run in map(RunDir, (self._path, self._path.parent.parent)):
+            if removal := Removal.of(run):
+                return removal.sentence(run)
+        return ""
 
     @property
     def _expected(self) -> str:

@@ -118,6 +118,7 @@ def _check_data(config: DictConfig, trainers: Sequence[Trainer]) -> None:
     fit_model_to_data(config, data)
     for trainer in trainers:
         trainer.check_data(data)
+        trainer.check_model(config, data)
 
 
 def _refusal(attempt: Callable[[], object]) -> list[str]:

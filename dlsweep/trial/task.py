@@ -138,7 +138,14 @@ def _settled(run: Run, work: Callable[[Run], Any]) -> Any:
 
 def _status(stop_reason: str | None) -> Status:
     """Returns the status of a run that ended without an error, by its stop reason."""
-    named: tuple[Status, ...] = ("pruned", "paused", "preempted", "timed_out", "stopped_early")
+    named: tuple[Status, ...] = (
+        "pruned",
+        "paused",
+        "preempted",
+        "timed_out",
+        "stopped",
+        "stopped_early",
+    )
     otherwise: Status = "interrupted" if stop_reason else "completed"
     return next((status for status in named if status == stop_reason), otherwise)
 

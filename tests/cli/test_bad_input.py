@@ -57,6 +57,16 @@ CASES = [
         ("Did you mean 'hydra.sweeper.n_trials'", "--cfg hydra"),
     ),
     Case(
+        "password in the address of a database",
+        (*SWEEP, "hydra.sweeper.storage=postgresql+psycopg://me:hunter2@host/db"),
+        ("hydra.sweeper.storage contains a password", "PGPASSWORD", "PGPASSFILE"),
+    ),
+    Case(
+        "database that cannot be reached",
+        (*SWEEP, "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0.1:1/db"),
+        ("cannot be opened: connection failed", "Expected a running server"),
+    ),
+    Case(
         "wrong type",
         (*SWEEP, "training._target_=mytrainer.MyTrainer", "training.steps=many"),
         ("training.steps: Received 'many' (str). Expected int.",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import json
@@ -39,6 +40,10 @@ class Torch:
     module = "dlsweep.torch.trainer"
     trainer = "TorchTrainer"
     models = "dlsweep.torch.models"
+    # Of the CNN: the names of its first block, of the second kernel, of dense layers.
+    first, second_kernel, dense = r"layers\.0\..*", r"layers\.1\.0\.weight", r"layers\.[36]\..*"
+    # Which of its weights stay: kernel, weight, bias, mean, variance (and count) of each block.
+    frozen = [True] * 6 + [True, False, False, False, False, False] + [False] * 4
 
     def order(self, seed: int, epoch: int, examples: int) -> np.ndarray:
         import torch
@@ -64,8 +69,9 @@ class Torch:
     def arrays(self, checkpoint: Path) -> list[np.ndarray]:
         import torch
 
-        state = torch.load(checkpoint / "state.pt", weights_only=True)
-        found = [*state["model"].values(), *state.get("trained", {}).values()]
+        weights = torch.load(checkpoint / "state.pt", weights_only=True)
+        state = torch.load(checkpoint / "resume.pt", weights_only=True)
+        found = [*weights["model"].values(), *state.get("trained", {}).values()]
         for each in state["optimizer"]["state"].values():
             found += [value for value in each.values() if value is not None]
         return [np.asarray(value) for value in found]
@@ -79,6 +85,9 @@ class Keras:
     module = "dlsweep.keras.trainer"
     trainer = "KerasTrainer"
     models = "dlsweep.keras.models"
+    first, second_kernel = r".*/(conv2d|batch_normalization)/.*", r".*/conv2d_1/kernel"
+    dense = r".*/dense.*"
+    frozen = [True] * 5 + [True, False, False, False, False] + [False] * 4
 
     def order(self, seed: int, epoch: int, examples: int) -> np.ndarray:
         return np.random.default_rng((seed, epoch)).permutation(examples)
@@ -95,8 +104,11 @@ class Keras:
             return [values[name] for name in values.files if name.startswith("model/")]
 
     def arrays(self, checkpoint: Path) -> list[np.ndarray]:
-        with np.load(checkpoint / "variables.npz") as values:
-            return [values[name] for name in values.files]
+        arrays = []
+        for name in ("variables.npz", "resume.npz"):
+            with np.load(checkpoint / name) as values:
+                arrays += [values[name] for name in values.files]
+        return arrays
 
 
 Side = Torch | Keras
@@ -645,3 +657,119 @@ def test_a_regression_logs_the_mean_absolute_error(side: Side, fit: Fit) -> None
     with Run.open(folder.path) as run:
         outputs = tried.predict(tried.load_model(run), values.inputs.astype(np.float32))
     assert metrics["val/mae"] == pytest.approx(float(np.abs(outputs - 2).mean()), rel=1e-4)
+
+
+# Values as targets
+
+
+def prices(scale: float = 40_000.0) -> Data:
+    """Prices that are linear in two features, in two columns of different size."""
+    random = np.random.default_rng(5)
+    inputs = random.normal(size=(101, 2)).astype(np.float32)
+    noise = random.normal(size=(101, 2))
+    targets = (inputs @ [[1.0, 2.0], [3.0, -1.0]] + noise) * [scale, 2.0] + [9 * scale, 7.0]
+    targets = targets.astype(np.float32)
+    return Data(*(Split(inputs[rows], targets[rows]) for rows in (slice(70), slice(70, 101))))
+
+
+def standardised() -> Data:
+    data = prices()
+    mean, std = data.train.targets.mean(0), data.train.targets.std(0)
+    return dataclasses.replace(data, target_mean=mean, target_std=std)
+
+
+@pytest.mark.parametrize("data", [lambda: prices(1.0), standardised])
+def test_mae_and_r2_are_those_of_the_whole_split_in_its_own_units(
+    side: Side, fit: Fit, data: Callable[[], Data]
+) -> None:
+    values = data()
+    model = ("MLP", {"input_shape": [2], "classes": 2, "hidden": 8})
+    options = {"loss": "mse", "monitor": "val/r2", "mode": "max", "batch_size": 8, "epochs": 4}
+    tried = trainer(side, {"name": "Adam", "lr": 0.03}, model=model, data=data, **options)
+    metrics, folder = fit(tried)
+    with Run.open(folder.path) as run:
+        outputs = tried.predict(tried.load_model(run), values.validation.inputs)
+    targets = values.validation.targets.astype(np.float64)
+    residual = ((targets - outputs) ** 2).sum(0)
+    total = ((targets - targets.mean(0)) ** 2).sum(0)
+    assert metrics["val/r2"] == pytest.approx((1 - residual / total).mean(), abs=1e-5)
+    assert metrics["val/mae"] == pytest.approx(np.abs(targets - outputs).mean(), rel=1e-4)
+    assert metrics["train/r2"] <= 1
+    if values.standardises:
+        assert metrics["val/r2"] > 0.3, "the large target is learned"
+        record = json.loads((folder.path / "data.json").read_text())
+        assert record["target_mean"] == pytest.approx(values.target_mean)
+
+
+def test_r2_of_a_constant_target_is_that_of_scikit_learn(side: Side, fit: Fit) -> None:
+    values = Split(blobs(90).inputs, np.full((90, 3), 2.5, np.float32))
+    options = {"loss": "mse", "monitor": "val/r2", "mode": "max", "epochs": 1}
+    metrics, _ = fit(trainer(side, data=lambda: Data(values, values), **options))
+    assert metrics["val/r2"] == 0.0
+
+
+# Parameter groups and frozen parameters
+
+
+def numbers(side: Side, folder: RunDir) -> list[np.ndarray]:
+    return side.weights(last(folder))
+
+
+def test_frozen_parameters_and_their_statistics_stay_and_groups_go_on(
+    side: Side, make_run: Callable[..., RunDir]
+) -> None:
+    """The first convolution with its batch norm is frozen; of the second, only the kernel."""
+    straight, broken = make_run(name="0000"), make_run(name="0001")
+
+    def attempt(folder: RunDir, seed: int, **end: int) -> dict[str, float]:
+        importlib.import_module(side.module).setup(seed=seed)
+        tried = trainer(
+            side,
+            {"name": "AdamW", "lr": 0.01},
+            {"name": "StepLR", "step_size": 1, "gamma": 0.5},
+            ("CNN", CNN),
+            lambda: Data(Split(IMAGES, LABELS), Split(IMAGES[:20], LABELS[:20])),
+            epochs=4,
+            batch_size=16,
+            accumulate=2,
+            clip_norm=1.0,
+            ema_decay=0.5,
+            freeze=[side.first, side.second_kernel],
+            param_groups={
+                "slow": {"match": ".*bias", "lr": 1e-4, "weight_decay": 0.0},
+                "fast": {"match": side.dense, "lr": 0.1},
+            },
+        )
+        with Disturbed.open(folder.path) as run:
+            vars(run).update(end)
+            return tried.fit(run)
+
+    expected = attempt(straight, 1)
+    with contextlib.suppress(CrashError):
+        attempt(broken, 1, crash_at=3)
+    assert attempt(broken, 99) == expected
+    for one, other in zip(side.arrays(last(broken)), side.arrays(last(straight)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    first, final = (
+        side.weights(folder) for folder in sorted(straight.checkpoints.glob("step-*"))[-2:]
+    )
+    same = [np.array_equal(one, other) for one, other in zip(first, final, strict=True)]
+    assert same == side.frozen
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"freeze": ["backbone.*"]},
+            r"freeze\[0\]: Received 'backbone\.\*', which matches no param",
+        ),
+        ({"freeze": [".*"]}, r"which freezes all 4 parameters of the model"),
+        ({"param_groups": {"head": {"match": "head.*", "lr": 1}}}, r"param_groups\.head\.match"),
+    ],
+)
+def test_a_pattern_without_a_parameter_is_refused(
+    side: Side, fit: Fit, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fit(trainer(side, **options))

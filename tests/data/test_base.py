@@ -82,3 +82,19 @@ def test_examples_of_unequal_length_are_refused_with_what_to_do() -> None:
     for parts in [(ragged, [0, 1]), ({"words": ragged}, [0, 1]), ([[1], [2]], ragged)]:
         with pytest.raises(DataError, match=r"(?s)unequal length.*Pad them to the longest"):
             as_data({"train": parts, "validation": parts})
+
+
+@pytest.mark.parametrize(
+    ("targets", "scale", "message"),
+    [
+        (np.arange(4), {"target_mean": 1.0}, r"targets of the type int64\. Expected floats"),
+        (np.zeros((4, 2)), {"target_std": [1.0, 0.0]}, r"target_std: .* Expected numbers above 0"),
+        (np.zeros((4, 2)), {"target_mean": [1.0] * 4}, r"target_mean: Received the shape \[4\]"),
+    ],
+)
+def test_statistics_that_do_not_fit_the_targets_are_refused(
+    targets: np.ndarray, scale: dict, message: str
+) -> None:
+    split = Split(np.zeros((4, 3)), targets)
+    with pytest.raises(DataError, match=message):
+        Data(split, split, **scale)

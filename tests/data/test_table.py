@@ -167,3 +167,27 @@ def test_a_task_that_cannot_be_is_refused(tmp_path: Path) -> None:
         table(write(tmp_path), "kind", task="regression")
     with pytest.raises(ConfigError, match=r"data\.task: Received 'rank'\. Expected classification"):
         table(write(tmp_path), "kind", task="rank")  # type: ignore[arg-type]
+
+
+def test_a_target_is_standardised_by_the_training_rows_alone(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": range(40), "price": np.arange(40) ** 2})
+    options = {"task": "regression", "validation": 0.25, "standardize_target": True}
+    data = table(write(tmp_path, frame), "price", **options)
+    targets = data.train.targets
+    assert sorted({*targets[:, 0], *data.validation.targets[:, 0]}) == frame["price"].tolist()
+    facts = data.facts()
+    assert facts["target_mean"] == pytest.approx(targets.mean(0).tolist())
+    assert facts["target_std"] == pytest.approx(targets.std(0).tolist())
+    made = data.standardise(targets)
+    assert (made.dtype, made.mean(), made.std()) == (
+        np.float32, pytest.approx(0, abs=1e-6), pytest.approx(1),
+    )  # fmt: skip
+    assert data.standardise(data.validation.targets).mean() != pytest.approx(0, abs=1e-3)
+    plain = table(write(tmp_path, frame), "price", task="regression")
+    assert "target_mean" not in plain.facts()
+    assert plain.standardise(targets) is targets
+
+
+def test_classes_are_not_standardised(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"standardize_target(?s:.)*Type  data\.task=regression"):
+        table(write(tmp_path), "kind", standardize_target=True)

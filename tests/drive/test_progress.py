@@ -177,7 +177,7 @@ def test_the_best_and_the_time_left_fit_into_80_columns() -> None:
 @pytest.mark.parametrize(("total", "name", "other"), [(1, "run", "trial"), (2, "trial", "run")])
 def test_a_single_run_is_called_a_run(total: int, name: str, other: str) -> None:
     view, file = drawing(Counts(total=total))
-    view.console.print(view._draw())
+    view.console.print(view.drawing())
     words = re.findall(r"[a-z]+", re.sub(r"\x1b\[[\d;]*m", " ", file.getvalue()))
     assert name in words
     assert other not in words

@@ -94,6 +94,21 @@ def test_a_table_takes_words_where_the_format_can(lab: Any) -> None:
     np.testing.assert_allclose(scores, served["scores"], atol=1e-4)
 
 
+def test_a_standardised_target_comes_back_in_its_own_units(lab: Any) -> None:
+    options = {"loss": "mse", "monitor": "val/r2", "mode": "max", "epochs": 40}
+    run = lab.trained("keras", "standardised", **options)
+    data = importlib.import_module("project").standardised()
+    error = json.loads((run.path / "data.json").read_text())["target_std"][0] / 2
+    found = lab.export(run.path, *ALL)
+    for form, one in found.items():
+        measured = one.report["mean_absolute_error"]
+        assert measured["exported"] == pytest.approx(measured["trained"], rel=1e-3), form
+        assert measured["exported"] < error, "far less than a model without the units"
+    given = {"inputs": data.validation.inputs.astype(np.float32)}
+    scores = run_litert(found["litert"].folder, given)
+    assert np.abs(scores - data.validation.targets).mean() < error
+
+
 def test_a_model_without_get_config_is_traced_but_has_no_file(lab: Any) -> None:
     run = lab.trained("keras", "images", model={"_target_": "project.subclassed"})
     *traced, file = lab.attempts(run.path, ALL)

@@ -176,3 +176,18 @@ def test_a_format_of_the_other_framework_is_refused(lab: Any) -> None:
         match=r"Received 'litert' for a run of TorchTrainer\.\nExpected one of onnx, torch",
     ):
         lab.export(run.path, "litert")
+
+
+def test_a_standardised_target_comes_back_in_its_own_units(lab: Any) -> None:
+    options = {"loss": "mse", "monitor": "val/r2", "mode": "max", "epochs": 40}
+    run = lab.trained("torch", "standardised", **options)
+    error = json.loads((run.path / "data.json").read_text())["target_std"][0] / 2
+    for form, one in lab.export(run.path, "onnx", "torch").items():
+        measured = one.report["mean_absolute_error"]
+        assert measured["exported"] == pytest.approx(measured["trained"], rel=1e-3), form
+        assert measured["exported"] < error, "far less than a model without the units"
+    record = run.path / "data.json"
+    stored = json.loads(record.read_text())
+    record.write_text(json.dumps({**stored, "target_mean": [0.0]}))
+    with pytest.raises(ExportError, match=r"target_mean is \[.*\] now, and was \[0\.0\]"):
+        lab.export(run.path, "onnx")

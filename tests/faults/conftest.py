@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE))  # postgres_server
 #: How often each fault is tried, in the quick form and in the long one.
 COUNTS = {
     "kills of the driver": (3, 60),
@@ -28,12 +29,15 @@ COUNTS = {
     "kills of the driver and all trials, with a framework": (0, 10),
     "kills of the driver at its writes": (3, 1000),
     "kills under all trackers": (1, 20),
+    "kills of the driver and all trials, with PostgreSQL": (2, 40),
+    "kills of PostgreSQL": (1, 20),
     "trials in one study": (300, 20_000),
     "leaking trials": (10, 200),
     "hung trackers": (0, 1),
     "signal=KILL at the calls of a save": (20, 1000),
     "error=ENOSPC at the calls of a save": (12, 1000),
     "error=EIO at the calls of a save": (12, 1000),
+    "kills at the calls of a removal": (8, 1000),
 }
 
 
@@ -134,6 +138,13 @@ class Sweeps:
 
     def assert_exactly_once(self, name: str, count: int) -> None:
         """What is promised of a study that has ended, whatever was killed on the way."""
+        self.assert_trials(name, count)
+        with contextlib.closing(sqlite3.connect(self.study(name) / "study.db")) as database:
+            assert database.execute("SELECT count(*) FROM trials").fetchone() == (count,)
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    def assert_trials(self, name: str, count: int) -> None:
+        """The same, of all but the database."""
         table = self.table(name)
         assert list(table["number"]) == list(range(count))
         assert set(table["state"]) <= {"completed", "pruned"}, table
@@ -142,9 +153,6 @@ class Sweeps:
         infos = [json.loads((trial / "run.json").read_text()) for trial in trials]
         assert len({info["id"] for info in infos}) == count
         assert [info["number"] for info in infos] == list(range(count))
-        with contextlib.closing(sqlite3.connect(self.study(name) / "study.db")) as database:
-            assert database.execute("SELECT count(*) FROM trials").fetchone() == (count,)
-            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         for trial in trials:
             assert_no_gap(trial)
         assert not self.training_in(name)

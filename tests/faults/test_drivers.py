@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -51,6 +53,26 @@ def test_another_host_is_refused_and_takes_over_from_a_dead_one(sweeps, preload,
     assert second.communicate(timeout=60)
     assert second.returncode == 0
     assert not lease.exists()
+
+
+def test_another_host_sees_and_stops_a_driver_by_its_folder(sweeps, preload, tmp_path) -> None:
+    far = {**os.environ, "LD_PRELOAD": preload("far")}
+    driver = sweeps.start(*WALK, "training.seconds=1", "training.steps=200", **far)
+    study = sweeps.study("quadratic")
+    wait_until_it_trains(study)
+
+    def from_there(verb: str, *options: str) -> subprocess.CompletedProcess[str]:
+        words = [*other_host(tmp_path), sys.executable, "-m", "dlsweep", verb, str(study), *options]
+        return subprocess.run(
+            words, env=far, cwd=sweeps.path, capture_output=True, text=True, timeout=100
+        )
+
+    (seen,) = json.loads(from_there("status", "--json").stdout)
+    assert (seen["state"], seen["driver"]["pid"]) == ("running", driver.pid)
+    assert seen["trials"]["running"] >= 1
+    assert "has stopped" in from_there("stop").stdout
+    assert "Stopping, as asked" in driver.communicate(timeout=60)[0]
+    assert driver.returncode == 0
 
 
 def test_steps_of_the_wall_clock_change_nothing(sweeps, preload, tmp_path) -> None:

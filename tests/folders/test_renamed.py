@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.folders.renamed import with_todays_names
+from dlsweep.folders.renamed import with_added_keys, with_todays_names
 from dlsweep.folders.rundir import RunDir
+from dlsweep.folders.yaml_text import parse_yaml
 
+CONF = Path(__file__).parents[2] / "conf"
 OLD = Path(__file__).with_name("before_the_move")
 SWEEP = (
     "+experiment=mnist model.hidden=2 training.optimizer.lr=0.01 tracking=[csv] training.epochs=2 "
@@ -70,6 +72,23 @@ def test_the_old_run_has_old_names_in_its_file_and_todays_when_it_is_read(projec
 )
 def test_only_whole_old_names_are_replaced(old: str, now: str) -> None:
     assert with_todays_names(f"_target_: {old}\n") == f"_target_: {now}\n"
+
+
+def test_a_study_lacks_no_key_that_was_added_since(project: Path) -> None:
+    """An added key that is missing here would make each older study another one."""
+    recorded = set(RunDir(project / "outputs/mnist/runs/single").config()["training"])
+    today = parse_yaml((CONF / "training" / "default.yaml").read_text())
+    added = {
+        f"training.{key}": value
+        for key, value in today.items()
+        if key not in {*recorded, "defaults"} and value != {}  # an empty dict has no value
+    }
+    assert added, "a rule about nothing"
+    wanted = {key: json.dumps(value) for key, value in added.items()}
+    assert with_added_keys({}, wanted) == wanted
+    assert with_added_keys({}, {"training.steps": "1"}) == {}, "of keys that are asked for only"
+    stored = {"training.evaluate_test": "false"}
+    assert with_added_keys(stored, wanted)["training.evaluate_test"] == "false"
 
 
 @pytest.mark.slow

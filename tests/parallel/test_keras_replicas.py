@@ -32,7 +32,8 @@ def trial(trial: MakeTrial) -> MakeTrial:
         plateau = OmegaConf.load(CONF / "training" / "scheduler" / "plateau.yaml")
         target = {"_target_": f"keras_parts.{model}"}
         options = {"clip_norm": 0.1, "ema_decay": 0.9, "scheduler": plateau, **options}
-        return trial(name, data="three_classes.arrays", model=target, **options)
+        data = options.pop("data", "three_classes.arrays")
+        return trial(name, data=data, model=target, **options)
 
     return make
 
@@ -47,6 +48,20 @@ def test_two_replicas_train_as_one(trial: MakeTrial, before: int, after: int):
     both = trial("0001", replicas=before, callbacks=stop_behind(2)).run()
     both.go_on(after)
     one.assert_same_curve(both)
+
+
+def test_two_replicas_measure_r2_of_all_and_keep_groups(trial: MakeTrial):
+    options = {
+        "data": "three_classes.prices",
+        "loss": "mse",
+        "optimizer": {"weight_decay": 0.01},
+        "param_groups": {"last": {"match": ".*/dense_1/.*", "lr": 0.2, "weight_decay": 0.0}},
+        "freeze": [".*/dense/bias"],
+    }
+    one = trial("0000", replicas=1, **options).run()
+    both = trial("0001", replicas=2, **options).run()
+    one.assert_same_curve(both)
+    assert both.curve[2]["val/r2"] < 1
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,9 @@ def in_group(leader: int | None) -> list[psutil.Process]:
 
 
 def state(trial: Trial) -> dict:
-    path = max(trial.folder.checkpoints.glob("step-*")) / "state.pt"
-    return torch.load(path, weights_only=True)
+    found = max(trial.folder.checkpoints.glob("step-*"))
+    parts = [torch.load(found / name, weights_only=True) for name in ("state.pt", "resume.pt")]
+    return {**parts[0], **parts[1]}
 
 
 def assert_same_weights(one: Trial, other: Trial) -> None:
@@ -97,6 +98,22 @@ def test_two_processes_train_as_one(trial: MakeTrial, alone: Trial, data: str, s
     assert_same_weights(alone, both)
     assert state(both)["optimizer"]["state"].keys() == state(alone)["optimizer"]["state"].keys()
     assert len(state(both)["random_of_others"]) == 1
+
+
+@pytest.mark.parametrize("strategy", ["data_parallel", "fsdp"])
+def test_two_processes_measure_r2_of_all_and_keep_groups(trial: MakeTrial, strategy: str):
+    options = {
+        "data": "three_classes.prices",
+        "loss": "mse",
+        "freeze": [r"body\.0\.bias"],
+        "param_groups": {"head": {"match": "head.*", "lr": 0.2}},
+    }
+    one = trial("0000", replicas=1, **options).run()
+    both = trial("0001", replicas=2, strategy=strategy, **options).run()
+    one.assert_same_curve(both)
+    assert_same_weights(one, both)
+    assert both.curve[2]["val/r2"] > one.curve[0]["val/r2"]
+    assert [group["lr"] for group in state(both)["optimizer"]["param_groups"]] == [0.05, 0.2]
 
 
 @pytest.mark.parametrize("strategy", ["data_parallel", "fsdp"])

@@ -135,12 +135,16 @@ class Lab:
     def arrays(self, checkpoint: Path) -> dict[str, np.ndarray]:
         """The weights that a checkpoint holds, then what its optimizer knows of them."""
         if self.framework == "keras":
-            with np.load(checkpoint / "variables.npz") as values:
-                return dict(values)
+            arrays: dict[str, np.ndarray] = {}
+            for name in ("variables.npz", "resume.npz"):
+                with np.load(checkpoint / name) as values:
+                    arrays |= dict(values)
+            return arrays
         import torch
 
-        state = torch.load(checkpoint / "state.pt", weights_only=True)
-        found = {name: value.numpy() for name, value in state["model"].items()}
+        weights = torch.load(checkpoint / "state.pt", weights_only=True)
+        state = torch.load(checkpoint / "resume.pt", weights_only=True)
+        found = {name: value.numpy() for name, value in weights["model"].items()}
         for number, each in state["optimizer"]["state"].items():
             found |= {f"optimizer/{number}/{name}": value.numpy() for name, value in each.items()}
         return found

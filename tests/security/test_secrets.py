@@ -132,3 +132,41 @@ def test_secrets_planted_everywhere_reach_no_file(tmp_path: Path) -> None:
     assert not found
     assert len([name for name in written if name.endswith((".wandb", "log.txt"))]) >= 4
     assert any(b"login ***" in text for text in written.values())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me:hunter2@host/db",
+        "postgresql+psycopg://${oc.env:ME}:hunter2@host/db",
+        "postgresql+psycopg:///db?host=here&password=hunter2",
+    ],
+)
+def test_a_password_in_the_url_of_a_database_is_refused_with_where_to_put_it(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"PGPASSWORD=… .* PGPASSFILE=") as raised:
+        secrets.check_database("hydra.sweeper.storage", url)
+    assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in secrets.scrub(f"cannot open {url}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "sqlite:///a@b:c.db",
+        "postgresql+psycopg://me@host/db",
+        "postgresql://me:${oc.env:PW}@h/db",
+    ],
+)
+def test_other_urls_of_databases_are_not(url: str) -> None:
+    secrets.check_database("hydra.sweeper.storage", url)
+
+
+def test_the_password_of_postgresql_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "correct-horse")
+    assert secrets.scrub("it is correct-horse") == "it is ***"
+
+
+def test_a_reference_to_a_variable_that_is_not_set_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"variable NO_SUCH_PW, which is not set\.\nSet it:"):
+        secrets.resolved("postgresql://me:${oc.env:NO_SUCH_PW}@host/db")

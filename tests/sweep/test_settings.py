@@ -34,6 +34,7 @@ OPTIONS: dict[str, Any] = {
     "pruner": {"_target_": "optuna.pruners.MedianPruner"},
     "seed": 0,
     "enqueue": [],
+    "keep": None,
     "warm_start": [],
 }
 
@@ -54,7 +55,7 @@ def settings(app: App, make_space: Callable[..., SearchSpace]) -> Callable[..., 
 @pytest.fixture
 def study(make_space: Callable[..., SearchSpace]) -> Callable[..., StudySettings]:
     def read(*texts: str, grid: bool = False, **options: Any) -> StudySettings:
-        limits = SweepSettings(3, None, None, 0.5, {}, grid, {})
+        limits = SweepSettings(3, None, None, 0.5, {}, grid, grid, {}, None)
         space = make_space(*(texts or (INTERVAL,)))
         return study_settings({**OPTIONS, **options}, space, StudyDir("out"), limits)
 

@@ -10,6 +10,7 @@ import pytest
 from optuna.testing.pytest_storages import StorageTestCase
 from optuna.trial import FrozenTrial, TrialState
 
+from dlsweep.results.database import AwayError
 from dlsweep.sweep.storage import OneWriterStorage
 
 
@@ -67,6 +68,78 @@ def test_a_trial_is_on_disk_whole_or_not_at_all(disk) -> None:
     assert stored.state is TrialState.RUNNING
     storage.flush()
     assert len(disk.get_all_trials(1)) == 1
+
+
+class Away:
+    """A storage on a server that is killed at one of its calls, before or after it is done."""
+
+    def __init__(self, disk: optuna.storages.BaseStorage, dies_at: int, after: bool) -> None:
+        self._disk = disk
+        self._left = dies_at
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._disk, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._left -= 1
+            if self._left == 0 and not self._after:
+                raise AwayError("killed")
+            done = method(*args, **kwargs)
+            if self._left == 0:
+                raise AwayError("killed")
+            return done
+
+        return call if name.startswith(("set_", "create_new_trial")) else method
+
+
+def session(study: optuna.Study, storage: OneWriterStorage) -> int:
+    """Does what a sweep does; returns how often the storage was behind."""
+    behind = 0
+
+    def flush() -> None:
+        nonlocal behind
+        behind += storage.outage is not None
+        if storage.outage:
+            assert not storage.flush(), "it was tried again at once"
+            storage.outage.retry_at = 0.0
+        while not storage.flush():
+            behind += 1
+            assert storage.outage
+            storage.outage.retry_at = 0.0
+        assert storage.outage is None
+
+    study.set_user_attr("identity", {"a": "1"})
+    study.enqueue_trial({"x": 3.0})
+    flush()
+    for value in (1.0, 2.0):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 10)
+        trial.set_user_attr("point", {"x": value})
+        flush()
+        for step in range(1, 4):
+            trial.report(value * step, step)
+            trial.should_prune()
+        trial.set_user_attr("reason", "none")
+        study.tell(trial, value)
+    flush()
+    return behind
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["undone", "done"])
+def test_a_server_killed_at_any_call_loses_and_doubles_nothing(tmp_path, after: bool) -> None:
+    deaths = 0
+    for dies_at in range(1, 100):
+        disk = optuna.storages.get_storage(f"sqlite:///{tmp_path}/{dies_at}.db")
+        storage, study = opened(Away(disk, dies_at, after))
+        if not session(study, storage):
+            break
+        deaths += 1
+        stored = optuna.load_study(study_name="study", storage=disk)
+        assert [plain(t) for t in stored.trials] == [plain(t) for t in study.trials]
+        assert len(stored.trials) == 2
+        assert stored.user_attrs == study.user_attrs
+    assert deaths > 15
 
 
 @pytest.mark.slow

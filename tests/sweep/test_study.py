@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from dlsweep.errors import ConfigError, StudyChangedError, StudyError
 from dlsweep.folders.rundir import Record, Result
+from dlsweep.folders.studydir import StudyDir
 from dlsweep.run.run import Run
 from dlsweep.sweep.space import SearchSpace
 from dlsweep.sweep.study import Study, StudySettings
@@ -124,6 +125,17 @@ def test_another_space_or_value_is_refused_with_the_difference(open_study) -> No
         "  training.note: was absent, is 1",
     ]
     assert "hydra.sweeper.study_name=<a new name>" in str(error.value)
+
+
+def test_a_value_that_has_become_an_interpolation_is_the_same_if_it_resolves_to_it(
+    open_study,
+) -> None:
+    open_study(on_disk=True, identity={"training.loss": '"mse"', "training.mode": '"max"'})
+    today = {"training.loss": '"${by:task}"', "training.mode": '"max"'}
+    with pytest.raises(StudyChangedError, match=r"training\.loss: was \"mse\", is \"\$"):
+        open_study(on_disk=True, identity=today, resolved={"training.loss": '"cross_entropy"'})
+    open_study(on_disk=True, identity=today, resolved={"training.loss": '"mse"'})
+    open_study(on_disk=True, identity=today)
 
 
 @pytest.mark.parametrize(
@@ -340,3 +352,28 @@ def test_a_file_that_is_no_database_is_named(open_study, tmp_path: Path) -> None
     (tmp_path / "study.db").write_text("no database, for sure " * 100)
     with pytest.raises(StudyError, match=r"study\.db cannot be opened"):
         open_study(on_disk=True)
+
+
+def test_studies_of_one_name_in_one_database_do_not_mix(open_study, space, tmp_path) -> None:
+    def opened(name: str, url: str = storage(tmp_path)) -> Study:
+        folder = StudyDir(tmp_path / name)
+        return Study(StudySettings("study", url, ["loss"], ["minimize"], RANDOM, {}), space, folder)
+
+    first = opened("first")
+    first.begin()
+    with pytest.raises(StudyError, match=r"study 'study' already.*another folder, \S+/first\."):
+        opened("second")
+    info = {"id": first._owner["id"], "storage": storage(tmp_path), "tracking": {}}
+    StudyDir(tmp_path / "first").write_info(info)
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert opened("moved").finished == 0
+
+
+def test_a_database_without_the_trials_of_the_folder_is_refused(space, tmp_path) -> None:
+    folder = StudyDir(tmp_path / "first")
+    (folder.trials / "0003").mkdir(parents=True)
+    folder.write_info({"id": "1", "storage": "postgresql://me:pw@host/db", "tracking": {}})
+    asked = StudySettings("study", storage(tmp_path), ["loss"], ["minimize"], RANDOM, {})
+    with pytest.raises(StudyError, match=r"contains trial 0003, and .* has no trials") as raised:
+        Study(asked, space, folder)
+    assert "hydra.sweeper.storage=postgresql://me:***@host/db\n" in str(raised.value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import shutil
+import sqlite3
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -459,8 +461,13 @@ def test_nothing_in_an_earlier_study_is_executed(
 
 def test_a_damaged_study_is_a_sentence(finished: Callable[..., Path], tmp_path: Path) -> None:
     folder = StudyDir(finished())
-    folder.database.write_text("no database, for sure " * 100)
+    with contextlib.closing(sqlite3.connect(folder.database)) as rows:
+        rows.execute("UPDATE trial_params SET distribution_json = '{}'")
+        rows.commit()
     with pytest.raises(StudyError, match=r"The database in .* cannot be read"):
+        read_for(tmp_path / "new", folder.path)
+    folder.database.write_text("no database, for sure " * 100)
+    with pytest.raises(StudyError, match="cannot be opened"):
         read_for(tmp_path / "new", folder.path)
     folder.database.unlink()
     folder.write_info({**folder.info(), "storage": "postgresql://far/away"})

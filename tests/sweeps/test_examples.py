@@ -82,3 +82,46 @@ def test_keras_masks_the_padding(project) -> None:
     tokens = np.array([[5, 190, 191]])
     longer = np.pad(tokens, ((0, 0), (0, 9)))
     np.testing.assert_allclose(predicted(model, tokens), predicted(model, longer), rtol=1e-5)
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_what_a_network_has_learned_is_kept_and_taken_further(project, framework: str) -> None:
+    small = ("tracking=none", f"framework={framework}", "launcher=inline")
+    first = ("model=cnn", "training.epochs=1", "hydra.run.dir=digits")
+    project.run(*first, *small)
+    given = ("+experiment=transfer", "training.initial_weights=digits")
+    project.run(*given, "hydra.run.dir=odd", "training.epochs=2", *small)
+    before, after = (dlsweep.load_model(project.path / name) for name in ("digits", "odd"))
+    if framework == "keras":
+        kept = zip(before.weights[:10], after.weights[:10], strict=True)
+        assert all(np.array_equal(one, other) for one, other in kept)
+    else:
+        known = before.state_dict()
+        frozen = {name for name in known if name.startswith(("layers.0.", "layers.1."))}
+        assert len(frozen) == 12
+        for name, weight in after.state_dict().items():
+            is_same = weight.shape == known[name].shape and bool((weight == known[name]).all())
+            assert is_same == (name in frozen), name
+
+
+def test_a_gan_goes_on_to_the_bit_and_is_pruned(project) -> None:
+    import torch
+
+    short = ("+experiment=gan", "tracking=none", "training.steps=5")
+    project.run(*short, "training.epochs=6", "hydra.run.dir=straight", "launcher=inline")
+    project.run(*short, "training.epochs=3", "hydra.run.dir=broken", "launcher=inline")
+    config = project.path / "broken" / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("epochs: 3", "epochs: 6"))
+    (project.path / "broken" / "result.json").unlink()  # as if it had been killed
+    project.run("hydra.run.dir=broken")
+    ends = [
+        torch.load(project.path / name / "checkpoints/step-00000006/gan.pt", weights_only=True)
+        for name in ("straight", "broken")
+    ]
+    for part in ("generator", "discriminator"):
+        for name, weight in ends[0][part].items():
+            assert torch.equal(weight, ends[1][part][name])
+    assert ends[0]["best"] == ends[1]["best"]
+    pruned = ("hydra.sweeper.n_trials=12", "hydra.sweeper.seed=1", "training.epochs=12", "-m")
+    project.run(*short, *pruned)
+    assert "pruned" in set(project.table("gan")["state"])

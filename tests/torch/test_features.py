@@ -89,7 +89,9 @@ def fit(folder: RunDir, trainer: TorchTrainer) -> dict[str, float]:
 
 
 def saved(folder: RunDir, step: int) -> dict:
-    return torch.load(folder.checkpoints / f"step-{step:08d}" / "state.pt", weights_only=True)
+    found = folder.checkpoints / f"step-{step:08d}"
+    parts = [torch.load(found / name, weights_only=True) for name in ("state.pt", "resume.pt")]
+    return {**parts[0], **parts[1]}
 
 
 def test_the_average_follows_each_step_and_is_what_is_measured_and_kept(

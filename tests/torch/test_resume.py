@@ -109,8 +109,9 @@ def attempt(folder: RunDir, seed: int, trainer: Trained) -> dict[str, float]:
 
 
 def state(folder: RunDir) -> dict:
-    path = folder.checkpoints / f"step-{EPOCHS:08d}" / "state.pt"
-    return torch.load(path, weights_only=True)
+    found = folder.checkpoints / f"step-{EPOCHS:08d}"
+    parts = [torch.load(found / name, weights_only=True) for name in ("state.pt", "resume.pt")]
+    return {**parts[0], **parts[1]}
 
 
 def assert_same(one: object, other: object) -> None:

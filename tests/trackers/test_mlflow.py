@@ -12,14 +12,17 @@ import tempfile
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.folders.rundir import Record, Result, RunDir
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.run.checkpoint import Checkpointer
+from dlsweep.run.checkpoint import open_checkpoint
+from dlsweep.run.keeping import checkpoints_of, surplus
 from dlsweep.trackers.base import ViewLostError
+from dlsweep.trackers.mlflow.sharing import share
 from dlsweep.trackers.mlflow.tracker import MLflowTracker
 
 pytestmark = [
@@ -210,14 +213,20 @@ def test_a_run_that_goes_on_after_its_end_is_running_again(tracker, client, make
 
 
 def save_checkpoints(run: RunDir) -> None:
-    checkpoints = Checkpointer(run.checkpoints, monitor="val/accuracy", mode="max")
+    def write(folder):
+        (folder / "model.txt").write_text(str(accuracy))
+        (folder / "optimizer.txt").write_text(100 * str(accuracy))
+
+    checkpoints = checkpoints_of(run)
     for step, accuracy in enumerate([0.5, 0.9, 0.7]):
-        text = str(accuracy)
-        checkpoints.save(
-            step,
-            lambda folder, text=text: (folder / "model.txt").write_text(text),
-            {"val/accuracy": accuracy},
-        )
+        metrics = {"val/accuracy": accuracy}
+        checkpoints.save(step, write, metrics, resume_only=["optimizer.txt"])
+
+
+def kept_by(tracker: MLflowTracker, state: dict) -> Path:
+    """The folder of a run's checkpoints in the artifact store."""
+    store = tracker.database.parent / "mlartifacts" / "study"
+    return store / state["run_id"] / "artifacts" / "checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -426,17 +435,70 @@ def test_a_checkpoint_is_uploaded_again_only_when_it_has_changed(tracker, client
     run = make_run()
     save_checkpoints(run)
     state = begin(tracker, run)
-    place = tracker.database.parent / "mlartifacts" / "study" / state["run_id"] / "artifacts"
-    kept = place / "checkpoint" / "step-00000001" / "model.txt"
+    kept = kept_by(tracker, state)
     tracker.finish(run, Result("completed", ended=1.0), state)
-    first = kept.stat().st_mtime_ns
+    first = (kept / "step-00000001").stat().st_mtime_ns
     tracker.finish(run, Result("completed", ended=2.0), state)
-    assert kept.stat().st_mtime_ns == first
-    Checkpointer(run.checkpoints, monitor="val/accuracy", mode="max").save(
+    assert (kept / "step-00000001").stat().st_mtime_ns == first
+    checkpoints_of(run).save(
         3, lambda folder: (folder / "model.txt").write_text("better"), {"val/accuracy": 0.95}
     )
     tracker.finish(run, Result("completed", ended=3.0), state)
-    assert (place / "checkpoint" / "step-00000003" / "model.txt").read_text() == "better"
+    assert (kept / "step-00000003" / "model.txt").read_text() == "better"
+
+
+def test_its_files_are_on_the_disk_once_and_outlive_those_of_the_run(tracker, client, make_run):
+    run = make_run()
+    save_checkpoints(run)
+    state = begin(tracker, run)
+    for _ in range(2):
+        tracker.finish(run, Result("completed", ended=1.0), state)
+        state.pop("checkpoint")  # as if killed before the state was written
+    kept = kept_by(tracker, state) / "step-00000001"
+    for name in ("model.txt", "optimizer.txt"):
+        assert (kept / name).samefile(run.checkpoints / "step-00000001" / name)
+    assert list(tracker.missing(run, Result("completed"), state)) == []
+    surplus(run, keeps_weights=True).remove("best")
+    assert list(tracker.missing(run, Result("completed"), state)) == []
+    shutil.rmtree(run.checkpoints)
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "manifest.json",
+        "model.txt",
+        "optimizer.txt",
+    ]
+    assert open_checkpoint(kept).is_whole
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_run_that_will_keep_only_its_weights_has_only_them_there(tracker, client, make_run, keep):
+    run = make_run(keep="best")
+    save_checkpoints(run)
+    teller = MLflowTracker(tracker.uri, checkpoint=keep)
+    state = begin(teller, run)
+    teller.finish(run, Result("completed", ended=1.0), state)
+    (kept,) = kept_by(tracker, state).iterdir()
+    assert sorted(path.name for path in kept.iterdir()) == ["manifest.json", "model.txt"]
+    assert not open_checkpoint(kept).is_whole
+    told = dict(state)
+    for _ in range(2):
+        assert list(teller.missing(run, Result("completed"), state)) == []
+        teller.finish(run, Result("completed", ended=1.0), state)
+        assert state == told, "it is the same checkpoint"
+        surplus(run, keeps_weights=True).remove("best")
+
+
+def test_on_another_disk_files_are_copied(tmp_path):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk to write to")
+    copied: list[str] = []
+    with tempfile.TemporaryDirectory(dir=other) as store:
+        file = tmp_path / "weights"
+        file.write_text("w")
+        share([file], f"file://{store}", "checkpoint", copied.append)
+        assert list(Path(store, "checkpoint").iterdir()) == []
+    share([file], "mlflow-artifacts:/1/abc/artifacts", "checkpoint", copied.append)
+    assert copied == [str(file)] * 2
 
 
 def test_another_word_for_the_checkpoint_is_refused():

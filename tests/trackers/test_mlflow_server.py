@@ -118,7 +118,8 @@ def test_a_server_keeps_and_registers_a_model(
 ) -> None:
     run = make_run({"model": {"_target_": "mine.Net"}}, number=None)
     (run.path / "data.json").write_text('{"input_shape": [2], "input_dtype": "float32"}')
-    Checkpointer(run.checkpoints).save(1, lambda folder: (folder / "w").write_text("weights"))
+    checkpoints = Checkpointer(run.checkpoints, run=run.info().id)
+    checkpoints.save(1, lambda folder: (folder / "w").write_text("weights"))
     server.start()
     wait_for_port(server.port)
     tracker = MLflowTracker(f"http://127.0.0.1:{server.port}", registered_model_name="mine")

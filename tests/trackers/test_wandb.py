@@ -284,7 +284,8 @@ def test_images_histograms_texts_and_tables_are_shown_as_such(tracker, rich_run)
 def test_the_log_and_the_checkpoint_are_kept(make_run, keep, aliases):
     run = make_run()
     run.log_file.write_text("epoch 1\nepoch 2\n")
-    Checkpointer(run.checkpoints).save(1, lambda folder: (folder / "w").write_text("weights"))
+    checkpoints = Checkpointer(run.checkpoints, run=run.info().id)
+    checkpoints.save(1, lambda folder: (folder / "w").write_text("weights"))
     tracker = WandbTracker("project", mode="offline", checkpoint=keep)
     state: dict = {}
     tracker.start(run, {}, state)

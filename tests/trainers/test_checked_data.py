@@ -44,7 +44,12 @@ def test_values_need_a_loss_of_values(
     assert len(found) == (loss == "cross_entropy")
     for problem in found:
         assert "targets of the type float32, which are values and not classes" in problem
-        assert "Type  training.loss=mse training.monitor=val/loss training.mode=min" in problem
+        assert "Type  training.loss=mse  or, for a table,  data.task=regression" in problem
+    patterns = {"freeze": ["backbone.*"], "param_groups": {"all": {"match": ".*", "lr": 1}}}
+    training = {**config["training"], "loss": "mse", **patterns}
+    (problem,) = problems(OmegaConf.create({**config, "training": training}))
+    assert "training.freeze[0]: Received 'backbone.*', which matches no parameter" in problem
+    assert ("mlp/dense/kernel" if framework == "keras" else "layers.1.weight") in problem
     training = {**config["training"], "initial_weights": "nowhere"}
     both = problems(OmegaConf.create({**config, "training": training}))
     assert len(both) == 1 + (loss == "cross_entropy"), "each error is named, not the first alone"

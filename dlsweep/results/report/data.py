@@ -13,6 +13,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial
 
+from dlsweep.folders.removal import again
 from dlsweep.folders.rundir import COMPLETED, FAILURES, RunDir
 from dlsweep.results.report import provenance
 from dlsweep.results.report.curves import Curves
@@ -20,7 +21,7 @@ from dlsweep.results.report.importance import importances
 from dlsweep.results.report.links import tracker_links
 from dlsweep.results.report.numbers import finite, rounded
 from dlsweep.results.report.slots import Span, spans, timeline
-from dlsweep.results.tables import Finished, again, point_of, state_of, user_attrs_of
+from dlsweep.results.tables import Finished, point_of, state_of, user_attrs_of
 
 
 @dataclass
@@ -205,7 +206,7 @@ def _kind(state: str) -> str:
         return "done"
     if state in FAILURES:
         return "failed"
-    return "cut" if state == "pruned" else "open"
+    return "cut" if state in ("pruned", "stopped") else "open"
 
 
 def _shared(overrides: Sequence[list[str] | None]) -> list[str]:

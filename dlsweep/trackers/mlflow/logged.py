@@ -10,10 +10,13 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
+
+from dlsweep.trackers.mlflow.sharing import share
 
 if TYPE_CHECKING:
     import mlflow.entities
@@ -41,6 +44,8 @@ class Content:
         name: Its name in MLflow's lists.
         identity: The tags by which it is found again.
         files: Its files.
+        shared: Files of it that nobody changes, so that a local store may have them as links.
+        texts: Files of it that are written for it, by folder and name.
         describe: Adds to the ``MLmodel`` description how to load the model, and its signature.
         python: The Python version for serving it.
         requirements: The packages for serving it; empty if MLflow cannot serve it.
@@ -54,8 +59,22 @@ class Content:
     describe: Callable[[Model], None]
     python: str
     requirements: Sequence[str]
+    shared: Files = field(default_factory=dict)
+    texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
+
+    def sizes(self) -> dict[str, int]:
+        """Returns the size in bytes of each file, by its path in the model."""
+        sizes = {
+            posixpath.join(folder, path.name): path.stat().st_size
+            for folder, paths in [*self.files.items(), *self.shared.items()]
+            for path in paths
+        }
+        for folder, texts in self.texts.items():
+            for name, text in texts.items():
+                sizes[posixpath.join(folder, name)] = len(text.encode())
+        return sizes
 
 
 def send(client: MlflowClient, run_id: str, content: Content) -> LoggedModel:
@@ -75,7 +94,7 @@ def send(client: MlflowClient, run_id: str, content: Content) -> LoggedModel:
         name = re.sub(r"[/:.%\"']", "_", content.name)
         tags = {**content.identity, **content.tags}
         model = client.create_logged_model(experiment, name, run_id, tags, dict(content.params))
-    if model.status != "READY" or any(missing_files(client, model.model_id, content.files)):
+    if model.status != "READY" or any(missing_files(client, model.model_id, content)):
         _upload(client, model, content)
         client.finalize_logged_model(model.model_id, "READY")
     if not is_output(owner, model.model_id):  # MLflow raises if it is one already
@@ -96,15 +115,13 @@ def is_output(run: mlflow.entities.Run, model_id: str) -> bool:
     return any(one.model_id == model_id for one in outputs)
 
 
-def missing_files(client: MlflowClient, model_id: str, files: Files) -> Iterator[str]:
+def missing_files(client: MlflowClient, model_id: str, content: Content) -> Iterator[str]:
     """Yields the names of a model's files that are missing or have another size."""
-    for folder, paths in files.items():
+    found: dict[str, int | None] = {}
+    for folder in dict.fromkeys([*content.files, *content.shared, *content.texts]):
         kept = client.list_logged_model_artifacts(model_id, folder or None)
-        sizes = {one.path: one.file_size for one in kept}
-        for path in paths:
-            name = posixpath.join(folder, path.name)
-            if sizes.get(name) != path.stat().st_size:
-                yield name
+        found |= {one.path: one.file_size for one in kept}
+    yield from (name for name, size in content.sizes().items() if found.get(name) != size)
 
 
 def version_of(client: MlflowClient, name: str, model: LoggedModel) -> ModelVersion | None:
@@ -145,6 +162,9 @@ def _upload(client: MlflowClient, model: LoggedModel, content: Content) -> None:
     for place, paths in content.files.items():
         for path in paths:
             client.log_model_artifact(model_id, str(path), place or None)
+    for place, paths in content.shared.items():
+        upload = partial(client.log_model_artifact, model_id, artifact_path=place)
+        share(paths, model.artifact_location, place, upload)
     described = Model(
         artifact_path=model.artifact_location,
         run_id=model.source_run_id,
@@ -152,10 +172,13 @@ def _upload(client: MlflowClient, model: LoggedModel, content: Content) -> None:
         model_id=model_id,
     )
     content.describe(described)
-    described.model_size_bytes = sum(
-        path.stat().st_size for paths in content.files.values() for path in paths
-    )
+    described.model_size_bytes = sum(content.sizes().values())
     with tempfile.TemporaryDirectory() as folder:
+        for place, texts in content.texts.items():
+            for name, text in texts.items():
+                (Path(folder) / name).write_text(text)
+                client.log_model_artifact(model_id, f"{folder}/{name}", place)
+                (Path(folder) / name).unlink()
         if content.requirements:
             _write_environment(Path(folder), content)
             client.log_model_artifacts(model_id, folder)

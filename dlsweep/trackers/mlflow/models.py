@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 from dlsweep.errors import ConfigError
 from dlsweep.folders import origin
 from dlsweep.folders.rundir import Result, RunDir
-from dlsweep.trackers.checkpoints import digest_of, kept_checkpoint
+from dlsweep.run.manifest import MANIFEST
+from dlsweep.trackers.checkpoints import trained_weights
 from dlsweep.trackers.files import home
 from dlsweep.trackers.mlflow.logged import (
     ENVIRONMENTS,
@@ -110,8 +111,7 @@ class Models:
         if model is None or model.status != "READY" or not is_output(owner, model.model_id):
             return ["its model is missing"]
         found = [
-            f"its model has no {name}"
-            for name in missing_files(client, model.model_id, content.files)
+            f"its model has no {name}" for name in missing_files(client, model.model_id, content)
         ]
         if best and self._name and _objective(run) and not version_of(client, self._name, model):
             found.append(f"its model is no version of {self._name}")
@@ -149,27 +149,26 @@ def _objective(run: RunDir) -> str:
 
 def _has_model(run: RunDir) -> bool:
     """Whether a run's trained model can be built from its folder."""
-    return (run.path / "data.json").exists() and kept_checkpoint(run, "best") is not None
+    return (run.path / "data.json").exists() and trained_weights(run) is not None
 
 
-def _files(run: RunDir, checkpoint: Path) -> dict[str, list[Path]]:
-    """Returns the files of each folder of the model: a small copy of the run folder."""
-    return {
-        "data": [run.info_file, run.path / "data.json"],
-        "data/.hydra": [run.config_file],
-        f"data/checkpoints/{checkpoint.name}": sorted(checkpoint.iterdir()),
-    }
+def _files(run: RunDir) -> dict[str, list[Path]]:
+    """Returns the small files of each folder of the model, which is a copy of the run folder."""
+    return {"data": [run.info_file, run.path / "data.json"], "data/.hydra": [run.config_file]}
 
 
 def _content(run: RunDir) -> Content:
     """Returns what the model of a run's best checkpoint consists of."""
-    checkpoint = kept_checkpoint(run, "best")
-    assert checkpoint
+    kept = trained_weights(run)
+    assert kept
+    place = f"data/checkpoints/{kept.path.name}"
     info, found = run.info(), origin.read(home(run))
     return Content(
         name=f"{info.study}-{info.name}",
-        identity={"dlsweep.run_id": info.id, "dlsweep.digest": digest_of(checkpoint)},
-        files=_files(run, checkpoint),
+        identity={"dlsweep.run_id": info.id, "dlsweep.digest": kept.digest},
+        files=_files(run),
+        shared={place: kept.files},
+        texts={place: {MANIFEST: kept.manifest}},
         describe=partial(_describe, run),
         python=found.get("python", platform.python_version()),
         requirements=pinned(_packages(run), found.get("packages", {})),

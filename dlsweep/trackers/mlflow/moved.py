@@ -133,6 +133,13 @@ def _rewrite(opened: sqlite3.Connection, old: str, new: str) -> None:
     opened.execute(f"{statement} AND key = 'dlsweep.folder'", folders)
 
 
+def path_of(location: str) -> Path | None:
+    """Returns the path of a location on this machine; None if it is elsewhere."""
+    parts = urlsplit(location)
+    is_here = parts.scheme in ("", "file") and not (parts.netloc or parts.query or parts.fragment)
+    return _path(location) if is_here else None
+
+
 def _path(location: str) -> Path:
     """Returns the path of a location, a URI of a file or a path."""
     parts = urlsplit(location)
@@ -141,7 +148,5 @@ def _path(location: str) -> Path:
 
 def _is_within(location: str, folder: Path) -> bool:
     """Whether a location is in a folder (a path without links), wherever links in it lead."""
-    parts = urlsplit(location)
-    if parts.netloc or parts.scheme not in ("", "file") or parts.query or parts.fragment:
-        return False
-    return Path(os.path.realpath(_path(location))).is_relative_to(folder)
+    path = path_of(location)
+    return path is not None and Path(os.path.realpath(path)).is_relative_to(folder)

@@ -45,6 +45,7 @@ _STATUS: dict[Status, str] = {
     "stopped_early": "FINISHED",
     "pruned": "FINISHED",
     "killed": "KILLED",
+    "stopped": "KILLED",
 }
 #: MLflow itself retries for minutes. The mirror retries without limit and blocks nothing.
 _ENVIRONMENT = {

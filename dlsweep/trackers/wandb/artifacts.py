@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dlsweep.folders.rundir import COMPLETED, Result, RunDir
+from dlsweep.run.manifest import MANIFEST
 from dlsweep.trackers.base import State
-from dlsweep.trackers.checkpoints import Keep, digest_of, kept_checkpoint
+from dlsweep.trackers.checkpoints import Keep, kept_checkpoint
 from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.traces import trace_files, viewer_name
 from dlsweep.trackers.wandb.offline import offline_folders, read_offline
@@ -23,17 +24,20 @@ _CHECKPOINT, _TRACE = "checkpoint-{}", "trace-{}"
 
 def add_checkpoint(opened: wandb.Run, run: RunDir, keep: Keep, state: State) -> None:
     """Adds the checkpoint, unless the same one is there."""
-    checkpoint = kept_checkpoint(run, keep)
-    if not checkpoint or state.get("checkpoint") == digest_of(checkpoint):
+    kept = kept_checkpoint(run, keep)
+    if not kept or state.get("checkpoint") == kept.digest:
         return
     import wandb
 
-    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest = json.loads(kept.manifest)
     artifact = wandb.Artifact(_CHECKPOINT.format(run.info().id), "model", metadata=manifest)
-    artifact.add_dir(str(checkpoint))
+    for file in kept.files:
+        artifact.add_file(str(file))
+    with artifact.new_file(MANIFEST) as written:
+        written.write(kept.manifest)
     aliases = ["latest", "best"] if keep == "best" else ["latest"]
     opened.log_artifact(artifact, aliases=aliases)
-    state["checkpoint"] = digest_of(checkpoint)
+    state["checkpoint"] = kept.digest
 
 
 def add_trace(opened: wandb.Run, run: RunDir, state: State) -> None:
