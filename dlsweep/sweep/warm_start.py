@@ -143,8 +143,8 @@ class WarmStart:
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         common = ", ".join(key for key in keys if key in theirs)
         self.notes.append(
-            f"Warm start from {study.folder}: {len(points)} trials ({counts}); the keys {common} "
-            "match."
+            f"Warm start from {study.folder}: {len(points)} trial{'s' * (len(points) != 1)} "
+            f"({counts}); the keys {common} match."
         )
         if new := ", ".join(key for key in keys if key not in theirs):
             self.notes.append(f"  New in this study: {new}.")

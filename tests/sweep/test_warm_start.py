@@ -197,7 +197,7 @@ def test_the_notes_tell_which_keys_match(make_space: Make) -> None:
     )
     found = WarmStart([EarlierStudy("outputs/old", earlier[0].trials, failed=2)], space).notes
     assert found == [
-        "Warm start from outputs/old: 1 trials (1 completed); the keys training/optimizer, "
+        "Warm start from outputs/old: 1 trial (1 completed); the keys training/optimizer, "
         "training.x match.",
         "  New in this study: training.y.",
         "  Left out: 3; for example, training.x=9.0 is outside of interval(-5.0,5.0).",
