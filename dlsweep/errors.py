@@ -45,6 +45,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "ray": "ray",
     "psycopg": "postgres",
+    "submitit": "slurm",
     "optunahub": "hub",
 }
 

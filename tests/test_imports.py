@@ -24,6 +24,7 @@ HEAVY = (
     "onnxruntime",
     "ray",
     "starlette",
+    "submitit",
     "uvicorn",
 )
 OWNERS = {
@@ -52,6 +53,7 @@ OWNERS = {
         "keras/building.py",
         "keras/export.py",
         "keras/files.py",
+        "keras/first.py",
         "keras/fit.py",
         "keras/litert.py",
         "keras/metrics.py",
@@ -79,6 +81,7 @@ OWNERS = {
     "onnx": {"export/onnx_graph.py"},
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
     "ray": {"launchers/ray.py"},
+    "submitit": {"launchers/slurm.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
     "orjson": {"serve/contract.py"},
@@ -96,6 +99,7 @@ OWNERS = {
     "tensorboard": {"trackers/tensorboard.py"},
     "wandb": {
         "trackers/wandb/artifacts.py",
+        "trackers/wandb/curve.py",
         "trackers/wandb/offline.py",
         "trackers/wandb/tracker.py",
     },

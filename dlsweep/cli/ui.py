@@ -21,11 +21,13 @@ from omegaconf import OmegaConf
 
 from dlsweep.errors import ConfigError, DlsweepError, MissingExtraError
 from dlsweep.folders.rundir import RunDir
-from dlsweep.folders.studydir import studies_in
+from dlsweep.folders.studydir import StudyDir, studies_in
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
 from dlsweep.trackers.mlflow.moved import follow_move
+from dlsweep.trackers.mlflow.pages import run_page, study_page
 from dlsweep.trackers.mlflow.store import database_of
+from dlsweep.trackers.views import synced_trackers
 
 _HOST = "127.0.0.1"
 #: Seconds that a dashboard may take to start, and to stop.
@@ -52,6 +54,7 @@ class Dashboard:
         command: The arguments after ``python`` that start it, without the port, which is last.
         environment: Its environment variables.
         address: Its URL; empty until it has started.
+        page: What to open there: the part of the address that follows.
     """
 
     name: str
@@ -59,13 +62,14 @@ class Dashboard:
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     address: str = ""
+    page: str = ""
 
 
 def find_dashboards(folder: Path, tools: Sequence[str] = ()) -> list[Dashboard]:
     """Returns the dashboards of a folder.
 
     Args:
-        folder: A study folder, or a folder of studies.
+        folder: A study folder, a run folder, or a folder of studies.
         tools: ``report``, ``mlflow``, ``tensorboard``, ``optuna``; empty means all with data.
 
     Raises:
@@ -102,7 +106,7 @@ def serve(dashboards: Sequence[Dashboard]) -> None:
             while not is_stopped() and not has_come_up():
                 time.sleep(0.1)
             if not is_stopped():
-                print(f"{one.name:<12} {one.address}", flush=True)
+                print(f"{one.name:<12} {one.address}{one.page}", flush=True)
         if not is_stopped():
             print("Ctrl-C stops them.", flush=True)
         while not is_stopped():
@@ -182,7 +186,8 @@ def _tracking(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yields the trackers of every study and every single run."""
     for study in studies_in(folder):
         yield study.path, study.info()["tracking"]
-    for file in [*folder.glob("runs/*/run.json"), *folder.glob("*/runs/*/run.json")]:
+    runs = ("run.json", "runs/*/run.json", "*/runs/*/run.json")
+    for file in (file for pattern in runs for file in folder.glob(pattern)):
         yield file.parent.absolute(), RunDir(file.parent).info().tracking
 
 
@@ -193,18 +198,28 @@ def _report(folder: Path) -> list[Dashboard]:
 
 
 def _mlflow(folder: Path) -> list[Dashboard]:
-    stores: dict[str, None] = {}
+    """Returns a dashboard for each store. If it has one study, or the run, it opens on that."""
+    stores: dict[str, list[str]] = {}
     for path, tracking in _tracking(folder):
         if options := tracking.get("mlflow"):
             addresses.refuse_unknown({"tracking": {"mlflow": options}}, path)
-            stores[OmegaConf.create(options).tracking_uri] = None
-    return [_mlflow_at(uri) for uri in stores]
+            pages = stores.setdefault(OmegaConf.create(options).tracking_uri, [])
+            if path == folder or StudyDir(path).info_file.exists():
+                pages.append(_mlflow_page(path))
+    return [_mlflow_at(uri, pages[0] if len(pages) == 1 else "") for uri, pages in stores.items()]
 
 
-def _mlflow_at(uri: str) -> Dashboard:
+def _mlflow_page(path: Path) -> str:
+    study = StudyDir(path)
+    if not study.info_file.exists():
+        return run_page(synced_trackers(RunDir(path)).get("mlflow", ({}, {}))[1])
+    return study_page(study.info(), synced_trackers(study).get("mlflow", ({}, {}))[1])
+
+
+def _mlflow_at(uri: str, page: str) -> Dashboard:
     database = database_of(uri)
     if database is None:
-        return Dashboard("mlflow", "mlflow", [], address=uri)
+        return Dashboard("mlflow", "mlflow", [], address=uri.rstrip("/"), page=page)
     follow_move(database)
     flags = ["--backend-store-uri", uri, "--host", _HOST, "--workers", "1", "--port"]
     return Dashboard(
@@ -213,6 +228,7 @@ def _mlflow_at(uri: str) -> Dashboard:
         ["-m", "mlflow", "server", *flags],
         # Without it, MLflow starts a second pool of processes for jobs.
         {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        page=page,
     )
 
 

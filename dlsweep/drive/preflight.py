@@ -7,7 +7,8 @@ the targets and compares each config with their signatures.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,13 +21,19 @@ _CONFIGS = "configs.json"
 _PROBLEMS = "problems.json"
 
 
-def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -> None:
+def preflight(
+    launcher: Launcher,
+    configs: Sequence[DictConfig],
+    folder: Path,
+    is_stopping: Callable[[], bool],
+) -> None:
     """Checks configs in a process of a started launcher.
 
     Args:
         launcher: The launcher; at least one slot is free.
         configs: Composed configs.
         folder: A folder for configs and problems; it is removed in the end.
+        is_stopping: Whether the user has stopped the driver: a cluster may have no slot for hours.
 
     Raises:
         ConfigError: If there are problems; lists every distinct one.
@@ -36,18 +43,19 @@ def preflight(launcher: Launcher, configs: Sequence[DictConfig], folder: Path) -
     plain = [OmegaConf.to_container(config) for config in configs]
     write_atomically(folder / _CONFIGS, json.dumps(plain))
     job = launcher.submit(["-m", "dlsweep", "check"], desk)
-    while job.poll() is None:
-        launcher.wait(1.0)
     try:
+        while job.poll() is None:
+            if is_stopping():
+                job.kill()
+                return
+            launcher.wait(1.0)
         problems = json.loads((folder / _PROBLEMS).read_text())
     except FileNotFoundError:
         raise ConfigError(
             f"The config check ended early, with exit code {job.poll()}; see above."
         ) from None
     finally:
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
     if problems:
         raise ConfigError("\n".join(problems))
 

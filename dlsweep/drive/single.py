@@ -120,12 +120,17 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
     ]  # no overrides: a run folder has them
     limits = Limits.read(info.limits)
     with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
-        preflight(launcher, [config], folder.path / "check")
+        is_adopted = driver.adopt(folder, lambda _: None)
+        if not is_adopted:
+            preflight(launcher, [config], folder.path / "check", lambda: bool(driver.stopping))
+        if driver.stopping:
+            raise DlsweepError("Stopped before the run has started.")
         if not folder.info_file.exists():
             folder.create(info, config)
         with view:
             view.started(folder, info.overrides, again=folder.records_file.exists())
-            driver.launch(argv, folder)
+            if not is_adopted:
+                driver.launch(argv, folder)
             while not (ended := list(driver.turn())):
                 pass
             view.ended(folder, ended[0][1])

@@ -32,6 +32,8 @@ from dlsweep.launchers.worker import Message, Setup, versions
 _REPLACEMENTS = 3
 #: How often stop files are handed on to nodes that do not see them, in seconds.
 _LOOK_EVERY = 0.5
+#: The first part of the name of the file that shows a node that it sees the study folder.
+_PROBE = ".seen-"
 
 
 class Seat:
@@ -43,6 +45,7 @@ class Seat:
         shares: Whether its node sees the driver's folders.
         job: The job that runs there.
         losses: How many workers were lost here since a trial has last run.
+        is_asked: Whether its worker still has to say what it runs.
     """
 
     def __init__(self, name: str) -> None:
@@ -51,6 +54,12 @@ class Seat:
         self.shares = True
         self.job: RemoteJob | None = None
         self.losses = 0
+        self.is_asked = False
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether its worker has started and is not lost."""
+        return True
 
     @abstractmethod
     def send(self, message: Message) -> None:
@@ -79,6 +88,7 @@ class RemoteJob(Job):
         self.receiver = Receiver(folder)
         self.seat: Seat | None = None
         self.code: int | None = None
+        self.is_asking = False
 
     def poll(self) -> int | None:
         """Returns the exit code, negative for a signal, or None while it runs."""
@@ -136,6 +146,7 @@ class RemoteLauncher(Launcher):
         self._waiting: deque[RemoteJob] = deque()
         self._adoptable: dict[Path, RemoteJob] = {}
         self._looked = 0.0
+        self._was_ready = False
 
     @abstractmethod
     def _find_seats(self) -> list[Seat]:
@@ -168,7 +179,7 @@ class RemoteLauncher(Launcher):
             DeviceError: If the cluster can never give what a trial needs.
         """
         self._judge = judge
-        self._token = f".seen-{secrets.token_hex(8)}"
+        self._token = f"{_PROBE}{secrets.token_hex(8)}"
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / self._token, "")
         self._setup = Setup(
@@ -186,18 +197,26 @@ class RemoteLauncher(Launcher):
         self._seats = self._find_seats()
         for seat in self._seats:
             seat.send({"kind": "hello"})
+            seat.is_asked = True
         for number in range(len(self._seats), self.slots):
             self._seats.append(self._open_seat(number))
 
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
         """Starts a run on an idle seat, or on the first that becomes ready."""
+        for unwanted in self._adoptable.values():
+            unwanted.kill()
         job = RemoteJob(folder, argv)
         self._waiting.append(job)
         self._assign()
         return job
 
     def adopt(self, folder: RunDir) -> Job | None:
-        """Returns the job of a run that an earlier driver has left running, if there is one."""
+        """Returns the job of a run that an earlier driver has left running, if there is one.
+
+        Runs that are not adopted before the first is submitted are killed then.
+        """
+        while any(seat.is_asked and seat.can_answer for seat in self._seats):
+            self.wait(_LOOK_EVERY)
         return self._adoptable.pop(folder.path, None)
 
     def wait(self, seconds: float) -> None:
@@ -214,7 +233,8 @@ class RemoteLauncher(Launcher):
         for seat in self._seats:
             seat.end()
         if self._seats:
-            (Path(self._setup.study) / self._token).unlink(missing_ok=True)
+            for token in Path(self._setup.study).glob(f"{_PROBE}*"):  # also of killed drivers
+                token.unlink(missing_ok=True)
 
     def setup(self) -> dict[str, Any]:
         """Returns what a worker is started with."""
@@ -230,6 +250,9 @@ class RemoteLauncher(Launcher):
             if why := seat.loss():
                 heard = True
                 self._lose(seat, why)
+            if seat.job and seat.job.is_asking and seat.job.folder.path not in self._adoptable:
+                seat.job.is_asking = False
+                seat.send({"kind": "answer", "stop": self._judge(seat.job.folder)})
         self._assign()
         self._hand_on_stops()
         return heard
@@ -241,12 +264,17 @@ class RemoteLauncher(Launcher):
         if kind == "ready":
             self._check(message["about"])
             seat.is_ready, seat.shares = True, message["about"]["shares"]
+            seat.is_asked, self._was_ready = False, True
+            if job:  # it ran in an earlier process of the worker
+                self._end(seat, job, LOST)
         elif kind == "state":
             self._adopt_from(seat, message)
+        elif kind == "leaves":
+            self._leave(seat, message["folder"])
         elif job is None:
             return
         elif kind == "notice":
-            seat.send({"kind": "answer", "stop": self._judge(job.folder)})
+            job.is_asking = True
         elif kind == "bytes":
             job.receiver.on_bytes(message)
         elif kind == "checkpoint":
@@ -254,10 +282,26 @@ class RemoteLauncher(Launcher):
         elif kind == "ended" and message["attempt"] == job.attempt:
             if job.folder.log_file.parent != job.folder.path:  # a check, which logs to the terminal
                 print(RunDir(job.folder.path).log_tail(100), end="", file=sys.stderr)
-            job.code, seat.job, seat.losses = message["code"], None, 0
+            self._end(seat, job, message["code"])
+
+    def _end(self, seat: Seat, job: RemoteJob, code: int) -> None:
+        if code == LOST:
+            job.folder.lock_file.unlink(missing_ok=True)  # its holder is behind the fence
+        else:
+            seat.losses = 0
+        self._adoptable.pop(job.folder.path, None)
+        job.code, seat.job = code, None
+
+    def _leave(self, seat: Seat, running: str | None) -> None:
+        """Submits no more to a worker that ends; a run that came too late goes elsewhere."""
+        seat.is_ready, job = False, seat.job
+        if job and running != str(job.folder.path):
+            job.seat = seat.job = None
+            self._waiting.appendleft(job)
 
     def _adopt_from(self, seat: Seat, state: Message) -> None:
         seat.is_ready, seat.shares = True, not state["is_streamed"]
+        seat.is_asked, self._was_ready = False, True
         if state["folder"] is None:
             return
         job = RemoteJob(RunDir(state["folder"]), [])
@@ -279,7 +323,7 @@ class RemoteLauncher(Launcher):
             for name in sorted({*mine, *yours})
             if mine.get(name) != yours.get(name)
         ]
-        if about["code"] != self._code:
+        if about["code"] != self._code and not about["shares"]:
             differ.append(f"other code in {self._setup.project}")
         if differ:
             raise DeviceError(
@@ -293,8 +337,9 @@ class RemoteLauncher(Launcher):
         losses = seat.losses + 1
         seat.end()
         if job:
-            job.folder.lock_file.unlink(missing_ok=True)  # its holder is behind the fence
-            job.code = LOST
+            self._end(seat, job, LOST)
+        if not self._was_ready:
+            raise DeviceError(why)
         if losses > _REPLACEMENTS:
             raise DeviceError(f"{why}\nIts replacements were lost too; see the cluster's own logs.")
         print(f"{why} Asking for another one.", file=sys.stderr)

@@ -29,14 +29,19 @@ from typing import Any, NoReturn
 
 from dlsweep.launchers.program import run_python
 from dlsweep.machine.imports import no_garbage
+from dlsweep.machine.remarks import without_remarks
 from dlsweep.run.channel import CHANNEL_VARIABLE
 
 _PACKET = 1 << 17
+#: Signals that reach every process of a terminal or of a Slurm job; the driver or the worker, which
+#: gets them too, decides what they mean. Trials ignore SIGUSR2, which would kill them otherwise.
+_NOT_FOR_US = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 def main() -> None:
     """Serves a driver: ``python -m dlsweep.launchers.warm <descriptor> <module>...``."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _NOT_FOR_US:
+        signal.signal(number, signal.SIG_IGN)
     server = socket.socket(fileno=int(sys.argv[1]))
     wakeup, wake = socket.socketpair()
     wakeup.setblocking(False)
@@ -67,7 +72,7 @@ def _receive(server: socket.socket) -> tuple[bytes, list[int]]:
 def _preload(server: socket.socket, modules: list[str]) -> bool:
     """Imports the modules; returns whether forking is safe afterwards."""
     try:
-        with no_garbage():
+        with no_garbage(), without_remarks():
             for name in modules:
                 importlib.import_module(name)
             if modules:
@@ -129,6 +134,7 @@ def _start(
 def _become_trial(request: dict[str, Any], descriptors: list[int], warm: bool) -> NoReturn:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setpgid(0, 0)
     log, wire = descriptors
     os.dup2(log, 1)

@@ -19,6 +19,7 @@ To the driver::
     notice   the trial has logged its objective, and waits for the answer
     ended    code: the exit code of the trial
     state    folder, attempt: what is running here, or None
+    leaves   folder: what is running here, or None; it saves and ends, and so does the worker
     broken   error: why no trial can run here
     ...      and the files of a trial, see dlsweep.launchers.streaming
 
@@ -116,6 +117,7 @@ class Worker:
         self._asked = False
         self._answer: Message | None = None
         self._is_over = False
+        self._must_leave = False
         self._snapshot: Path | None = None
 
     def serve(self) -> None:
@@ -133,10 +135,11 @@ class Worker:
                 self._launcher.close()
 
     def preempt(self) -> None:
-        """Asks the running trial to save and end, because the node wants its devices back."""
-        if self._job:
-            self._job.stop("preempted")
-        self._is_over = True
+        """Asks the running trial to save and end, because the node wants its devices back.
+
+        A signal handler may call it.
+        """
+        self._must_leave = True
 
     def _begin(self) -> None:
         try:
@@ -156,10 +159,21 @@ class Worker:
     def _hear(self, seconds: float) -> None:
         for message in self._post.receive(seconds):
             getattr(self, f"_on_{message['kind']}")(message)
-        if self._post.silence > self._setup.patience:
-            self.preempt()
+        if self._must_leave or self._post.silence > self._setup.patience:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        running = self._run["folder"] if self._job else None
+        self._post.send({"kind": "leaves", "folder": running})
+        if self._job:
+            self._job.stop("preempted")
 
     def _on_run(self, message: Message) -> None:
+        if self._is_over:
+            return  # the driver has been told
         folder, argv = RunDir(message["folder"]), message["argv"]
         self._run = message
         if "files" in message:
@@ -210,7 +224,7 @@ class Worker:
         while self._answer is None and not self._is_over:
             self._hear(0.05)
         self._asked = False
-        return self._answer["stop"] if self._answer else "interrupted"
+        return self._answer["stop"] if self._answer else "preempted"
 
     def _report(self) -> None:
         if self._job is None:

@@ -15,7 +15,7 @@ from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.lock import Lock
 from dlsweep.folders.reading import open_file
-from dlsweep.folders.rundir import OBJECTIVE, OWN_ATTRS, Media, RunDir
+from dlsweep.folders.rundir import OBJECTIVE, OWN_ATTRS, Media, RunDir, refuse_link
 from dlsweep.run import media
 from dlsweep.run.channel import Channel
 from dlsweep.run.checkpoint import Checkpointer
@@ -297,6 +297,7 @@ class Run:
             for name in (*record.metrics, *record.media):
                 self._known[name] = max(record.step, self._known.get(name, record.step))
         self.attempt.check()
+        refuse_link(self.dir.records_file)
         self._file = renewed(self.dir.records_file, offset)
 
 

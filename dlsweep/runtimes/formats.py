@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dlsweep.errors import MissingExtraError
+from dlsweep.machine.remarks import without_remarks
 from dlsweep.runtimes.base import ExportedModel
 
 
@@ -43,7 +44,9 @@ class Format:
         """
         self.check_installed(self.packages[:1])
         module, name = self.runtime
-        model: ExportedModel = getattr(importlib.import_module(module), name)(folder / self.file)
+        with without_remarks():
+            runtime = importlib.import_module(module)
+        model: ExportedModel = getattr(runtime, name)(folder / self.file)
         return model
 
     def check_installed(self, packages: Iterable[str]) -> None:

@@ -20,10 +20,9 @@ from dlsweep.sweep.compose import Composer
 
 #: Writes the return value of a user's app into the run folder.
 _CALLBACK = "dlsweep.trial.reporting.ResultCallback"
-#: Overrides that concern the sweep; a trial gets all other ``hydra.…`` overrides.
-_OF_THE_SWEEP = re.compile(
-    r"[+~]*hydra([./](sweeper|launcher|sweep)\b|\.(mode|run\.dir|job\.(num|id))\b)"
-)
+#: Overrides that concern the sweep; a trial gets all other ``hydra.…`` overrides. It also gets the
+#: choices of ``hydra/…`` groups: the app's YAML may choose plugins that are not installed.
+_OF_THE_SWEEP = re.compile(r"[+~]*hydra\.(sweeper|launcher|sweep|mode|run\.dir|job\.(num|id))\b")
 #: Keys of Hydra's Optuna sweeper, and what to write instead.
 _OF_THE_OFFICIAL_SWEEPER = {
     "search_space": "Write the space under hydra.sweeper.params, such as  x: interval(-5,5)",
@@ -63,6 +62,15 @@ class App:
         texts = OmegaConf.to_container(self.config.hydra.overrides.hydra)
         assert isinstance(texts, list)
         return [str(text) for text in texts]
+
+    @property
+    def alone(self) -> list[str]:
+        """The overrides with which a user's app, pasted into a shell, does one run.
+
+        Its YAML may ask for a sweep, with a plugin that is not installed.
+        """
+        chosen = [text for text in self.hydra_overrides if text.startswith("hydra/")]
+        return [*chosen, "hydra.mode=RUN"] if chosen and not self.is_own else []
 
     def composer(self, fixed: Sequence[str]) -> Composer:
         """Returns a composer of this app's configs, with some overrides fixed."""

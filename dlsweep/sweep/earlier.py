@@ -94,7 +94,7 @@ def read(
     return [_read(one, objective, directions) for one in folders]
 
 
-def keep(studies: Sequence[EarlierStudy], folder: StudyDir) -> None:
+def store(studies: Sequence[EarlierStudy], folder: StudyDir) -> None:
     """Copies the trials of earlier studies into the folder of the study that they start warm."""
     if studies:
         record = {"studies": [asdict(one) for one in studies]}

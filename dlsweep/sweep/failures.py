@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from dlsweep.errors import ConfigError, did_you_mean
-from dlsweep.folders.rundir import FAILURES, Result, Status
+from dlsweep.folders.rundir import COMPLETED, FAILURES, OBJECTIVE, Result, RunDir, Status
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,27 @@ def _check_known(key: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         hint = did_you_mean(name, known)
         raise ConfigError(f"{key}: Received {name!r}. Expected {', '.join(known)}.{hint}")
+
+
+def checked(
+    folder: RunDir, result: Result, objective: Sequence[str], may_have_none: bool
+) -> Result:
+    """Returns a trial's result; a completed trial without a value of each objective has crashed.
+
+    Args:
+        folder: The run folder, whose result is corrected.
+        result: How the trial ended.
+        objective: The objectives.
+        may_have_none: Whether an unnamed objective may be absent, because no value is optimized.
+    """
+    if result.status not in COMPLETED:
+        return result
+    absent = [name for name in objective if name not in result.metrics]
+    is_unnamed = list(objective) == [OBJECTIVE] and not result.metrics
+    if not absent or (may_have_none and is_unnamed):
+        return result
+    found = ", ".join(result.metrics) or "no metrics"
+    reason = f"the run never reported {absent[0]!r}; it has: {found}"
+    failed = Result("crashed", reason, result.metrics, result.started, result.ended)
+    folder.write_result(failed)
+    return failed

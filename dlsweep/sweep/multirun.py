@@ -49,19 +49,20 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     for sentence in ignored:
         view.say(sentence)
     driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
-    with room_to_write(folder.path), driver:
-        from dlsweep.sweep.earlier import keep
+    folder.create()
+    # Locked first: a driver that starts ends what others have started.
+    with room_to_write(folder.path), locked(folder) as driver_id, driver:
+        from dlsweep.sweep.earlier import store
         from dlsweep.sweep.settings import ask
         from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
         from dlsweep.sweep.sweep import Sweep
 
         asked, space, settings = ask(app, options, arguments, folder)
-        folder.create()
         launcher.code = take(Path.cwd(), folder.path)
-        with locked(folder) as driver_id, closing(Study(asked, space, folder)) as study:
+        with closing(Study(asked, space, folder)) as study:
             for note in study.notes:
                 view.say(note)
-            keep(asked.warm_start, folder)
+            store(asked.warm_start, folder)
             sweep = Sweep(app, folder, study, settings, driver, driver_id)
             sweep.run()
     sweep.keeper.conclude()

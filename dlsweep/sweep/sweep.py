@@ -14,17 +14,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
 from dlsweep.errors import ConfigError, DiskFullError, StudyError
-from dlsweep.folders.lock import Lock
 from dlsweep.folders.rundir import (
-    COMPLETED,
     DISK_FULL,
     FAILURES,
-    OBJECTIVE,
     UNFINISHED,
     Result,
     RunDir,
@@ -36,14 +33,15 @@ from dlsweep.machine.imports import no_garbage
 from dlsweep.results import tables
 from dlsweep.results.front import in_words
 from dlsweep.results.report import page
-from dlsweep.security import addresses, secrets
 from dlsweep.sweep.app import App
-from dlsweep.sweep.failures import Policy
+from dlsweep.sweep.failures import Policy, checked
 from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.keeper import Keeper, policy
+from dlsweep.sweep.orphans import wait_for_orphan
 from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.promotion import Trial
+from dlsweep.sweep.record import StudyRecord
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
 from dlsweep.sweep.study import Study
@@ -54,11 +52,6 @@ _FEWEST = 4
 _PAUSE = 0.05
 #: How long trials may be launched, in seconds, before those that run are answered.
 _LAUNCHING = 0.25
-#: Keys that ``study.json`` gains at a study's end: the time, the best trial, the report's file. The
-#: last one is written after the results.
-_END = ("finished", "best", "report")
-#: How long a killed process may take to disappear, in seconds.
-_DEATH_PATIENCE = 10.0
 
 
 class Sweep:
@@ -82,11 +75,13 @@ class Sweep:
         self.view = driver.view
         self._outages = Outages(study, driver.view)
         self.view.objective = study.settings.objective
-        self.total = settings.n_trials
+        self.record = StudyRecord(app, folder, study, settings)
+        self.record.slots = driver.view.counts.slots
+        self.record.code = driver.launcher.code
         self._inbox = Inbox(folder, driver, driver_id, study, settings.exhaustive, self._extend)
-        self._keep = policy(settings.keep, self._recorded(), folder, self.view)
-        self._forecast = Forecast(folder, study, self._keep, settings.n_trials, self.view)
-        self.keeper = Keeper(folder, study, self._keep, self.view)
+        self.record.keep = policy(settings.keep, self.record.read(), folder, self.view)
+        self._forecast = Forecast(folder, study, self.record.keep, settings.n_trials, self.view)
+        self.keeper = Keeper(folder, study, self.record.keep, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -96,22 +91,23 @@ class Sweep:
 
     def run(self) -> None:
         """Runs trials until the study is complete, the timeout passes, or the user stops it."""
-        if isinstance(extended := self._recorded().get("extended"), int):
+        if isinstance(extended := self.record.read().get("extended"), int):
             self._raise_total(extended)
         self._inbox.extend()
-        self.view.counts.total = self.total
+        self.view.counts.total = self.record.total
         over = not self._open and not self.study.promotion.paused and not self._wants_more()
-        code = self._recorded().get("code", self._code())
-        if not over and code != self._code():
+        if not over and self.record.is_of_other_code:
             self.view.say("The code has changed since this study began; its next trials use it.")
-        self._record_study(**(self._earlier_end() if over else {}))
+        self.record.write(**(self.record.earlier_end() if over else {}))
         self._count_earlier()
         # The mirror imports its trackers while the warm parent imports the framework. It also syncs
         # what an earlier driver was killed before syncing.
         self.driver.start_mirror()
         if not over:
             threading.Thread(target=_import_for_the_end, daemon=True).start()
-            self._preflight()
+            self._adopt()
+            if not self._trials:  # otherwise their driver has checked, and they hold the slots
+                self._preflight()
             self.study.begin()
             with self.view:
                 self._loop()
@@ -125,7 +121,7 @@ class Sweep:
         """
         tables.show(self.finished, self.view.console)
         self.view.print_dashboards()
-        missing = (self.total or 0) - self.study.finished
+        missing = (self.record.total or 0) - self.study.finished
         if self.study.is_exhausted:
             missing = 0
             self.view.say(f"The space is exhausted: all {self.study.finished} points are tried.")
@@ -147,7 +143,6 @@ class Sweep:
                 if not self._waits():
                     self._end_paused()
                     return
-                    return
                 time.sleep(_PAUSE)
             for folder, result in self.driver.turn(at_once=more):
                 self._end(self._trials.pop(folder.path), folder, result)
@@ -159,7 +154,7 @@ class Sweep:
     def _waits(self) -> bool:
         """Whether there is more to do, though no trial runs."""
         waiting = self._open or self.study.promotion.paused or self._wants_more()
-        return bool(self._later or self.study.outage or (self._inbox.paused and waiting))
+        return bool(self._later or self.study.outage or (waiting and not self._has_room()))
 
     def _launch_some(self) -> bool:
         """Fills the free slots; returns whether there are more, because that would take long."""
@@ -204,7 +199,7 @@ class Sweep:
         return self.study.ask()
 
     def _wants_more(self) -> bool:
-        total = self.total
+        total = self.record.total
         begun = (
             self.study.finished
             + len(self._trials)
@@ -216,15 +211,15 @@ class Sweep:
     def _extend(self, n_trials: int) -> None:
         """Raises the number of trials for good: a later driver of this study has it, too."""
         if self._raise_total(n_trials):
-            self._record_study(extended=n_trials)
-            self.view.counts.total = self.total
-            self.view.say(f"The study has {self.total} trials from now on.")
+            self.record.write(extended=n_trials)
+            self.view.counts.total = self.record.total
+            self.view.say(f"The study has {self.record.total} trials from now on.")
 
     def _raise_total(self, n_trials: int) -> bool:
         total = self.study.space.count(n_trials) if self.settings.exhaustive else n_trials
-        if self.total is None or total <= self.total:
+        if self.record.total is None or total <= self.record.total:
             return False
-        self.total = total
+        self.record.total = total
         return True
 
     def _launch(self, trial: Trial) -> None:
@@ -232,13 +227,8 @@ class Sweep:
         folder.refuse_links()
         overrides = [*self.composer.fixed, *trial.overrides]
         again = folder.info_file.exists()
-        judge = functools.partial(self.study.judge, trial)
-        if again and self.driver.adopt(folder, judge):
-            self.view.started(folder, trial.overrides, again)
-            self._trials[folder.path] = trial
-            return
         if again:
-            self._wait_for_orphan(folder)
+            wait_for_orphan(folder, self.driver.limits.grace, self.view.say)
         self._create(folder, trial, overrides)
         self.view.started(folder, trial.overrides, again)
         if again and (result := self._unrecorded_result(folder, trial)):
@@ -246,7 +236,19 @@ class Sweep:
             return
         folder.clear()
         self._trials[folder.path] = trial
+        judge = functools.partial(self.study.judge, trial)
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
+
+    def _adopt(self) -> None:
+        """Goes on watching the trials that an earlier driver has left running on a cluster."""
+        for trial in list(self._open):
+            folder = self.folder.trial(trial.number)
+            folder.refuse_links()
+            judge = functools.partial(self.study.judge, trial)
+            if folder.info_file.exists() and self.driver.adopt(folder, judge):
+                self._open.remove(trial)
+                self._trials[folder.path] = trial
+                self.view.started(folder, trial.overrides, again=True)
 
     def _unrecorded_result(self, folder: RunDir, trial: Trial) -> Result | None:
         """Returns the result of a trial that ended after its driver was killed, if there is one."""
@@ -267,7 +269,7 @@ class Sweep:
 
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
         """Records and prints how a trial ended, unless it will be retried or resumed."""
-        result = self._checked(folder, result)
+        result = checked(folder, result, self.study.settings.objective, self.settings.grid)
         if result.reason == DISK_FULL:
             raise DiskFullError(self.folder.path)
         policy = self.settings.failures.get(result.status)
@@ -332,38 +334,9 @@ class Sweep:
             tracking=self.settings.tracking,
             created=earlier.created if earlier else time.time(),
             limits=self.driver.limits.record(),
-            keep=str(self._keep),
+            keep=str(self.record.keep),
         )
         folder.create(info, config)
-
-    def _wait_for_orphan(self, folder: RunDir) -> None:
-        """Lets a trial that an earlier driver left running save and end, or kills it in the end."""
-        lock = Lock(folder.lock_file)
-        if lock.acquire():
-            lock.release()
-            return
-        self.view.say(f"{folder.path.name} is still ending: {lock.holder()} …")
-        if not lock.wait(self.driver.limits.grace) and lock.is_held_here:
-            lock.kill_holder()
-            if not lock.wait(_DEATH_PATIENCE):
-                raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
-        lock.release()
-        folder.lock_file.unlink(missing_ok=True)  # on another host, its holder is behind the fence
-
-    def _checked(self, folder: RunDir, result: Result) -> Result:
-        """Checks that a completed trial reported every objective as a finite number."""
-        if result.status not in COMPLETED:
-            return result
-        objective = self.study.settings.objective
-        absent = [name for name in objective if name not in result.metrics]
-        may_be_absent = self.settings.grid and objective == [OBJECTIVE] and not result.metrics
-        if not absent or may_be_absent:
-            return result
-        found = ", ".join(result.metrics) or "no metrics"
-        reason = f"the run never reported {absent[0]!r}; it has: {found}"
-        failed = Result("crashed", reason, result.metrics, result.started, result.ended)
-        folder.write_result(failed)
-        return failed
 
     def _count_failure(self, result: Result) -> None:
         self._failed += result.status in FAILURES and self.settings.failures[result.status].counts
@@ -379,7 +352,8 @@ class Sweep:
         texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
         configs = [self.composer.config(overrides) for overrides in texts]
         if self.app.is_own:
-            preflight(self.driver.launcher, configs, self.folder.path / "check")
+            desk = self.folder.path / "check"
+            preflight(self.driver.launcher, configs, desk, lambda: bool(self.driver.stopping))
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         points = [tables.point_of(trial) for trial in self.study.finished_trials()]
@@ -397,76 +371,21 @@ class Sweep:
         counts.begun_with = counts.done
         self.view.best = self._best_so_far()
 
-    def _record_study(self, **more: Any) -> None:
-        """Writes ``study.json``, which the mirror and ``report`` read."""
-        earlier = self._recorded()
-        settings = self.study.settings
-        record = {
-            "id": self.folder.id,
-            "name": settings.name,
-            "storage": secrets.recorded(self.app.config.hydra.sweeper, "storage")
-            or settings.storage,
-            "objective": settings.objective,
-            "directions": settings.directions,
-            "space": self.study.space.record(),
-            "created": earlier.get("created") or time.time(),
-            "n_trials": self.total,
-            **{key: earlier[key] for key in ("extended",) if key in earlier},
-            "exhaustive": self.settings.exhaustive,
-            "slots": self.view.counts.slots,
-            "keep": str(self._keep),
-            "command": ["python", *self.app.command],
-            "tracking": self.settings.tracking,
-            "code": self._code(),
-            **more,
-        }
-        addresses.remember(record, self.folder.path)
-        self.folder.write_info(record)
-
-    def _code(self) -> str | None:
-        """Returns the name of the snapshot of the user's code that trials import from."""
-        code = self.driver.launcher.code
-        return code.name if code else None
-
-    def _recorded(self) -> dict[str, Any]:
-        """Reads ``study.json``; empty if there is none."""
-        return self.folder.info() if self.folder.info_file.exists() else {}
-
-    def _earlier_end(self) -> dict[str, Any]:
-        """Returns what an earlier driver recorded at the study's end, if it came that far."""
-        earlier = self._recorded()
-        end = {key: earlier[key] for key in _END if key in earlier}
-        return end if end.keys() == set(_END) else {}
-
     def _conclude(self) -> None:
         """Writes tables and the report while the mirror syncs the last trials."""
-        is_new = not self._earlier_end()
-        end = self._present_end() if is_new else {}
+        is_new = not self.record.earlier_end()
+        end = self.record.present_end() if is_new else {}
         if end:
-            self._record_study(**end)
+            self.record.write(**end)
         self.driver.sync_now()
         self.finished = tables.Finished(self.folder, self.study.as_optuna)
         if is_new:
             tables.write_tables(self.finished)
             page.write_page([self.finished], self.folder.report)
             if end:
-                self._record_study(**end, report=self.folder.report.name)
+                self.record.write(**end, report=self.folder.report.name)
         self.keeper.settle()
         self.driver.drain()
-
-    def _present_end(self) -> dict[str, Any]:
-        """Returns the study's end as of now, without the report, if all trials are finished."""
-        total = self.total
-        is_over = self.study.is_exhausted or (total is not None and self.study.finished >= total)
-        if not is_over:
-            return {}
-        return {"finished": time.time(), "best": self._best_record()}
-
-    def _best_record(self) -> dict[str, Any] | None:
-        for number, values in sorted(self.study.best.items()):
-            params = self.folder.trial(number).info().params
-            return {"number": number, "value": values[0], "params": params}
-        return None
 
 
 def _import_for_the_end() -> None:

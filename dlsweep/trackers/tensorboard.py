@@ -7,31 +7,42 @@ import json
 import shutil
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, BinaryIO
 
 from dlsweep.errors import MissingExtraError
-from dlsweep.folders.rundir import FAILURES, Media, Record, Result, RunDir
+from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir, RunInfo
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
+from dlsweep.trackers.history import best_so_far, curve_name
+from dlsweep.trackers.names import short_keys
 from dlsweep.trackers.traces import trace_files, viewer_name
 
 #: A constant name, so that a rewritten file replaces the old one.
 _FILE = "events.out.tfevents.{}.dlsweep"
+#: The column of HParams with how a trial ended, and what it may say.
+_STATE, _ENDS = "state", sorted({*COMPLETED, "pruned", *FAILURES})
+#: The width to which integers are aligned.
+_DIGITS = 12
 
 
 class TensorBoardTracker(Readable):
-    """Writes one event file for each run: scalars by step and time, and an HParams session.
+    """Writes one event file for each run: scalars by step and time, and its row of HParams.
+
+    TensorBoard keeps a row as it first reads it, so a trial gets its row with its state when it
+    ends. HParams has no integers and would print 64 as ``64.000``, so integers are texts there,
+    aligned so that they sort as numbers.
 
     The file is in ``<study>/tensorboard/<trial>/``, or in ``<run>/tensorboard/`` for a single run.
     The state stores its size; what a crash wrote after that is cut off. Scalars have 32 bits;
     ``nan`` and ``inf`` are kept. The returned metrics are ``result/<metric>``; the composed config
     is the text ``config``. A profiler's trace is beside the events: TensorFlow's where the profile
-    page looks for it, PyTorch's as ``trace.pt.trace.json``.
+    page looks for it, PyTorch's as ``trace.pt.trace.json``. An ended study has the best value over
+    its trials, ``best/<metric>``, in a file of its own.
     """
 
     view = "tensorboard --logdir {folder}/tensorboard"
@@ -45,17 +56,25 @@ class TensorBoardTracker(Readable):
         if find_spec("tensorboard") is None:
             raise MissingExtraError("tensorboard", "tracking=tensorboard")
 
-    def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:  # noqa: ARG002
-        """Writes the columns of the HParams page: the swept keys and the objective."""
-        if not info.get("space"):
-            return
-        opening = _event(info["created"], file_version="brain.Event:2")
-        file = study.path / "tensorboard" / _FILE.format(int(info["created"]))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb") as events:
-            _write(events, [opening, _experiment(info)])
+    def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
+        """Writes the columns of HParams, and the best value over trials once the study has ended.
 
-    def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
+        Running TensorBoards read on where they are: an earlier version of the file is its start.
+        """
+        file = study.path / "tensorboard" / _FILE.format(int(info["created"]))
+        space = info.get("space") or {}
+        # Rows that an earlier version has written have numbers.
+        state.setdefault("integers", [] if file.exists() else _integers(space))
+        events = [_experiment(info, state["integers"])] if space else []
+        curve = best_so_far(study, info)
+        events += [_scalars(one.time, one.trial, {curve_name(info): one.value}) for one in curve]
+        if events:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as target:
+                opening = _event(info["created"], file_version="brain.Event:2")
+                _write(target, [opening, *events])
+
+    def start(self, run: RunDir, parent: State, state: State) -> None:
         """Creates the event file, or checks that it still contains what was written.
 
         Raises:
@@ -69,20 +88,21 @@ class TensorBoardTracker(Readable):
         opening = [_event(info.created, file_version="brain.Event:2")]
         config = f"```yaml\n{run.config_file.read_text()}```"
         opening.append(_text(run, info.created, "config", config))
-        if info.params:
-            opening.append(_session_start(info.created, info.name, info.params))
         self._append(run, opening, state)
+        state["integers"] = parent.get("integers", [])
 
     def log(self, run: RunDir, records: list[Record], state: State) -> None:
-        """Appends one event for each record."""
+        """Appends one event for each record. A run that goes on loses the row of its end."""
+        state["size"] = state.pop("unended", state["size"])
         self._append(run, (_record(run, one) for one in records), state)
 
     def finish(self, run: RunDir, result: Result, state: State) -> None:
-        """Appends the returned metrics and the session's end; copies the profiler's trace."""
+        """Appends the returned metrics and the row of HParams; copies the profiler's trace."""
+        state["unended"] = state["size"] = state.pop("unended", state["size"])
         returned = {f"result/{name}": value for name, value in result.metrics.items()}
         closing = [_scalars(result.ended, 0, returned)] if returned else []
         if run.info().params:
-            closing.append(_session_end(result))
+            closing += _session(run.info(), result, state.get("integers", []))
         if attrs := run.user_attrs():
             closing.append(
                 _text(run, result.ended, "user_attrs", f"```json\n{json.dumps(attrs)}\n```")
@@ -213,12 +233,20 @@ def _scalars(time: float, step: int, metrics: dict[str, float]) -> Any:
     return _event(time, step=step, summary=summary)
 
 
-def _experiment(info: dict[str, Any]) -> Any:
-    """Returns the columns of the HParams page; the returned metrics are the best epoch's."""
+def _experiment(info: dict[str, Any], integers: list[str]) -> Any:
+    """Returns the columns of HParams; the returned metrics are the best epoch's."""
     api = _tensorboard().api_pb2
     experiment = api.Experiment(time_created_secs=info["created"])
+    short = short_keys([*info["space"], _STATE])
     for key, distribution in info["space"].items():
-        experiment.hparam_infos.append(_hparam(key, **distribution["attributes"]))
+        column = _column(key, key in integers, **distribution["attributes"])
+        experiment.hparam_infos.append(column)
+    if _STATE not in info["space"]:
+        experiment.hparam_infos.append(_column(_STATE, choices=_ENDS))
+    for column in experiment.hparam_infos:
+        column.display_name = short[column.name]
+        # TensorBoard shows five columns unasked, those that differ first.
+        column.differs = "/" in column.name or column.name == _STATE
     for name in info["objective"]:
         for tag, title in ((f"result/{name}", f"{name} at best"), (name, f"{name} at last")):
             metric = api.MetricInfo(name=api.MetricName(tag=tag), display_name=title)
@@ -226,10 +254,20 @@ def _experiment(info: dict[str, Any]) -> Any:
     return _hparams_event(info["created"], "EXPERIMENT_TAG", experiment=experiment)
 
 
-def _hparam(key: str, choices: list[Any] | None = None, **ends: Any) -> Any:
+def _integers(space: dict[str, Any]) -> list[str]:
+    """Returns the keys of a space that have integers only."""
+    ends = {
+        key: one["attributes"].get("choices") or [one["attributes"]["low"]]
+        for key, one in space.items()
+    }
+    return [key for key, some in ends.items() if {type(value) for value in some} == {int}]
+
+
+def _column(key: str, is_integer: bool = False, choices: Sequence[Any] = (), **ends: Any) -> Any:
     """Returns the column of a swept key, from the attributes of its Optuna distribution."""
     api = _tensorboard().api_pb2
-    kinds = {_value(choice).WhichOneof("kind") for choice in choices or [0.0]}
+    values = [_value(choice, is_integer) for choice in choices or [ends["low"]]]
+    kinds = {value.WhichOneof("kind") for value in values}
     if kinds == {"number_value"}:
         column = api.HParamInfo(name=key, type=api.DATA_TYPE_FLOAT64)
     elif kinds == {"bool_value"}:
@@ -237,35 +275,37 @@ def _hparam(key: str, choices: list[Any] | None = None, **ends: Any) -> Any:
     else:
         column = api.HParamInfo(name=key, type=api.DATA_TYPE_STRING)
     if choices:
-        column.domain_discrete.values.extend([_value(choice) for choice in choices])
-    else:
+        column.domain_discrete.values.extend(values)
+    elif not is_integer:
         column.domain_interval.min_value = ends["low"]
         column.domain_interval.max_value = ends["high"]
     return column
 
 
-def _value(value: Any) -> Any:
+def _value(value: Any, is_integer: bool = False) -> Any:
     tb = _tensorboard()
     if isinstance(value, bool):
         return tb.Value(bool_value=value)
+    if is_integer:
+        return tb.Value(string_value=f"{value:>{_DIGITS}}")
     if isinstance(value, int | float):
         return tb.Value(number_value=value)
     return tb.Value(string_value=str(value))
 
 
-def _session_start(time: float, name: str, params: dict[str, Any]) -> Any:
-    start = _tensorboard().SessionStartInfo(group_name=name, start_time_secs=time)
-    for key, value in params.items():
-        start.hparams[key].CopyFrom(_value(value))
-    return _hparams_event(time, "SESSION_START_INFO_TAG", session_start_info=start)
-
-
-def _session_end(result: Result) -> Any:
+def _session(info: RunInfo, result: Result, integers: list[str]) -> list[Any]:
+    """Returns the row of a trial in HParams: its start with the parameters, and its end."""
     tb = _tensorboard()
+    start = tb.SessionStartInfo(group_name=info.name, start_time_secs=info.created)
+    for key, value in {_STATE: result.status, **info.params}.items():
+        start.hparams[key].CopyFrom(_value(value, key in integers))
     good = result.status not in FAILURES
     status = tb.api_pb2.STATUS_SUCCESS if good else tb.api_pb2.STATUS_FAILURE
     end = tb.SessionEndInfo(status=status, end_time_secs=result.ended)
-    return _hparams_event(result.ended, "SESSION_END_INFO_TAG", session_end_info=end)
+    return [
+        _hparams_event(info.created, "SESSION_START_INFO_TAG", session_start_info=start),
+        _hparams_event(result.ended, "SESSION_END_INFO_TAG", session_end_info=end),
+    ]
 
 
 def _hparams_event(time: float, tag: str, **message: Any) -> Any:

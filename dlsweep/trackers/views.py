@@ -76,8 +76,8 @@ def _result(info: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (info or {}).items() if key not in _UNSEEN}
 
 
-def synced_trackers(run: RunDir) -> dict[str, tuple[Options, State]]:
-    """Returns the options and the state of each tracker that a run was synced to.
+def synced_trackers(run: RunDir | StudyDir) -> dict[str, tuple[Options, State]]:
+    """Returns the options and the state of each tracker that a run, or a study, was synced to.
 
     Raises:
         StudyError: If a file of the mirror is damaged.

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import unquote, urlsplit
 
 import optuna
 import pytest
@@ -103,30 +103,28 @@ def test_all_dashboards_open_together_and_end_at_ctrl_c(study: Path, start) -> N
         "study/tensorboard/0001",
     ]
     assert "study" in get(f"{addresses['optuna']}/api/studies")
-    assert_runs_can_be_compared(addresses["mlflow"], study)
+    assert_opens_on_the_study(addresses["mlflow"], study)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 0
     for address in addresses.values():
         with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
+            assert probe.connect_ex(("127.0.0.1", urlsplit(address).port)) != 0
 
 
-def assert_runs_can_be_compared(address: str, study: Path) -> None:
-    """Opens MLflow's comparison in a browser, where there is one."""
+def assert_opens_on_the_study(address: str, study: Path) -> None:
+    """Opens the printed address in a browser, where there is one: the study's trials, as charts."""
+    assert "/#/experiments/1/runs?searchFilter=tags.mlflow.parentRunId" in address
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         return
-    states = [json.loads(RunDir(p).mirror_file("mlflow").read_text()) for p in trials(study)]
-    ids = json.dumps([state["state"]["run_id"] for state in states])
-    page = f"{address}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps(['1']))}"
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000"]
     done = subprocess.run(
-        [browser, *flags, f"--user-data-dir={study}/browser", "--dump-dom", page],
+        [browser, *flags, f"--user-data-dir={study}/browser", "--dump-dom", address],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    for expected in ("0000", "0001", "val/accuracy", "js-plotly-plot"):
+    for expected in ("0000 study lr=0.1", "0001 study lr=0.1", "val/accuracy", "js-plotly-plot"):
         assert expected in done.stdout
 
 
@@ -155,7 +153,28 @@ def test_a_server_that_runs_elsewhere_is_only_named(study: Path) -> None:
     (study / "study.json").write_text(json.dumps(info))
     addresses.remember(info, study)  # as the sweep did
     (dashboard,) = find_dashboards(study, ["mlflow"])
-    assert (dashboard.address, dashboard.command) == ("http://host:5000", [])
+    assert (dashboard.address, dashboard.page, dashboard.command) == ("http://host:5000", "", [])
+
+
+def test_mlflow_opens_on_one_study_on_one_run_or_at_its_front(study: Path, make_run) -> None:
+    info = json.loads((study / "study.json").read_text())
+    state = {"run_id": "r1", "experiment": "7"}
+    position = {"options": info["tracking"]["mlflow"], "state": state}
+    (study / "mirror").mkdir()
+    (study / "mirror" / "mlflow.json").write_text(json.dumps(position))
+    for folder in (study, study.parent):
+        (dashboard,) = find_dashboards(folder, ["mlflow"])
+        assert dashboard.page.startswith("/#/experiments/7/runs?searchFilter=tags.mlflow.parent")
+        assert "'r1'" in unquote(dashboard.page)
+        assert "orderByKey=metrics.%60result%2Fval%2Faccuracy%60&orderByAsc=false" in dashboard.page
+    run = make_run(name="0009", number=None, tracking={"mlflow": info["tracking"]["mlflow"]})
+    run.mirror_file("mlflow").parent.mkdir()
+    run.mirror_file("mlflow").write_text(json.dumps(position))
+    (dashboard,) = find_dashboards(run.path, ["mlflow"])
+    assert dashboard.page == "/#/experiments/7/runs/r1"
+    shutil.copytree(study, study.parent / "other")
+    (dashboard,) = find_dashboards(study.parent, ["mlflow"])
+    assert dashboard.page == ""
 
 
 def test_reports_are_served_to_this_machines_own_pages_alone(tmp_path: Path, study: Path) -> None:

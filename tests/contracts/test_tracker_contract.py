@@ -57,7 +57,8 @@ class TensorBoard:
         self.options = {"_target_": "dlsweep.trackers.tensorboard.TensorBoardTracker"}
 
     def read(self, study: Path) -> Points:
-        return {path.name: self._read_one(path) for path in (study / "tensorboard").glob("*")}
+        trials = (path for path in (study / "tensorboard").glob("*") if path.is_dir())
+        return {path.name: self._read_one(path) for path in trials}
 
     def _read_one(self, path: Path) -> list[tuple[int, str, float]]:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -86,7 +87,7 @@ class MLflow:
     def read(self, study: Path) -> Points:
         with sqlite3.connect(self.database) as connection:
             trials = connection.execute(
-                "SELECT r.name, r.run_uuid FROM runs r JOIN tags t USING (run_uuid)"
+                "SELECT substr(r.name, 1, 4), r.run_uuid FROM runs r JOIN tags t USING (run_uuid)"
                 " WHERE t.key = 'mlflow.parentRunId' AND r.lifecycle_stage = 'active'"
             ).fetchall()
             rows = {
@@ -118,7 +119,10 @@ class Wandb:
         names = {RunDir(path).info().id: path.name for path in (study / "trials").iterdir()}
         points: Points = {}
         for folder in (study / "wandb").glob("offline-run-*"):
-            told = points.setdefault(names[folder.name.split("-")[3]], [])
+            name = names.get(folder.name.split("-")[3])
+            if name is None:  # the study's own run
+                continue
+            told = points.setdefault(name, [])
             told += self._read_one(folder)
         return {name: sorted(told) for name, told in points.items()}
 

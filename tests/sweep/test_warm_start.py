@@ -18,7 +18,7 @@ import pytest
 from dlsweep.errors import ConfigError, DlsweepError, SpaceError, StudyChangedError, StudyError
 from dlsweep.folders.rundir import Result
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.sweep.earlier import EarlierStudy, EarlierTrial, keep, read
+from dlsweep.sweep.earlier import EarlierStudy, EarlierTrial, read, store
 from dlsweep.sweep.plan import show_plan
 from dlsweep.sweep.space import SearchSpace
 from dlsweep.sweep.study import Study, StudySettings
@@ -359,7 +359,7 @@ def test_a_study_keeps_its_warm_start_whatever_becomes_of_the_earlier_one(
     old, new = finished(), StudyDir(tmp_path / "new")
     new.create()
     studies = read_for(new.path, old)
-    keep(studies, new)
+    store(studies, new)
     shutil.rmtree(old)
     assert read_for(new.path, old) == studies
     with pytest.raises(StudyError, match="is not a study folder"):

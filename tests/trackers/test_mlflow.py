@@ -68,7 +68,7 @@ def test_a_run_has_its_name_tags_params_and_config(tracker, client, make_run):
     )
     kept = client.get_run(begin(tracker, run)["run_id"])
     assert (kept.info.run_name, kept.info.status, kept.info.start_time) == (
-        "0000",
+        "0000 study optimizer=adam",
         "RUNNING",
         1_000_500,
     )
@@ -255,6 +255,8 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     parent: dict = {}
     tracker.log_study(study, info, parent)
     states = [begin(tracker, run, parent) for run in runs]
+    for run, value in zip(runs, (0.8, 0.9), strict=True):
+        run.write_result(Result("completed", metrics={"val/accuracy": value}, ended=200.0))
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
     best = {"number": 1, "value": 0.9, "params": {"lr": 0.1}}
     end = {**info, "finished": 300.0, "best": best}
@@ -277,6 +279,41 @@ def test_a_study_that_is_over_names_its_best_trial(tracker, client, make_run):
     assert [one.path for one in client.list_artifacts(parent["run_id"])] == ["report.html"]
     tracker.log_study(study, {**info, "n_trials": 9}, parent)
     assert client.get_run(parent["run_id"]).info.status == "RUNNING"
+
+
+def test_the_best_value_is_a_curve_over_trials_once_whatever_is_repeated(tracker, client, make_run):
+    values = [0.5, 0.25, 0.75, 0.5]
+    runs = [make_run(name=f"{k:04d}") for k in range(len(values))]
+    study = StudyDir(runs[0].path.parents[1])
+    info = {**STUDY, "id": "curve", "n_trials": 3}
+    states: list[dict] = [{}, {}]
+    for n_trials, finished in ((3, 300.0), (3, 300.0), (4, 400.0)):
+        for number in range(n_trials):
+            ended = Result("completed", metrics={"val/accuracy": values[number]}, ended=number + 1)
+            runs[number].write_result(ended)
+        end = {**info, "n_trials": n_trials, "finished": finished, "best": None}
+        for state in states:  # the second is that of a mirror whose state was lost
+            tracker.log_study(study, end, state)
+    assert states[0]["run_id"] == states[1]["run_id"]
+    curve = client.get_metric_history(states[0]["run_id"], "best/val/accuracy")
+    assert [(p.step, p.value, p.timestamp) for p in curve] == [
+        (0, 0.5, 1000),
+        (1, 0.5, 2000),
+        (2, 0.75, 3000),
+        (3, 0.75, 4000),
+    ]
+
+
+def test_a_run_keeps_the_name_of_an_earlier_version_and_one_given_in_mlflow(
+    tracker, client, make_run
+):
+    run = make_run(params={"lr": 0.1})
+    state = begin(tracker, run)
+    client.update_run(state["run_id"], name="0000")
+    tracker.start(run, {}, {"run_id": state["run_id"]})  # the state of an earlier version
+    assert begin(tracker, run)["run_id"] == state["run_id"], "found by its tag"
+    tracker.finish(run, Result("completed", ended=1.0), state)
+    assert client.get_run(state["run_id"]).info.run_name == "0000"
 
 
 def test_a_report_that_links_elsewhere_is_not_uploaded(tracker, client, tmp_path):
@@ -332,7 +369,7 @@ def test_a_relative_file_is_found_from_the_current_folder(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     tracker = MLflowTracker("sqlite:///outputs/mlflow.db")
     assert tracker.uri == f"sqlite:///{tmp_path}/outputs/mlflow.db"
-    assert tracker.view == f"mlflow ui --backend-store-uri {tracker.uri}"
+    assert tracker.view == "python -m dlsweep ui mlflow --folder {folder}"
     tracker.check()
     assert not (tmp_path / "outputs").exists()
 

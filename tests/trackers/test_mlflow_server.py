@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from dlsweep.folders.rundir import Result, RunDir
+from dlsweep.folders.studydir import StudyDir
 from dlsweep.run.checkpoint import Checkpointer
 from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.mlflow.tracker import MLflowTracker
@@ -95,7 +96,9 @@ def test_a_server_that_goes_and_comes_back_is_told_everything_once(
         text=True,
     )
     assert process.stdout
-    assert json.loads(process.stdout.readline())["ready"]
+    ready = json.loads(process.stdout.readline())
+    ((run_id,),) = server.rows("SELECT run_uuid FROM runs")
+    assert ready["view"] == f"{options['tracking_uri']}/#/experiments/1/runs/{run_id}"
     log(run, range(5))
     wait_for(lambda: len(server.rows("SELECT step FROM metrics")) == 5)
     server.stop()
@@ -109,7 +112,7 @@ def test_a_server_that_goes_and_comes_back_is_told_everything_once(
     assert said.count("behind") == said.count("does not answer") == 1, said
     assert len(said.splitlines()) == 2, said
     assert sorted(server.rows("SELECT step FROM metrics")) == [(step,) for step in range(10)]
-    assert server.rows("SELECT name, status FROM runs") == [("0000", "FINISHED")]
+    assert server.rows("SELECT name, status FROM runs") == [("0000 study", "FINISHED")]
     assert list(server.folder.glob("artifacts/**/config.yaml"))
 
 
@@ -128,6 +131,11 @@ def test_a_server_keeps_and_registers_a_model(
     for _ in range(2):
         tracker.finish(run, result, state)
     assert list(tracker.missing(run, result, state)) == []
+    about = {"id": "5", "name": "study", "created": 1.0, "n_trials": 1}
+    goal = {"objective": ["val/accuracy"], "directions": ["maximize"]}
+    tracker.log_study(StudyDir(run.path.parents[1]), {**about, **goal}, {})
+    page = f"http://127.0.0.1:{server.port}/#/experiments/1/runs?searchFilter=tags.mlflow.parent"
+    assert tracker.view.startswith(page)
     assert server.rows("SELECT name, alias, version FROM registered_model_aliases") == [
         ("mine", "best", 1)
     ]

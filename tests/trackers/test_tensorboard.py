@@ -6,7 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
 
 from dlsweep.folders.rundir import Record, Result
 from dlsweep.folders.studydir import StudyDir
@@ -16,9 +21,9 @@ from dlsweep.trackers.tensorboard import TensorBoardTracker
 pytestmark = pytest.mark.slow
 
 
-def tell(run, records, result=None, tracker=None, state=None):
+def tell(run, records, result=None, tracker=None, state=None, parent=None):
     tracker, state = tracker or TensorBoardTracker(), {} if state is None else state
-    tracker.start(run, {}, state)
+    tracker.start(run, parent or {}, state)
     tracker.log(run, records, state)
     if result:
         tracker.finish(run, result, state)
@@ -96,6 +101,7 @@ def test_the_hparams_page_lists_params_objective_and_status(make_run):
         "lr",
         "training/optimizer",
         "nesterov",
+        "state",
     }
     assert "val/accuracy" in {info.name.tag for info in experiment.metric_infos}
     assert [
@@ -113,33 +119,98 @@ def test_the_hparams_page_lists_params_objective_and_status(make_run):
     ]
 
 
-def test_the_hparams_page_of_a_study_shows_its_space_and_the_objective_alone(make_run):
-    run = make_run(params={"lr": 0.01, "optimizer": "adam", "seed": 1})
-    space = {
-        "lr": FloatDistribution(1e-4, 0.1, log=True),
-        "optimizer": CategoricalDistribution(["adam", "sgd"]),
-        "seed": CategoricalDistribution([1, 2]),
-    }
-    about = {key: json.loads(distribution_to_json(one)) for key, one in space.items()}
-    info = {"created": 100.0, "space": about, "objective": ["val/loss"]}
-    for _ in range(2):
-        TensorBoardTracker().log_study(StudyDir(run.path.parents[1]), info, {})
-    told = [Record(1, 1.0, {"val/loss": 0.25, "a": 1.0}), Record(2, 2.0, {"val/loss": 0.5})]
-    tell(run, told, Result("completed", metrics={"val/loss": 0.25}, ended=9.0))
-    experiment, (group,) = hparams_page(run.path.parents[1] / "tensorboard")
-    lr, optimizer, seed = experiment.hparam_infos
-    assert (lr.name, lr.domain_interval.min_value, lr.domain_interval.max_value) == (
-        "lr",
-        1e-4,
-        0.1,
-    )
-    assert [value.string_value for value in optimizer.domain_discrete.values] == ["adam", "sgd"]
-    assert [value.number_value for value in seed.domain_discrete.values] == [1.0, 2.0]
+SPACE = {
+    "training/optimizer": CategoricalDistribution(["adam", "sgd"]),
+    "training.optimizer.lr": FloatDistribution(1e-4, 0.1, log=True),
+    "model.hidden": IntDistribution(32, 512, log=True),
+    "training.batch_size": CategoricalDistribution([64, 128]),
+    "model.dropout": CategoricalDistribution([0, 0.5]),
+}
+STUDY = {
+    "created": 100.0,
+    "space": {key: json.loads(distribution_to_json(one)) for key, one in SPACE.items()},
+    "objective": ["val/loss"],
+    "directions": ["minimize"],
+}
+
+
+def test_the_hparams_page_of_a_study_shows_its_space_the_state_and_the_objective(make_run):
+    points = [("adam", 0.01, 64, 128, 0.5), ("sgd", 0.02, 512, 64, 0)]
+    parent: dict = {}
+    for number, point in enumerate(points):
+        run = make_run(name=f"{number:04d}", params=dict(zip(SPACE, point, strict=True)))
+        TensorBoardTracker().log_study(StudyDir(run.path.parents[1]), STUDY, parent)
+        told = [Record(1, 1.0, {"val/loss": 0.25, "a": 1.0}), Record(2, 2.0, {"val/loss": 0.5})]
+        result = Result("completed", metrics={"val/loss": 0.25}, ended=9.0)
+        tell(run, told, result if number else Result("pruned", ended=9.0), parent=parent)
+    experiment, (pruned, completed) = hparams_page(run.path.parents[1] / "tensorboard")
+    columns = {info.display_name: info for info in experiment.hparam_infos}
+    assert list(columns) == ["state", "optimizer", "dropout", "hidden", "batch_size", "lr"]
+    domain = columns["lr"].domain_interval
+    assert (domain.min_value, domain.max_value) == (1e-4, 0.1)
+    discrete = {name: list(info.domain_discrete) for name, info in columns.items()}
+    assert discrete["optimizer"] == ["adam", "sgd"]
+    assert [text.strip() for text in discrete["batch_size"]] == ["64", "128"]
+    assert discrete["dropout"] == [0.0, 0.5]
     assert [info.display_name for info in experiment.metric_infos] == [
         "val/loss at best",
         "val/loss at last",
     ]
-    assert [metric.value for metric in group.metric_values] == [0.25, 0.5]
+    assert [metric.value for metric in completed.metric_values] == [0.25, 0.5]
+    shown = [
+        [group.hparams[column.name] for column in columns.values()] for group in (pruned, completed)
+    ]
+    assert [
+        [value.string_value.strip() or value.number_value for value in row] for row in shown
+    ] == [
+        ["pruned", "adam", 0.5, "64", "128", 0.01],
+        ["completed", "sgd", 0.0, "512", "64", 0.02],
+    ]
+    sizes = [group.hparams["model.hidden"].string_value for group in (completed, pruned)]
+    assert sorted(sizes) == sizes[::-1], "as texts, they sort as numbers"
+
+
+def test_a_study_that_an_earlier_version_has_begun_keeps_numbers(make_run):
+    run = make_run(params={"model.hidden": 64})
+    study = StudyDir(run.path.parents[1])
+    first = {"model.hidden": {"name": "IntDistribution", "attributes": {"low": 32, "high": 512}}}
+    TensorBoardTracker().log_study(study, {**STUDY, "space": first}, {})  # its state had nothing
+    parent: dict = {}
+    TensorBoardTracker().log_study(study, {**STUDY, "space": first}, parent)
+    tell(run, [], Result("completed", ended=9.0), parent=parent)
+    experiment, (group,) = hparams_page(study.path / "tensorboard")
+    assert group.hparams["model.hidden"].number_value == 64.0
+    assert {info.name: info.type for info in experiment.hparam_infos}["model.hidden"] == 3
+
+
+def test_a_trial_that_goes_on_after_its_end_has_one_row_and_each_value_once(make_run):
+    from tensorboard.plugins.hparams import api_pb2
+
+    run = make_run(params={"lr": 0.1})
+    tracker = TensorBoardTracker()
+    state = tell(run, [Record(0, 1.0, {"a": 1.0})], Result("killed", ended=2.0), tracker)
+    tell(run, [Record(1, 3.0, {"a": 0.5})], tracker=tracker, state=state)
+    for _ in range(2):  # as after a crash of the mirror
+        tracker.finish(run, Result("completed", metrics={"a": 0.5}, ended=4.0), dict(state))
+    events = read(run.path.parents[1] / "tensorboard" / "0000")
+    assert [(e.step, e.value) for e in events.Scalars("a")] == [(0, 1.0), (1, 0.5)]
+    assert [e.value for e in events.Scalars("result/a")] == [0.5]
+    _, (group,) = hparams_page(run.path.parents[1] / "tensorboard")
+    assert group.hparams["state"].string_value == "completed"
+    assert group.sessions[0].status == api_pb2.STATUS_SUCCESS
+
+
+def test_an_ended_study_has_the_best_value_over_its_trials_as_a_curve(make_run):
+    for number, loss in enumerate([0.5, 0.75, 0.25]):
+        run = make_run(name=f"{number:04d}")
+        run.write_result(Result("completed", metrics={"val/loss": loss}, ended=number))
+    study = StudyDir(run.path.parents[1])
+    state: dict = {}
+    for more in ({}, {"finished": 9.0}, {"finished": 9.0, "report": "report.html"}):
+        TensorBoardTracker().log_study(study, {**STUDY, **more}, state)
+    (file,) = (study.path / "tensorboard").glob("events*")
+    curve = read(file).Scalars("best/val/loss")
+    assert [(e.step, e.value) for e in curve] == [(0, 0.5), (1, 0.5), (2, 0.25)]
 
 
 def hparams_page(logdir):

@@ -13,6 +13,7 @@ import pytest
 
 from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.folders.rundir import Record, Result
+from dlsweep.folders.studydir import StudyDir
 from dlsweep.run.checkpoint import Checkpointer
 from dlsweep.trackers.base import ViewLostError
 from dlsweep.trackers.wandb import WandbTracker
@@ -80,7 +81,7 @@ def test_a_run_has_its_group_type_name_and_config(tracker, make_run, capfd):
         "project",
         "study",
         "trial",
-        "study/0000",
+        "0000 study optimizer=adam",
     )
     assert about["run_id"] == run.info().id
     saved = [one["files"]["files"] for one in read_offline(folder) if one["type"] == "files"]
@@ -301,3 +302,30 @@ def test_the_log_and_the_checkpoint_are_kept(make_run, keep, aliases):
     assert list(tracker.missing(run, Result("completed"), state)) == []
     digest = hashlib.sha256(b"weights").hexdigest()
     assert digest in json.dumps(artifact)
+
+
+def test_an_ended_study_has_the_best_value_over_its_trials_in_a_run_of_its_own(make_run):
+    study = StudyDir(make_run().path.parents[1])
+    info = {"id": "5e", "name": "study", "objective": ["a"], "directions": ["minimize"]}
+    state: dict = {}
+    for finished, values in ((None, []), (9.0, [0.5, 0.75]), (9.5, [0.5, 0.75]), (12.0, [0.25])):
+        for value in values:
+            run = make_run(name=f"{len(list(study.trials.glob('*/result.json'))):04d}")
+            if finished != 9.5:  # nothing new
+                run.write_result(Result("completed", metrics={"a": value}, ended=1.0))
+        end = {"finished": finished} if finished else {}
+        WandbTracker("project", mode="offline").log_study(study, {**info, **end}, state)
+        state = json.loads(json.dumps(state))
+    (folder,) = (study.path / "wandb").glob("offline-run-*")
+    rows = [one["history"]["item"] for one in read_offline(folder) if one["type"] == "history"]
+    assert [(row["_step"], row["trial"], row["best/a"]) for row in rows] == [
+        (0, 0, 0.5),
+        (1, 1, 0.5),
+        (2, 2, 0.25),
+    ]
+    about, _, _ = described(folder)
+    assert (about["run_group"], about["job_type"], about["display_name"]) == (
+        "study",
+        "study",
+        "study best",
+    )

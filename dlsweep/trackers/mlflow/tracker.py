@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
@@ -24,6 +23,7 @@ from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostErro
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.files import home
+from dlsweep.trackers.history import best_so_far, curve_name
 from dlsweep.trackers.mlflow.artifacts import missing_files, send_files
 from dlsweep.trackers.mlflow.entities import LONGEST_TAG, to_metrics, to_ms, to_params, to_tags
 from dlsweep.trackers.mlflow.exports import register_export
@@ -32,8 +32,10 @@ from dlsweep.trackers.mlflow.models import LogModel, Models
 from dlsweep.trackers.mlflow.moved import ARTIFACTS, follow_move, refuse_elsewhere
 from dlsweep.trackers.mlflow.names import key
 from dlsweep.trackers.mlflow.notes import study_note
+from dlsweep.trackers.mlflow.pages import run_page, study_page
 from dlsweep.trackers.mlflow.report import missing_report, send_report
 from dlsweep.trackers.mlflow.store import SQLITE, check_writable, creating, database_of, gather
+from dlsweep.trackers.names import run_name
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
 
@@ -68,7 +70,8 @@ class MLflowTracker(Readable, Registry):
     A single run has no parent. MLflow stores a repeated metric point once, and a run is searched by
     its tag ``dlsweep.run_id`` before it is created, so repeated calls after a crash change nothing.
     ``nan`` is kept; MLflow stores ``inf`` as 1.79e308. The returned metrics are
-    ``result/<metric>``. A character that MLflow does not allow in a name becomes ``_``,
+    ``result/<metric>``. The parent run of an ended study has the best value over its trials as
+    ``best/<metric>``. A character that MLflow does not allow in a name becomes ``_``,
     and such a name ends with a short hash, so that ``mean@1`` and ``mean#1`` stay apart.
 
     Args:
@@ -100,7 +103,7 @@ class MLflowTracker(Readable, Registry):
             tracking_uri = f"{SQLITE}{self.database}"
         self.uri = tracking_uri
         self._place = re.sub("//[^/]*@", "//", tracking_uri)  # no password
-        self.view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
+        self.view = "python -m dlsweep ui mlflow --folder {folder}"
         if self.database is None:
             self.view = self._place
         check_keep("mlflow", checkpoint)
@@ -145,6 +148,7 @@ class MLflowTracker(Readable, Registry):
             "dlsweep.status": "completed" if "finished" in info else "running",
         }
         self._open(experiment, info["name"], info["created"], tags, state)
+        self._show(study_page(info, state))
         if "finished" in info:
             tags |= self._conclude(study, info, experiment, state)
         self._client.log_batch(state["run_id"], tags=to_tags(tags))
@@ -162,6 +166,8 @@ class MLflowTracker(Readable, Registry):
         """
         if state:
             self._require(state["run_id"])
+            if not parent:
+                self._show(run_page(state))
             return
         info = run.info()
         tags = {
@@ -174,8 +180,9 @@ class MLflowTracker(Readable, Registry):
             tags["mlflow.parentRunId"] = parent["run_id"]
         if commit := origin.read(home(run)).get("commit"):
             tags["mlflow.source.git.commit"] = commit
-        self._open(self._experiment(info.study), info.name, info.created, tags, state)
+        self._open(self._experiment(info.study), run_name(info), info.created, tags, state)
         if not parent:
+            self._show(run_page(state))
             self._send_origin(run.path, state)
         params = iter(params_of(run).items())
         while batch := list(islice(params, _PARAMS_A_CALL)):
@@ -292,16 +299,25 @@ class MLflowTracker(Readable, Registry):
     def _open(
         self, experiment: str, name: str, created: float, tags: dict[str, str], state: State
     ) -> None:
-        """Writes the id of the run with these tags to the state; creates the run if needed."""
+        """Writes the id of the run with these tags to the state; creates the run if needed.
+
+        A run keeps the name that it was created with, or that somebody has given it in MLflow.
+        """
         if state:
             self._require(state["run_id"])
+            state["experiment"] = experiment
             return
         run_id = self._find(experiment, tags["dlsweep.run_id"])
         if run_id is None:
             fitting = {key: value[:LONGEST_TAG] for key, value in tags.items()}
             run = self._client.create_run(experiment, to_ms(created), fitting, name)
             run_id = run.info.run_id
-        state["run_id"] = run_id
+        state |= {"run_id": run_id, "experiment": experiment}
+
+    def _show(self, page: str) -> None:
+        """Makes the address of a server that of a page on it."""
+        if self.database is None:
+            self.view = f"{self._place.rstrip('/')}{page}"
 
     def _find(self, experiment: str, run_id: str) -> str | None:
         wanted = f"tags.`dlsweep.run_id` = '{run_id}'"
@@ -334,10 +350,10 @@ class MLflowTracker(Readable, Registry):
         """Uploads what an ended study has; returns its tags."""
         best = info.get("best")
         tags = self._best_trial(study, info, experiment, best) if best else {}
-        if best:
-            name = f"best/{info['objective'][0]}"
-            point = (name, best["value"], info["finished"], best["number"])
-            self._client.log_batch(state["run_id"], metrics=to_metrics([point]))
+        name = curve_name(info)
+        curve = ((name, one.value, one.time, one.trial) for one in best_so_far(study, info))
+        while batch := list(islice(curve, _METRICS_A_CALL)):  # MLflow has each point once
+            self._client.log_batch(state["run_id"], metrics=to_metrics(batch))
         end = [info["n_trials"], best]
         if state.get("end") != end:
             if best and (run_id := tags.get("dlsweep.best_run_id")):

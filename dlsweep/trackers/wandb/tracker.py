@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
 from dlsweep.folders import origin
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
+from dlsweep.folders.studydir import StudyDir
 from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.exports import ExportedVersion
 from dlsweep.trackers.files import beside, described_in, home
+from dlsweep.trackers.names import run_name
 from dlsweep.trackers.params import params_of
 from dlsweep.trackers.server import check_answers
 from dlsweep.trackers.wandb.artifacts import (
@@ -28,6 +30,7 @@ from dlsweep.trackers.wandb.artifacts import (
     has_export,
     missing_artifacts,
 )
+from dlsweep.trackers.wandb.curve import log_curve
 from dlsweep.trackers.wandb.offline import offline_folders, read_offline, wait_for_end
 
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ def _service() -> Iterator[None]:
 
 class WandbTracker(Readable, Registry):
     """Logs each run to a W&B run. A study is a group; a trial has the job type ``trial``.
+
+    An ended study has a run of its own in the group, with the best value over its trials.
 
     A record is one row of the history. W&B only accepts rows in ascending order, so its own step
     counts the rows. The record's step is the column ``step``, the x axis of every chart. At the
@@ -123,6 +128,11 @@ class WandbTracker(Readable, Registry):
     def preload(self) -> None:
         """Imports wandb."""
         import wandb  # noqa: F401
+
+    @_service()
+    def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
+        """Logs the best value over the trials of an ended study."""
+        log_curve(study, info, state, **self._place(), settings=_settings())
 
     @_service()
     def start(self, run: RunDir, parent: State, state: State) -> None:  # noqa: ARG002
@@ -214,12 +224,10 @@ class WandbTracker(Readable, Registry):
         folder = beside(run, "wandb")
         folder.mkdir(parents=True, exist_ok=True)
         opened = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            mode=self.mode,
+            **self._place(),
             dir=folder.parent,
             id=info.id,
-            name=f"{info.study}/{info.name}",
+            name=run_name(info),
             group=info.study,
             job_type="run" if info.number is None else "trial",
             config={**params_of(run), **_origin(run)},
@@ -235,6 +243,9 @@ class WandbTracker(Readable, Registry):
             self.view = opened.project_url or self.view
         self._open[info.id] = opened
         return opened
+
+    def _place(self) -> dict[str, Any]:
+        return {"project": self.project, "entity": self.entity, "mode": self.mode}
 
     def _add_log(self, run: RunDir, opened: wandb.Run, state: State) -> None:
         """Adds what the run has printed since its last synced end."""

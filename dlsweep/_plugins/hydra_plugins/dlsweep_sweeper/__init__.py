@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.experimental.callback import Callback
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, read_write
+
+_TARGET = "hydra_plugins.dlsweep_sweeper.DlsweepSweeper"
 
 
 @dataclass
@@ -19,9 +22,14 @@ class DlsweepSweeperConf:
     """The keys of ``hydra.sweeper``; Hydra's own Optuna sweeper has the first block, too."""
 
     defaults: list[Any] = field(
-        default_factory=lambda: [{"sampler": "tpe"}, {"pruner": "none"}, "_self_"]
+        default_factory=lambda: [
+            {"sampler": "tpe"},
+            {"pruner": "none"},
+            {"/hydra/dlsweep@_global_": "callback"},
+            "_self_",
+        ]
     )
-    _target_: str = "hydra_plugins.dlsweep_sweeper.DlsweepSweeper"
+    _target_: str = _TARGET
     _recursive_: bool = False
 
     study_name: str | None = "default"
@@ -99,8 +107,30 @@ class DlsweepSweeper(Sweeper):
             raise SystemExit(1) from None
 
 
+class TakeOver(Callback):
+    """Keeps ``hydra/sweeper=dlsweep`` in force in an app whose YAML names the class of another.
+
+    Such a line, ``hydra.sweeper._target_``, is merged over the sweeper that the command line asks
+    for, and Hydra would give dlsweep's keys to that class.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002
+        """Names dlsweep's class, and prints that, if ``_target_`` is another one."""
+        written = config.hydra.sweeper.get("_target_")
+        if written != _TARGET:
+            with read_write(config):
+                config.hydra.sweeper._target_ = _TARGET
+            print(
+                f"hydra.sweeper._target_: {written} is ignored, as hydra/sweeper=dlsweep is asked "
+                "for. Remove that line from your YAML to have this sentence no more."
+            )
+
+
 def _register() -> None:
     store = ConfigStore.instance()
+    own = {"dlsweep_sweeper": {"_target_": f"hydra_plugins.dlsweep_sweeper.{TakeOver.__name__}"}}
+    callback = {"hydra": {"callbacks": own}}
+    store.store("callback", callback, group="hydra/dlsweep", provider="dlsweep")
     provider = "dlsweep"
     # Of OptunaHub: package, and either a commit (ref) or a local copy (registry_root).
     hub = {"package": None, "ref": None, "registry_root": None, "name": None}
