@@ -46,6 +46,7 @@ EXTRAS = {
     "ray": "ray",
     "psycopg": "postgres",
     "submitit": "slurm",
+    "optunahub": "hub",
 }
 
 

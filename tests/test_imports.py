@@ -108,13 +108,18 @@ OWNERS = {
         "results/report/data.py",
         "results/report/importance.py",
         "results/tables.py",
-        "sweep/space.py",
+        "sweep/earlier.py",
+        "sweep/hub.py",
         "sweep/parts.py",
         "sweep/promotion.py",
         "sweep/points.py",
+        "sweep/seen.py",
+        "sweep/space.py",
         "sweep/storage.py",
         "sweep/study.py",
+        "sweep/warm_start.py",
     },
+    "optunahub": {"sweep/hub.py"},
 }
 #: Private names of libraries that are used, and where: each in one module, which says why.
 PRIVATE = {
@@ -140,6 +145,7 @@ PRIVATE = {
     "sweep/space.py": {"_get_value_element_as_str"},
     "sweep/storage.py": {"_trial_id"},
     "sweep/study.py": {"_stop_flag", "_thread_local"},
+    "sweep/warm_start.py": {"_get_generation_key"},
     "torch/batch_norm.py": {"torch.nn.modules.batchnorm._BatchNorm"},
     "trackers/mlflow/tracker.py": {
         "_artifact_repos_cache",

@@ -67,6 +67,7 @@ def test_every_run_works_in_order(folder: Path) -> None:
     ("page", "shorter", "written"),
     [
         ("promote.md", "", "outputs/promote/best.yaml"),
+        ("samplers.md", "", "outputs/warm/warm_start.json"),
         ("best.md", " training.epochs=1", "outputs/mnist-best-3x5/deploy.json"),
         ("export.md", "", "exports/digits/onnx/2/parity.json"),
         ("disk.md", "", "outputs/mnist/trials/0001/removed.json"),

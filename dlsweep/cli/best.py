@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace, sweep: Sweep, conf: Sequence[Path]) -> No
             f"hydra.sweeper.metric={quoted(study.objective[0])}",
             f"hydra.sweeper.direction={study.record['directions'][0]}",
             f"outputs={quoted(_short(study.folder.path.parent))}",
+            "hydra.sweeper.warm_start=[]",  # no sampler asks for these points
             "hydra.sweeper.keep=best",  # the one to deploy need not have the best value
             *(one for one in again(runs[0].info()) if one.startswith(_OF_THE_DRIVER)),
             *(["++training.evaluate_test=false"] if _has_test_option(config) else []),

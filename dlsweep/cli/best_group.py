@@ -164,7 +164,8 @@ def _parsed(run: RunDir) -> list[Override]:
     """Returns a run's overrides.
 
     Raises:
-        ConfigError: If one has an error, or removes or sweeps something, as no config can.
+        ConfigError: If one has an error, concerns Hydra itself, or removes or sweeps something, as
+            no config can.
     """
     given = again(run.info())
     try:
@@ -172,6 +173,12 @@ def _parsed(run: RunDir) -> list[Override]:
         odd = [one for one in overrides if one.is_delete() or one.is_sweep_override()]
     except HydraException as error:
         raise ConfigError(f"{run.info_file} has an override that cannot be read: {error}") from None
+    if any(one.key_or_group.split("/")[0].split(".")[0] == "hydra" for one in overrides):
+        raise ConfigError(
+            f"{run.info_file} has an override of Hydra's own node: {', '.join(given)}.\n"
+            "It is not used, because a run folder may come from anybody and that node names what "
+            "a sweep runs."
+        )
     if odd:
         raise ConfigError(
             f"{run.path}: Received the override {odd[0].input_line!r}, which a config cannot "

@@ -9,6 +9,7 @@ It contains the trials' run folders and what belongs to the whole study::
     best.yaml         the best trial: its values, parameters, folder and command
     deploy.json       the trial to deploy, chosen by ``python -m dlsweep best``
     report.html       the report: all of the study on one page
+    warm_start.json   the trials of earlier studies that its sampler has started with
     code/<digest>/    a copy of the user's code, which trials import from
     lock, lease.json  the driver's lock, on this machine and for others
     requests/         what other processes ask of the driver; see dlsweep.folders.requests
@@ -59,6 +60,7 @@ class StudyDir:
         self.deploy = self.path / "deploy.json"
         self.report = self.path / "report.html"
         self._id: str | None = None
+        self.warm_start = self.path / "warm_start.json"
 
     def trial(self, number: int) -> RunDir:
         """Returns the run folder of a trial."""

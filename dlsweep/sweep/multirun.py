@@ -56,6 +56,7 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     folder.create()
     # Locked first: a driver that starts ends what others have started.
     with room_to_write(folder.path), locked(folder) as driver_id, driver:
+        from dlsweep.sweep.earlier import store
         from dlsweep.sweep.settings import ask
         from dlsweep.sweep.study import Study  # imports Optuna, which takes a while
         from dlsweep.sweep.sweep import Sweep
@@ -63,6 +64,9 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
         asked, space, settings = ask(app, options, arguments, folder)
         launcher.code = take(Path.cwd(), folder.path)
         with closing(Study(asked, space, folder)) as study:
+            for note in study.notes:
+                view.say(note)
+            store(asked.warm_start, folder)
             sweep = Sweep(app, folder, study, settings, driver, driver_id)
             sweep.run()
     sweep.keeper.conclude()

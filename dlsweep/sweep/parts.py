@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 import importlib
+import math
 import warnings
 from typing import Any
 
 import optuna
 
 from dlsweep.errors import ConfigError
+from dlsweep.sweep.seen import WarmSampler
+from dlsweep.sweep.space import Scalar, SearchSpace
+
+#: The most points of a GridSampler.
+_LARGEST_GRID = 1_000_000
+
+
+def grid(space: SearchSpace) -> dict[str, list[Scalar]]:
+    """Returns the values of each key, as the grid sampler takes them.
+
+    Raises:
+        ConfigError: If there are infinitely many points, or too many.
+    """
+    counts = {one.key: one.count for one in space.dimensions}
+    for key, count in counts.items():
+        if count is None:
+            raise ConfigError(
+                f"The grid sampler needs a finite number of values, and {key} is an interval."
+                "\nGive it a range or a choice, or another sampler: hydra/sweeper/sampler=tpe"
+            )
+    if (total := math.prod(count or 0 for count in counts.values())) > _LARGEST_GRID:
+        raise ConfigError(
+            f"The grid sampler holds every point in memory, and there are {total}.\n"
+            f"Expected at most {_LARGEST_GRID}. Leave the sampler out for a grid in order, or "
+            "type  hydra/sweeper/sampler=random"
+        )
+    return {one.key: list(one.values()) for one in space.dimensions}
 
 
 def with_search_space_of(
     sampler: optuna.samplers.BaseSampler, earlier: optuna.samplers.BaseSampler
 ) -> optuna.samplers.BaseSampler:
     """Copies an earlier sampler's intersection search space, which is slow to compute anew."""
+    if isinstance(sampler, WarmSampler) and isinstance(earlier, WarmSampler):
+        with_search_space_of(sampler.sampler, earlier.sampler)
     for name, known in vars(earlier).items():
         if isinstance(known, optuna.search_space.IntersectionSearchSpace):
             setattr(sampler, name, known)

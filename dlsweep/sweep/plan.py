@@ -37,15 +37,18 @@ def show_plan(
     trials = [study.ask(next(points) if points else None) for _ in range(count)]
     if as_json:
         plan = _record(settings, space, n_trials, grid)
+        plan["warm_start"] = study.notes
         plan["first"] = [trial.overrides for trial in trials]
         print(json.dumps(plan))
         return
     console = make_console()
-    how = "every point once" if grid else settings.sampler["_target_"].rpartition(".")[2]
+    how = "every point once" if grid else _name(settings.sampler)
     length = f"{n_trials} trials" if n_trials else "until the timeout"
-    pruner = settings.pruner.get("_target_", "no pruner").rpartition(".")[2]
+    pruner = _name(settings.pruner) if settings.pruner else "no pruner"
     console.print(f"{settings.name}: {length}, {how}, {pruner}")
     console.print(_space_table(space))
+    for note in study.notes:
+        console.print(note, soft_wrap=True)
     console.print("The first trials:" if settings.seed is not None else "For example:")
     for trial in trials:
         text = " ".join(trial.overrides)
@@ -67,6 +70,11 @@ def _record(
         "active_under": space.active_under(),
         "is_exact": grid or settings.seed is not None,
     }
+
+
+def _name(config: dict[str, Any]) -> str:
+    """Returns the name of a sampler or pruner: its class, or its package of OptunaHub."""
+    return str(config.get("package") or config["_target_"].rpartition(".")[2])
 
 
 def _space_table(space: SearchSpace) -> Table:

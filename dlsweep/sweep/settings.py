@@ -18,8 +18,10 @@ from dlsweep.folders.rundir import OBJECTIVE, Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.run.keeping import Keep, read_keep
 from dlsweep.security import secrets
+from dlsweep.sweep import earlier
 from dlsweep.sweep.app import App
 from dlsweep.sweep.compose import Composer, key_of, leaves
+from dlsweep.sweep.earlier import EarlierStudy
 from dlsweep.sweep.failures import Policy, read_policies
 from dlsweep.sweep.identity import identity_text
 from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
@@ -199,7 +201,9 @@ def study_settings(
     """Reads the settings of a study.
 
     Raises:
-        ConfigError: If the numbers of objectives and directions differ.
+        ConfigError: If the numbers of objectives and directions differ, or an earlier study cannot
+            start this one warm.
+        StudyError: If an earlier study cannot be read.
     """
     directions = options["direction"]
     directions = directions if isinstance(directions, list) else [directions]
@@ -210,18 +214,27 @@ def study_settings(
             f"hydra.sweeper: Received {len(objective)} metrics and {len(directions)} directions. "
             "Expected equal numbers."
         )
+    ways = [_direction(text) for text in directions]
+    warm_start = earlier.read(options["warm_start"], folder, objective, ways)
+    if warm_start and settings.grid:
+        raise ConfigError(
+            "hydra.sweeper.warm_start: This sweep runs every point once, without a sampler that "
+            "could learn from other studies.\nType  hydra/sweeper/sampler=tpe  "
+            "hydra.sweeper.n_trials=<count>"
+        )
     pruner = options["pruner"] or {}
     is_pruned = not settings.grid and "_target_" in pruner  # else options of an experiment
     return StudySettings(
         name=options["study_name"] or "default",
         storage=options["storage"] or sqlite_url(folder.database),
         objective=objective,
-        directions=[_direction(text) for text in directions],
+        directions=ways,
         sampler=options["sampler"],
         pruner=_with_max_resource(pruner, space) if is_pruned else {},
         seed=options["seed"],
         enqueue=options["enqueue"],
-        identity=_identity(space),
+        warm_start=warm_start,
+        identity=_identity(space, warm_start),
         resolved=_resolved(space),
     )
 
@@ -259,9 +272,11 @@ def _direction(text: str) -> Direction:
     return "maximize"
 
 
-def _identity(space: SearchSpace) -> dict[str, str]:
-    """Returns the identity of a study: its search space and every fixed value."""
+def _identity(space: SearchSpace, warm_start: Sequence[EarlierStudy]) -> dict[str, str]:
+    """Returns the identity of a study: its search space, every fixed value, its warm start."""
     identity = {f"space of {one.key}": _space_text(one) for one in space.dimensions}
+    if warm_start:
+        identity["hydra.sweeper.warm_start"] = identity_text([one.folder for one in warm_start])
     swept = {one.key for one in space.dimensions}
     for key, value in leaves(space.unswept()):
         is_circumstance = key.startswith(_CIRCUMSTANCES)

@@ -155,6 +155,15 @@ class SearchSpace:
                 params[dimension.key] = dimension.suggest(trial)
         return params
 
+    def missing(self, params: Mapping[str, Scalar]) -> list[str]:
+        """Returns the keys that a point lacks: groups, or keys that are active under its groups."""
+        groups = [one.key for one in self._groups if one.key not in params]
+        return groups or [
+            one.key
+            for one in self.dimensions
+            if one.key not in params and self._is_active(one, params)
+        ]
+
     def overrides(self, params: Mapping[str, Scalar]) -> list[str]:
         """Returns the overrides that set these values; groups first."""
         return [one.override(params[one.key]) for one in self.dimensions if one.key in params]

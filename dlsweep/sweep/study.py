@@ -7,7 +7,6 @@ loses no point: an unfinished trial resumes under its own number.
 from __future__ import annotations
 
 import functools
-import math
 import sqlite3
 import warnings
 import zlib
@@ -32,22 +31,23 @@ from dlsweep.folders.rundir import (
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.database import open_storage
 from dlsweep.results.front import with_trial
+from dlsweep.sweep import hub
+from dlsweep.sweep.earlier import EarlierStudy
 from dlsweep.sweep.identity import FOLDER, IDENTITY, check_identity, check_owner, owner_of
-from dlsweep.sweep.parts import build, with_search_space_of
+from dlsweep.sweep.parts import build, grid, with_search_space_of
 from dlsweep.sweep.points import check_point
 from dlsweep.sweep.promotion import STATUS, Promotion, Trial
 from dlsweep.sweep.rungs import PromotePruner
 from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, OneWriterStorage, Outage
+from dlsweep.sweep.warm_start import WarmStart
 
 ENQUEUED = "enqueued"
 EXHAUSTED = "exhausted"
 POINT = "point"
 REASON = "reason"
-#: The most points of a GridSampler.
-_LARGEST_GRID = 1_000_000
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
-_SEQUENTIAL = ("QMCSampler", "GridSampler", "CmaEsSampler")
+_SEQUENTIAL = ("QMCSampler", "GridSampler")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class StudySettings:
         pruner: The pruner's config; empty for none.
         seed: The sampler's seed; None draws a new one each time.
         enqueue: Points to try first.
+        warm_start: Earlier studies, whose trials the sampler learns from.
         identity: What must not change between calls: dotted key to text.
         resolved: The text of each interpolation's value in ``identity``.
     """
@@ -75,6 +76,7 @@ class StudySettings:
     pruner: dict[str, Any]
     seed: int | None = None
     enqueue: list[dict[str, Scalar]] = field(default_factory=list)
+    warm_start: list[EarlierStudy] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
     resolved: dict[str, str] = field(default_factory=dict)
 
@@ -109,11 +111,12 @@ class Study:
                 "compare.\n"
                 "Type  hydra/sweeper/pruner=none"
             )
+        started = settings.warm_start
+        self._warm_start = WarmStart(started, space) if started else None
         self._storage = _open(settings)
         self._study = optuna.load_study(
             study_name=settings.name,
             storage=self._storage,
-            sampler=self._build_sampler(0),
             pruner=optuna.pruners.NopPruner() if rungs else pruner,
         )
         trials = self._study.get_trials(deepcopy=False)
@@ -123,6 +126,7 @@ class Study:
             check_owner(settings.name, settings.storage, attrs, folder, len(trials))
         self._owner = owner_of(folder, settings.storage) if folder else {}
         self._begun = sum(trial.state is not TrialState.WAITING for trial in trials)
+        self._study.sampler = self._build_sampler(0 if self._is_sequential else self._begun)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
         self.promotion = Promotion(self._study, rungs)
@@ -174,6 +178,11 @@ class Study:
         return self._storage.outage
 
     @property
+    def notes(self) -> list[str]:
+        """Sentences about what the sampler learns from earlier studies."""
+        return self._warm_start.notes if self._warm_start else []
+
+    @property
     def as_optuna(self) -> optuna.Study:
         """The Optuna study, for reading only."""
         return self._study
@@ -194,7 +203,7 @@ class Study:
         Args:
             point: The parameters, where the sweep chooses them itself (a grid).
         """
-        if self.settings.sampler["_target_"].rpartition(".")[2] not in _SEQUENTIAL:
+        if not (self._is_sequential or self.settings.sampler["_target_"] == hub.SAMPLER):
             self._study.sampler = with_search_space_of(
                 self._build_sampler(self._begun), self._study.sampler
             )
@@ -310,32 +319,24 @@ class Study:
         curve = dict(frozen.intermediate_values)
         return Trial(frozen.number, params, self.space.overrides(params), trial, curve)
 
+    @property
+    def _is_sequential(self) -> bool:
+        return self.settings.sampler["_target_"].rpartition(".")[2] in _SEQUENTIAL
+
     def _build_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         config = dict(self.settings.sampler)
         seed = self.settings.seed if config.get("seed") is None else config["seed"]
         if "seed" in config and seed is not None:
             # With one seed for all trials, each trial's sampler would suggest the same first point.
-            config["seed"] = zlib.crc32(f"{seed}:{number}".encode())
+            # Nor may it be that of an earlier study: that study's first points would come again.
+            after = f":{self._warm_start.count}" if self._warm_start else ""
+            config["seed"] = zlib.crc32(f"{seed}:{number}{after}".encode())
         if config["_target_"] == "optuna.samplers.GridSampler":
-            config["search_space"] = self._grid()
+            config["search_space"] = grid(self.space)
+        if self._warm_start:
+            return self._warm_start.build(config, self.settings.name, self._storage)
         sampler: optuna.samplers.BaseSampler = build("sampler", config)
         return sampler
-
-    def _grid(self) -> dict[str, list[Scalar]]:
-        counts = {one.key: one.count for one in self.space.dimensions}
-        for key, count in counts.items():
-            if count is None:
-                raise ConfigError(
-                    f"The grid sampler needs a finite number of values, and {key} is an interval."
-                    "\nGive it a range or a choice, or another sampler: hydra/sweeper/sampler=tpe"
-                )
-        if (total := math.prod(count or 0 for count in counts.values())) > _LARGEST_GRID:
-            raise ConfigError(
-                f"The grid sampler holds every point in memory, and there are {total}.\n"
-                f"Expected at most {_LARGEST_GRID}. Leave the sampler out for a grid in order, or "
-                "type  hydra/sweeper/sampler=random"
-            )
-        return {one.key: list(one.values()) for one in self.space.dimensions}
 
     def _checked_point(self, point: dict[str, Scalar], where: str) -> dict[str, Scalar]:
         spaces = {one.key: one.distribution for one in self.space.dimensions}

@@ -35,6 +35,7 @@ OPTIONS: dict[str, Any] = {
     "seed": 0,
     "enqueue": [],
     "keep": None,
+    "warm_start": [],
 }
 
 

@@ -51,6 +51,7 @@ class DlsweepSweeperConf:
     failures: dict[str, Any] = field(default_factory=lambda: _failures())
     keep: Any = None  # of ended trials' checkpoints: best (default), a number of trials, or all
     enqueue: list[Any] = field(default_factory=list)  # points to try first
+    warm_start: Any = field(default_factory=list)  # folders of earlier studies for the sampler
     plan: Any = False  # true, or json: show the space and the first trials, and run nothing
     launcher: Any = None
     tracking: Any = None
@@ -131,6 +132,8 @@ def _register() -> None:
     callback = {"hydra": {"callbacks": own}}
     store.store("callback", callback, group="hydra/dlsweep", provider="dlsweep")
     provider = "dlsweep"
+    # Of OptunaHub: package, and either a commit (ref) or a local copy (registry_root).
+    hub = {"package": None, "ref": None, "registry_root": None, "name": None}
     store.store("dlsweep", DlsweepSweeperConf, group="hydra/sweeper", provider=provider)
     samplers: dict[str, dict[str, Any]] = {
         "tpe": {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 10},
@@ -142,6 +145,7 @@ def _register() -> None:
         "grid": {"_target_": "optuna.samplers.GridSampler"},
         "brute_force": {"_target_": "optuna.samplers.BruteForceSampler"},
         "random": {"_target_": "optuna.samplers.RandomSampler"},
+        "hub": {"_target_": "dlsweep.sweep.hub.sampler", **hub},
     }
     pruners: dict[str, dict[str, Any]] = {
         "none": {},
@@ -191,6 +195,7 @@ def _register() -> None:
             "upper": None,
             "n_warmup_steps": 0,
         },
+        "hub": {"_target_": "dlsweep.sweep.hub.pruner", **hub},
     }
     for name, node in samplers.items():
         node = {"_target_": node["_target_"], "seed": None, **node}
