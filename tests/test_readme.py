@@ -1,6 +1,7 @@
 """Every command of the README and of the pages under docs/ is run, in order, in one project.
 
-Those of docs/serve.md are run by tests/serve/test_docs.py, those of docs/report.md by
+Those of docs/serve.md are run by tests/serve/test_docs.py, those of docs/scale.md by
+tests/faults/test_postgres.py, those of docs/report.md by
 tests/results/test_report.py.
 """
 

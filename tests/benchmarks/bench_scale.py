@@ -8,8 +8,8 @@ that is too slow shows as slots that wait and verdicts that come late.
 
 Trials take seconds to hours (median 5 min), report every minute, are pruned by the median, fail
 (2 %) and straggle (1 %, ten times as long). For ``--stored``, the study is first filled with copies
-of its own trials. Prints a line for each database, and fails below the bars: 95 % of the slots in
-use until the last trial is launched, and 99 of 100 verdicts within 1 s::
+of its own trials. Prints a line for each, and fails below the bars: 95 % of the slots in use, from
+when they are first filled until the last trial is launched, and 99 of 100 verdicts within 1 s::
 
     python tests/benchmarks/bench_scale.py --workers 1000 --trials 3000 --stored 10000 --postgres
 """
@@ -42,6 +42,8 @@ from dlsweep.run.run import Run
 
 HERE = Path(__file__).parent
 USED, SOON = 0.95, 1.0
+#: Trials of a study before copies of them fill it.
+COPIED = 200
 #: Seconds of a trial: the median, and the spread of its logarithm; and between two reports.
 MEDIAN, SPREAD, EVERY = 300.0, 1.2, 60.0
 #: Tables with a row for each trial, and those with rows of trials.
@@ -142,7 +144,8 @@ class SimulatedLauncher(Launcher):
         self._running = 0
         self._late: list[float] = []
         self._uses: list[tuple[float, float]] = []
-        self._last_launch = 0.0
+        self._began = False
+        self._full = self._last_launch = 0.0
 
     def start(self, judge: Judge, *_: object) -> None:
         self._judge = judge
@@ -157,10 +160,12 @@ class SimulatedLauncher(Launcher):
             write_atomically(folder.path / "problems.json", "[]")
             job.code = 0
             return job
-        if not self._uses:
-            self._clock = Clock(self._busy)  # from the first trial on
+        if not self._began:
+            self._began, self._clock = True, Clock(self._busy)  # from the first trial on
             job.began = 0.0
         self._running += 1
+        if self._running == self._workers:
+            self._full = self._full or job.began
         self._last_launch = job.began
         self._plan(job.began + job.every, job)
         return job
@@ -176,11 +181,14 @@ class SimulatedLauncher(Launcher):
             self._clock.skip_to(until)
 
     def close(self) -> None:
-        window = self._last_launch
-        used = sum(max(0.0, min(end, window) - began) for began, end in self._uses)
+        first, last = self._full, self._last_launch
+        uses = ((max(began, first), min(end, last)) for began, end in self._uses)
+        used = sum(max(0.0, end - began) for began, end in uses)
+        was_full = 0 < first < last
         late = sorted(self._late)
         figures = {
-            "utilisation": used / (self._workers * window) if window else 1.0,
+            "utilisation": used / (self._workers * (last - first)) if was_full else None,
+            "filled": first,
             "reports": len(late),
             **{f"p{p}": late[min(len(late) - 1, len(late) * p // 100)] for p in (50, 99)},
             "worst": late[-1],
@@ -291,12 +299,15 @@ def sweep(folder: Path, url: str, workers: int, trials: int, options: Sequence[s
             check=True,
         )
     lasted = time.monotonic() - began
-    return {**json.loads(figures.read_text()), "lasted": lasted, "size": size(url)}
+    found = json.loads(figures.read_text())
+    return {**found, "trials": trials, "lasted": lasted, "size": size(url)}
 
 
 def line(name: str, trials: int, found: dict) -> str:
+    used = found["utilisation"]
+    filled = f"{used:.1%} used once filled in {found['filled']:.0f} s" if used else "never filled"
     return (
-        f"{name:<12}{trials:>8} trials  {found['utilisation']:6.1%} used  verdicts "
+        f"{name:<12}{trials:>8} trials  {filled}  verdicts "
         f"{found['p50'] * 1e3:.1f} ms, 99 %: {found['p99'] * 1e3:.0f} ms, worst "
         f"{found['worst']:.2f} s  {found['reports']} reports in {found['hours']:.1f} h  driver "
         f"{found['memory'] / 2**20:.0f} MiB, {found['driver_seconds']:.0f} s, {found['files']} "
@@ -308,7 +319,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--trials", type=int, default=3000, help="trials that are simulated")
-    parser.add_argument("--stored", type=int, nargs="*", default=[], help="trials before them")
+    parser.add_argument("--stored", type=int, nargs="*", default=[0], help="trials before them")
     parser.add_argument("--processor", action="store_true", help="count processor time only")
     parser.add_argument("--postgres", action="store_true", help="in PostgreSQL, not in SQLite")
     parser.add_argument("options", nargs="*", help="overrides, as hydra/sweeper/sampler=tpe")
@@ -331,7 +342,9 @@ def measure(name: str, url: str, options: argparse.Namespace) -> Iterator[str]:
         folder = Path(temporary)
         address = url.format(folder=folder)
         done = 0
-        for stored in [0, *options.stored]:
+        for stored in options.stored:
+            if stored and not done:  # what is copied
+                done = sweep(folder, address, COPIED, COPIED)["trials"]
             if stored > done:
                 grow(address, stored)
                 (folder / "outputs/quadratic/trials" / f"{stored - 1:04d}").mkdir(exist_ok=True)
@@ -340,7 +353,7 @@ def measure(name: str, url: str, options: argparse.Namespace) -> Iterator[str]:
             more = [*options.options, f"+launcher.processor={options.processor}"]
             found = sweep(folder, address, options.workers, done, more)
             print(line(name, done, found), flush=True)
-            if found["utilisation"] < USED:
+            if (found["utilisation"] or 1.0) < USED:
                 yield f"{name} at {done}: {found['utilisation']:.1%} used"
             if found["p99"] > SOON:
                 yield f"{name} at {done}: {found['p99']:.2f} s"

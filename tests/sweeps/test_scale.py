@@ -25,7 +25,7 @@ def test_many_simulated_workers_are_kept_busy(tmp_path: Path) -> None:
     assert list(pd.read_csv(study / "trials.csv")["number"]) == list(range(TRIALS))
     logged = sum(len(f.read_text().splitlines()) for f in study.glob("trials/*/records.jsonl"))
     assert found["reports"] == logged
-    assert found["utilisation"] > 0.8
+    assert found["utilisation"] > 0.8, "slots were left empty"
     assert found["files"] < WORKERS, "a file for each worker"
     assert verify.main(study, [], repair=False) == 0
 
