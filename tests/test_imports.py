@@ -71,7 +71,7 @@ OWNERS = {
     "ai_edge_litert": {"runtimes/litert.py"},
     "onnx": {"export/onnx_graph.py"},
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
-    "ray": {"launchers/ray.py"},
+    "ray": {"launchers/ray.py", "launchers/ray_actor.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
     "orjson": {"serve/contract.py"},
