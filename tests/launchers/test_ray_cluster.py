@@ -105,7 +105,7 @@ def test_a_trial_behind_a_cut_network_is_replaced(
         trials[kind] = joined.trial(kind, outputs=outputs)
     for kind, driver in drivers.items():
         wait_for(lambda kind=kind: len(steps_of(trials[kind])) > 3, driver)
-    assert len(cluster.far_processes("ray::Actor")) == 2
+    wait_for(lambda: len(cluster.far_processes("ray::")) >= 2)
     try:
         cluster.cut()
         told = {
