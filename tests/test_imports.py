@@ -80,7 +80,7 @@ OWNERS = {
     "ai_edge_litert": {"runtimes/litert.py"},
     "onnx": {"export/onnx_graph.py"},
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
-    "ray": {"launchers/ray.py"},
+    "ray": {"launchers/ray.py", "launchers/ray_actor.py"},
     "submitit": {"launchers/slurm.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},

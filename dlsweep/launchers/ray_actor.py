@@ -103,6 +103,7 @@ class Actor:
         self._worker = Worker(Setup(**setup), self._post)
         self._has_ended = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def greet_driver(self, driver: str) -> None:
         """Takes a new driver for the one before."""
@@ -126,6 +127,27 @@ class Actor:
         while not self._post.is_empty and self._post.silence < LEASE:
             time.sleep(0.1)
         os._exit(0)  # the driver, if there is one, asks for another actor
+
+    def _watch(self) -> None:
+        """Ends this process if its driver has replaced it while nothing could reach it."""
+        while True:
+            time.sleep(LEASE / 3)
+            if self._post.silence > LEASE and _is_killed():
+                os._exit(0)
+
+
+def _is_killed() -> bool:
+    """Whether Ray has killed this process's actor, but the message was lost in a cut network."""
+    import ray
+
+    here = ray.get_runtime_context()
+    try:
+        ray.get_actor(str(here.get_actor_name()), namespace=here.namespace)
+    except ValueError:
+        return True
+    except ray.exceptions.RayError:
+        return False  # the network is still cut
+    return False
 
 
 def _weight(message: Message) -> int:

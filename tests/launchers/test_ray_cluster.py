@@ -101,11 +101,11 @@ def test_a_trial_behind_a_cut_network_is_replaced(
     for kind, slots in {"shared": 1, "streamed": 2}.items():
         outputs = outputs_of(kind, cluster, tmp_path)
         asked = [*FAR, f"launcher.slots={slots}", f"outputs={outputs}", "hydra.sweeper.n_trials=1"]
-        drivers[kind] = joined.start(*joined.walk(kind, *asked, steps=100, seconds=0.1))
+        drivers[kind] = joined.start(*joined.walk(kind, *asked, steps=200, seconds=0.1))
         trials[kind] = joined.trial(kind, outputs=outputs)
     for kind, driver in drivers.items():
         wait_for(lambda kind=kind: len(steps_of(trials[kind])) > 3, driver)
-    assert len(cluster.far_processes("ray::Actor")) == 2
+    wait_for(lambda: len(cluster.far_processes("ray::")) >= 2)
     try:
         cluster.cut()
         told = {
@@ -119,7 +119,7 @@ def test_a_trial_behind_a_cut_network_is_replaced(
         output, _ = driver.communicate()
         assert driver.returncode == 0, output
         assert "node_lost" in output
-        assert_whole(trials[kind], 100)
+        assert_whole(trials[kind], 200)
         assert attempt_of(trials[kind]) > 1
 
 
