@@ -143,6 +143,8 @@ def resume(folder: Path, on_gpu: bool) -> str:
     """A killed training resumes to the same bits with deterministic=true."""
     import torch
 
+    from dlsweep.folders.lock import Lock
+
     common = ("tracking=none", "deterministic=true", "model=cnn" if on_gpu else "model=mlp")
     long = ("training.epochs=4", "training.checkpoint_steps=10")
     dlsweep(folder, *common, *long, f"hydra.run.dir={folder}/whole")
@@ -157,6 +159,9 @@ def resume(folder: Path, on_gpu: bool) -> str:
     )
     while not list(killed.glob("checkpoints/step-*")) and driver.poll() is None:
         time.sleep(0.005)
+    training = Lock(killed / "lock")
+    if training.is_held_here:
+        training.kill_holder()  # before its driver, which would have it save and end
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     was_over = (killed / "result.json").exists()
