@@ -124,7 +124,12 @@ def assert_opens_on_the_study(address: str, study: Path) -> None:
         text=True,
         timeout=120,
     )
-    for expected in ("0000 study lr=0.1", "0001 study lr=0.1", "val/accuracy", "js-plotly-plot"):
+    for expected in (
+        "0000 study lr=0.1",
+        "0001 study lr=0.1",
+        "val/accuracy",
+        "Search metric charts",
+    ):
         assert expected in done.stdout
 
 

@@ -143,6 +143,8 @@ def resume(folder: Path, on_gpu: bool) -> str:
     """A killed training resumes to the same bits with deterministic=true."""
     import torch
 
+    from dlsweep.folders.lock import Lock
+
     common = ("tracking=none", "deterministic=true", "model=cnn" if on_gpu else "model=mlp")
     long = ("training.epochs=4", "training.checkpoint_steps=10")
     dlsweep(folder, *common, *long, f"hydra.run.dir={folder}/whole")
@@ -157,6 +159,9 @@ def resume(folder: Path, on_gpu: bool) -> str:
     )
     while not list(killed.glob("checkpoints/step-*")) and driver.poll() is None:
         time.sleep(0.005)
+    training = Lock(killed / "lock")
+    if training.is_held_here:
+        training.kill_holder()  # before its driver, which would have it save and end
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     was_over = (killed / "result.json").exists()
@@ -203,14 +208,14 @@ def data(folder: Path, on_gpu: bool) -> str:
 
     device = torch.device("cuda" if on_gpu else "cpu")
     batches = prepare(mnist(), 128, 0, device)
-    inputs, targets = next(iter(batches.train))
+    inputs, targets = next(iter(batches.train.epoch(1)))
     assert inputs.device.type == targets.device.type == device.type, f"they are on {inputs.device}"
     numbers = torch.utils.data.TensorDataset(torch.ones(256, 4), torch.ones(256))
     loader = seeded_loader(numbers, 64, 0, True, Loader(workers=2), pinned=on_gpu)
     batch = next(iter(loader))
     assert batch[0].is_pinned() == on_gpu, f"a batch is pinned: {batch[0].is_pinned()}"
     found = prepare({"train": numbers, "validation": numbers}, 64, 0, device, Loader(workers=2))
-    moved = next(iter(found.train))[0]
+    moved = next(iter(found.train.epoch(1)))[0]
     assert moved.device.type == device.type, f"a moved batch is on {moved.device}"
     return f"arrays and batches are on {inputs.device}; a Dataset's batch is pinned: {on_gpu}"
 

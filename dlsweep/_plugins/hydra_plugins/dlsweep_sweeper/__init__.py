@@ -6,7 +6,8 @@ The sweep itself is imported when one starts.
 
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from inspect import signature
+from typing import Any, ClassVar
 
 from hydra.core.config_store import ConfigStore
 from hydra.experimental.callback import Callback
@@ -79,13 +80,18 @@ def _failures() -> dict[str, Any]:
 class DlsweepSweeper(Sweeper):
     """Runs a multirun with :mod:`dlsweep.sweep.multirun`."""
 
+    #: The class that the app's YAML names, while Hydra makes this one instead; see TakeOver.
+    replaced: ClassVar[str | None] = None
+
     def __init__(self, **options: Any) -> None:
         self.options = options
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Stores Hydra's arguments for :meth:`sweep`."""
+        """Stores Hydra's arguments for :meth:`sweep`, with the config as it was composed."""
+        if self.replaced:
+            _set_target(config, self.replaced)
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
@@ -118,19 +124,25 @@ class TakeOver(Callback):
         """Names dlsweep's class, and prints that, if ``_target_`` is another one."""
         written = config.hydra.sweeper.get("_target_")
         if written != _TARGET:
-            with read_write(config):
-                config.hydra.sweeper["_target_"] = _TARGET
+            DlsweepSweeper.replaced = written
+            _set_target(config, _TARGET)
             print(
                 f"hydra.sweeper._target_: {written} is ignored, as hydra/sweeper=dlsweep is asked "
                 "for. Remove that line from your YAML to have this sentence no more."
             )
 
 
+def _set_target(config: DictConfig, target: str) -> None:
+    with read_write(config.hydra.sweeper):
+        config.hydra.sweeper["_target_"] = target
+
+
 def _register() -> None:
     store = ConfigStore.instance()
     own = {"dlsweep_sweeper": {"_target_": f"hydra_plugins.dlsweep_sweeper.{TakeOver.__name__}"}}
     callback = {"hydra": {"callbacks": own}}
-    store.store("callback", callback, group="hydra/dlsweep", provider="dlsweep")
+    for name, node in {"callback": callback, "none": {}}.items():  # dlsweep's own app needs none
+        store.store(name, node, group="hydra/dlsweep", provider="dlsweep")
     provider = "dlsweep"
     # Of OptunaHub: package, and either a commit (ref) or a local copy (registry_root).
     hub = {"package": None, "ref": None, "registry_root": None, "name": None}
@@ -197,9 +209,11 @@ def _register() -> None:
         },
         "hub": {"_target_": "dlsweep.sweep.hub.pruner", **hub},
     }
+    # Hydra's Optuna sweeper has samplers of the same names; Hydra 1.4 wants to be told.
+    over = {"replace": True} if "replace" in signature(store.store).parameters else {}
     for name, node in samplers.items():
         node = {"_target_": node["_target_"], "seed": None, **node}
-        store.store(name, node, group="hydra/sweeper/sampler", provider=provider)
+        store.store(name, node, group="hydra/sweeper/sampler", provider=provider, **over)
     for name, node in pruners.items():
         store.store(name, node, group="hydra/sweeper/pruner", provider=provider)
 
