@@ -255,6 +255,9 @@ class SlurmLauncher(RemoteLauncher):
                 f"launcher.sbatch: Received {own[0]!r}, which the launcher sets itself. Expected "
                 "other options of sbatch, such as exclude or reservation."
             )
+        options = {"partition": partition, "account": account, "qos": qos, "mem": mem, "gres": gres}
+        for name, value in {**options, "constraint": constraint, **sbatch}.items():
+            _check_line(name, value)
         if shutil.which("sbatch") is None:
             raise ConfigError(
                 "launcher=slurm: This machine has no command sbatch. Expected a machine that "
@@ -369,6 +372,15 @@ class SlurmLauncher(RemoteLauncher):
 def _check_whole(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(f"launcher.{name}: Received {value!r}. Expected a whole number from 1.")
+
+
+def _check_line(name: str, value: Any) -> None:
+    """Checks an option of sbatch: a line break would make the rest a command of the job."""
+    if not re.fullmatch(r"[\w-]+", name) or not str(value).isprintable():
+        raise ConfigError(
+            f"launcher: Received the option {name!r} of sbatch with the value {value!r}. "
+            "Expected a name of letters and a value of one line."
+        )
 
 
 def _is_of_user(name: str) -> bool:

@@ -104,6 +104,10 @@ def _names(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
                 continue  # a reference to a node, which is checked at its own place
             elif name == "preload":
                 yield from ((path, str(module)) for module in value)
+            elif path == "launcher.setup":  # commands of a shell
+                yield from ((path, str(command)) for command in value or ())
+            elif path == "launcher.sbatch":
+                yield from ((f"{path}.{option}", str(text)) for option, text in value.items())
             elif name == "env":
                 yield from ((path, str(variable)) for variable in value)
             yield from _names(value, path)
@@ -145,7 +149,8 @@ def _is_of_project(name: str) -> bool:
     """Whether a dotted name is a module of the project in the current folder."""
     top = name.partition(".")[0]
     is_here = Path(f"{top}.py").is_file() or any(Path(top).glob("*.py"))
-    return is_here and not comes_with_a_run(name)
+    is_module = all(part.isidentifier() for part in name.split("."))
+    return is_module and is_here and not comes_with_a_run(name)
 
 
 def comes_with_a_run(name: str) -> bool:

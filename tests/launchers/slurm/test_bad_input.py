@@ -53,6 +53,8 @@ def test_what_the_cluster_does_not_have(
         ({"time": 3}, "launcher.time: Received 3 minutes .+ a minute early"),
         ({"sbatch": {"output": "x"}}, "launcher.sbatch: Received 'output'"),
         ({"sbatch": {"job_name": "x"}}, "launcher.sbatch: Received 'job-name'"),
+        ({"sbatch": {"x\nrm": 1}}, r"option 'x\\nrm' of sbatch .+ Expected a name of letters"),
+        ({"partition": "gpu\nrm"}, r"option 'partition' of sbatch .+ a value of one line"),
         ({"gpus_per_trial": 0.5}, "launcher.gpus_per_trial: Received 0.5.+ not share a GPU"),
         ({"gres": "gpu:2"}, "launcher.gres: Received 'gpu:2'"),
     ],

@@ -89,21 +89,23 @@ def test_a_trial_goes_on_when_its_node_is_lost(project, slurm) -> None:
 
 
 def test_a_killed_driver_is_followed_by_one_that_adopts_its_trials(project, slurm) -> None:
-    first = project.start(*TWO, "launcher.slots=2")
-    slurm.wait_until(lambda: len(project.training()) == 2 and project.is_training(3))
+    gated = ("training._target_=gated.train", "training.x=range(2)", "launcher.slots=2")
+    sweep = (*SLURM, *gated)
+    first = project.start(*sweep)
+    slurm.wait_until(lambda: len(project.training()) == 2 and project.is_training(4))
     jobs, trials = slurm.jobs(), project.training()
-    refused = project.run(*TWO, "launcher.slots=2", code=1)
-    assert f"is locked by process {first.pid}" in refused
+    assert f"is locked by process {first.pid}" in project.run(*sweep, code=1)
     assert (slurm.jobs(), project.training()) == (jobs, trials), "the second touches nothing"
     first.kill()
     first.wait()
-    second = project.start(*TWO, "launcher.slots=2")
-    slurm.wait_until(lambda: project.is_training(7))
-    assert (slurm.jobs(), project.training()) == (jobs, trials)
+    second = project.start(*sweep)
+    (project.path / "go").touch()
+    slurm.wait_until(lambda: project.is_training(8))
+    assert slurm.jobs() == jobs
     project.end_of(second)
     project.assert_exactly_once(2)
     assert {project.attempts(trial) for trial in project.trials()} == {1}
-    assert all(len((trial / "work.txt").read_text().split()) == 14 for trial in project.trials())
+    assert all(len((trial / "work.txt").read_text().split()) == 8 for trial in project.trials())
 
 
 def test_a_sweep_that_waits_in_the_queue_can_be_stopped(project, slurm) -> None:
