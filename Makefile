@@ -1,5 +1,5 @@
 # One word for each thing a developer does; `make check` is what CI runs.
-.PHONY: check format quick next bench faults
+.PHONY: check format quick next bench faults gpu wheels
 
 check:
 	ruff format --check .
@@ -31,3 +31,13 @@ faults:
 
 bench:
 	for bench in tests/benchmarks/bench_*.py; do python $$bench; done
+
+# What must be seen on a GPU, in eight minutes: one NVIDIA card, PyTorch 2.11 or newer, no network.
+# `make wheels` on another machine writes what else it needs; copy the folder, and type
+# `make gpu WHEELS=wheels`. Without a GPU, `python tests/gpu/run.py --cpu` tries the checks' code.
+gpu:
+	$(if $(WHEELS),python -m pip install --no-index --find-links $(WHEELS) dlsweep)
+	python tests/gpu/run.py --out gpu.md
+
+wheels:
+	python -m pip wheel -c constraints.txt -w wheels .

@@ -36,6 +36,7 @@ def test_configs_and_experiments_use_public_names_only() -> None:
         "dlsweep.launchers.inline.InlineLauncher",
         "dlsweep.launchers.local.LocalLauncher",
         "dlsweep.launchers.ray.RayLauncher",
+        "dlsweep.launchers.slurm.SlurmLauncher",
         "dlsweep.trackers.csv.CSVTracker",
         "dlsweep.trackers.mlflow.MLflowTracker",
         "dlsweep.trackers.tensorboard.TensorBoardTracker",

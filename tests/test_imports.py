@@ -135,6 +135,7 @@ PRIVATE = {
         "_maybe_symbolic_build",
         "_symbolic_build",
     },
+    "launchers/ray.py": {"_private", "_worker_logs_enabled"},
     "launchers/warm.py": {"_clear", "_exit_function", "_run_exitfuncs", "_shutdown"},
     "sweep/app.py": {"hydra._internal.utils.get_args_parser"},
     "sweep/compose.py": {

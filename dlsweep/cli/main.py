@@ -9,7 +9,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
@@ -23,8 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from dlsweep import __version__
 from dlsweep.cli import help
 from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
-from dlsweep.errors import DlsweepError, MissingExtraError
+from dlsweep.errors import DlsweepError
+from dlsweep.folders.studydir import refuse_address
 from dlsweep.launchers.snapshot import CODE_VARIABLE
+from dlsweep.machine.imports import require_package
 from dlsweep.run.channel import RUN_VARIABLE
 
 
@@ -46,6 +47,7 @@ def main() -> None:
             print(help.text(conf_folders()))
             return
         sys.argv[1:] = overrides_first(sys.argv[1:])
+        _refuse_addresses(sys.argv[1:])
         _run_hydra()
     except DlsweepError as error:
         _end(error)
@@ -58,6 +60,14 @@ def overrides_first(arguments: Sequence[str]) -> list[str]:
         return argument.startswith("-") or not ("=" in argument or argument[:1] in ("+", "~"))
 
     return sorted(arguments, key=is_flag)
+
+
+def _refuse_addresses(arguments: Sequence[str]) -> None:
+    """Refuses results at an address before Hydra would create a folder of that name."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in ("outputs", "hydra.run.dir", "hydra.sweep.dir"):
+            refuse_address(value.strip("'\""))
 
 
 def _run_hydra() -> None:
@@ -101,9 +111,10 @@ def _run_hydra() -> None:
 def _run_once(config: DictConfig, node: HydraConf) -> None:
     from dlsweep.drive.single import run_once
 
-    os.environ.update(node.job.env_set)
-    folder = Path(node.runtime.output_dir)
-    run_once(config, node.sweeper, list(node.overrides.task), folder, conf_folders())
+    env_set = dict(node.job.env_set)
+    os.environ.update(env_set)
+    folder, overrides = Path(node.runtime.output_dir), list(node.overrides.task)
+    run_once(config, node.sweeper, overrides, folder, conf_folders(), env_set)
 
 
 def _train() -> int:
@@ -325,8 +336,7 @@ def _serve(arguments: Sequence[str]) -> int:
     if not 0 < options.max_body_mb < 1e6:
         parser.error(f"--max-body-mb: Received {options.max_body_mb:g}. Expected more than 0.")
     for package in ("starlette", "uvicorn", "orjson"):
-        if find_spec(package) is None:
-            raise MissingExtraError(package, "serve")
+        require_package(package, "serve")
     from dlsweep.serve import server
 
     limit = int(options.max_body_mb * 2**20)

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import FrameType
@@ -19,9 +18,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dlsweep.errors import ConfigError, DlsweepError, MissingExtraError
+from dlsweep.errors import ConfigError, DlsweepError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.folders.studydir import StudyDir, studies_in
+from dlsweep.machine.imports import require_package
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
 from dlsweep.trackers.mlflow.moved import follow_move
@@ -89,8 +89,7 @@ def find_dashboards(folder: Path, tools: Sequence[str] = ()) -> list[Dashboard]:
             "Type a study folder, or the folder of all studies:  --folder outputs/mnist"
         )
     for one in dashboards:
-        if find_spec(one.package) is None:
-            raise MissingExtraError(one.package.replace("_", "-"), f"ui {one.name.split()[0]}")
+        require_package(one.package, f"ui {one.name.split()[0]}", one.package.replace("_", "-"))
     return dashboards
 
 

@@ -119,6 +119,7 @@ class Driver:
         view: Shows progress.
         mirrored: Whether there is any tracker.
         limits: Time limits of a run.
+        most: The number of runs at a time, if it is known.
     """
 
     def __init__(
@@ -128,8 +129,10 @@ class Driver:
         view: View,
         mirrored: bool,
         limits: Limits = _NO_LIMITS,
+        most: int | None = None,
     ) -> None:
         self.launcher = launcher
+        launcher.most = most
         self.limits = limits
         self.view = view
         self.stopping = ""
@@ -192,12 +195,13 @@ class Driver:
         active.job = self.launcher.submit(argv, folder)
         self.start_mirror()
 
-    def adopt(self, folder: RunDir, judge: Verdict) -> bool:
-        """Watches a run that an earlier driver has left running on a cluster, if it still runs."""
+    def adopt(self, folder: RunDir, judge: Verdict = lambda _: None) -> bool:
+        """Watches a run that an earlier driver has left running on a cluster, if there is one."""
         job = self.launcher.adopt(folder)
         if job:
             self._active[folder.path] = Active(folder, judge, job=job)
             os.utime(Attempt.current(folder).file)  # `status` sees by it what this driver watches
+            self.start_mirror()
         return job is not None
 
     def turn(self, at_once: bool = False) -> Iterator[tuple[RunDir, Result]]:

@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from dlsweep.drive.driver import Driver
 from dlsweep.errors import ConfigError
 from dlsweep.folders.rundir import RunDir, write_atomically
-from dlsweep.launchers.base import Launcher
 
 _CONFIGS = "configs.json"
 _PROBLEMS = "problems.json"
 
 
-def preflight(
-    launcher: Launcher,
-    configs: Sequence[DictConfig],
-    folder: Path,
-    is_stopping: Callable[[], bool],
-) -> None:
-    """Checks configs in a process of a started launcher.
+def preflight(driver: Driver, configs: Sequence[DictConfig], folder: Path) -> None:
+    """Checks configs in a process of the driver's launcher, unless the driver is stopped.
 
     Args:
-        launcher: The launcher; at least one slot is free.
+        driver: The driver; its launcher has started.
         configs: Composed configs.
         folder: A folder for configs and problems; it is removed in the end.
-        is_stopping: Whether the user has stopped the driver: a cluster may have no slot for hours.
 
     Raises:
         ConfigError: If there are problems; lists every distinct one.
@@ -42,15 +36,16 @@ def preflight(
     desk.log_file = Path("/dev/stderr")  # a download shows its progress
     plain = [OmegaConf.to_container(config) for config in configs]
     write_atomically(folder / _CONFIGS, json.dumps(plain))
-    job = launcher.submit(["-m", "dlsweep", "check"], desk)
+    job = driver.launcher.submit(["-m", "dlsweep", "check"], desk)
+    while job.poll() is None:
+        driver.launcher.wait(1.0)
+        if driver.stopping:
+            job.kill()
     try:
-        while job.poll() is None:
-            if is_stopping():
-                job.kill()
-                return
-            launcher.wait(1.0)
         problems = json.loads((folder / _PROBLEMS).read_text())
     except FileNotFoundError:
+        if driver.stopping:
+            return
         raise ConfigError(
             f"The config check ended early, with exit code {job.poll()}; see above."
         ) from None

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dlsweep.drive.progress import Counts, make_console, make_view
 from dlsweep.errors import DlsweepError
 from dlsweep.folders.removal import Removal
 from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
+from dlsweep.launchers.base import with_environment
 from dlsweep.security import addresses, secrets
 from dlsweep.security.printable import printable
 from dlsweep.security.trust import check_trusted
@@ -32,6 +33,7 @@ def run_once(
     overrides: Sequence[str],
     path: Path,
     conf: Sequence[Path],
+    env_set: Mapping[str, str],
 ) -> None:
     """Trains a single run, or resumes it if its folder exists.
 
@@ -41,6 +43,7 @@ def run_once(
         overrides: The overrides of the command line.
         path: The run folder.
         conf: The trusted YAML folders; an existing folder's config may only call what they name.
+        env_set: Environment variables of the run, from ``hydra.job.env_set``.
 
     Raises:
         DlsweepError: If the run cannot start, or fails.
@@ -67,7 +70,7 @@ def run_once(
     )
     try:
         addresses.remember({"tracking": info.tracking}, folder.path)
-        _drive(folder, info, config)
+        _drive(folder, info, config, env_set)
     except DlsweepError:
         if not folder.info_file.exists():
             shutil.rmtree(path, ignore_errors=True)  # Hydra has created it, and no run has started
@@ -107,22 +110,23 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
         make_console().print("It is trained here again, from its start.")
         Removal.forget(folder)
     folder.clear()
-    _drive(folder, info, config)
+    _drive(folder, info, config, {})
 
 
-def _drive(folder: RunDir, info: RunInfo, config: DictConfig) -> None:
+def _drive(folder: RunDir, info: RunInfo, config: DictConfig, env_set: Mapping[str, str]) -> None:
     check_trackers(info.tracking)
-    launcher = build("launcher", config.launcher)
+    options: Any = OmegaConf.to_container(config.launcher, resolve=True)
+    launcher = build("launcher", with_environment(options, env_set))
     view = make_view(info.objective, Counts(total=1, slots=1))
     argv = [
         *_COMMAND,
         f"hydra.run.dir={folder.path}",
     ]  # no overrides: a run folder has them
     limits = Limits.read(info.limits)
-    with Driver(launcher, folder.path, view, bool(info.tracking), limits) as driver:
-        is_adopted = driver.adopt(folder, lambda _: None)
+    with Driver(launcher, folder.path, view, bool(info.tracking), limits, most=1) as driver:
+        is_adopted = driver.adopt(folder)
         if not is_adopted:
-            preflight(launcher, [config], folder.path / "check", lambda: bool(driver.stopping))
+            preflight(driver, [config], folder.path / "check")
         if driver.stopping:
             raise DlsweepError("Stopped before the run has started.")
         if not folder.info_file.exists():

@@ -22,13 +22,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dlsweep.errors import StudyError
+from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders import beside
 from dlsweep.folders.database import sqlite_path, sqlite_url
 from dlsweep.folders.reading import read_json, read_text
@@ -36,6 +37,9 @@ from dlsweep.folders.rundir import RunDir, write_atomically
 from dlsweep.folders.yaml_text import parse_yaml
 from dlsweep.security import addresses
 from dlsweep.security.secrets import resolved
+
+#: What an address begins with; a path has lost one slash.
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*:/")
 
 
 class StudyDir:
@@ -167,6 +171,20 @@ class StudyDir:
                 f"The folder {self.path} cannot be written: {error.strerror}.\n"
                 "Give another with  outputs=/some/folder"
             ) from None
+
+
+def refuse_address(folder: object) -> None:
+    """Checks that the folder of results is no address, such as ``s3://…``.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if _ADDRESS.match(str(folder)):
+        raise ConfigError(
+            f"outputs: Received {folder}. Expected a folder: locks and atomic checkpoints need a "
+            "file system.\nNodes of a cluster that do not share it send what they record there. "
+            "Copy the folder elsewhere when the sweep has ended."
+        )
 
 
 def studies_in(folder: Path) -> list[StudyDir]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dlsweep.folders.rundir import RunDir
 
@@ -36,10 +37,12 @@ class Launcher(ABC):
     Attributes:
         is_beside: Whether runs have their own processes, so that the driver can stop hung ones.
         code: The snapshot of the user's code that runs import from; None for the code as it is.
+        most: The number of runs that the driver will ever run at a time, if it is known.
     """
 
     is_beside = True
     code: Path | None = None
+    most: int | None = None
 
     @abstractmethod
     def start(self, judge: Judge, folder: Path) -> None:
@@ -74,3 +77,10 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends everything that the launcher has started."""
+
+
+def with_environment(options: Mapping[str, Any], env_set: Mapping[str, str]) -> dict[str, Any]:
+    """Adds ``hydra.job.env_set`` to a launcher's options: on a cluster, no trial inherits it."""
+    if env_set and "env" in options:
+        return {**options, "env": {**env_set, **(options["env"] or {})}}
+    return dict(options)

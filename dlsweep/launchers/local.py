@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import select
@@ -17,12 +16,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from dlsweep.errors import ConfigError, MissingExtraError
+from dlsweep.errors import ConfigError
 from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import LOST, RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.launchers.snapshot import CODE_VARIABLE, in_snapshot
 from dlsweep.machine.devices import Share, Slot, cut_slots
+from dlsweep.machine.imports import require_package
 from dlsweep.run.channel import RUN_VARIABLE, DriverEnd
 
 #: Environment variables of the warm parent, so that imports start no thread and touch no GPU.
@@ -248,5 +248,4 @@ def refuse_absent_modules(preload: Sequence[str]) -> None:
         MissingExtraError: If one is not.
     """
     for name in preload:
-        if importlib.util.find_spec(name.partition(".")[0]) is None:
-            raise MissingExtraError(name.partition(".")[0], "launcher.preload")
+        require_package(name.partition(".")[0], "launcher.preload")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import sys
 import time
 from abc import abstractmethod
@@ -21,87 +22,22 @@ from typing import Any, Literal
 
 from dlsweep.errors import ConfigError, DeviceError
 from dlsweep.folders.attempt import Attempt
-from dlsweep.folders.rundir import LOST, RunDir, write_atomically
+from dlsweep.folders.rundir import LOST, Result, RunDir, write_atomically
 from dlsweep.launchers.base import Job, Judge, Launcher
 from dlsweep.launchers.local import refuse_absent_modules
-from dlsweep.launchers.snapshot import code_digest
-from dlsweep.launchers.streaming import Receiver, pack
+from dlsweep.launchers.seat import RemoteJob, Seat
+from dlsweep.launchers.snapshot import code_files, digest_of
+from dlsweep.launchers.streaming import pack
 from dlsweep.launchers.worker import Message, Setup, versions
 
 #: How often a lost worker is replaced before a trial has run in its place.
 _REPLACEMENTS = 3
 #: How often stop files are handed on to nodes that do not see them, in seconds.
 _LOOK_EVERY = 0.5
+#: Seats that are not ready after so many seconds wait for the cluster, which the user should know.
+_BUSY_AFTER = 15.0
 #: The first part of the name of the file that shows a node that it sees the study folder.
-_PROBE = ".seen-"
-
-
-class Seat:
-    """A slot of the cluster, with the worker that runs its trials.
-
-    Attributes:
-        name: Its name, unique within the sweep.
-        is_ready: Whether its worker can run trials.
-        shares: Whether its node sees the driver's folders.
-        job: The job that runs there.
-        losses: How many workers were lost here since a trial has last run.
-        is_asked: Whether its worker still has to say what it runs.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.is_ready = False
-        self.shares = True
-        self.job: RemoteJob | None = None
-        self.losses = 0
-        self.is_asked = False
-
-    @property
-    def can_answer(self) -> bool:
-        """Whether its worker has started and is not lost."""
-        return True
-
-    @abstractmethod
-    def send(self, message: Message) -> None:
-        """Sends a message to the worker."""
-
-    @abstractmethod
-    def receive(self) -> list[Message]:
-        """Returns the worker's messages since the last call, without waiting."""
-
-    @abstractmethod
-    def loss(self) -> str:
-        """Returns why the worker is lost, or an empty text while it is not."""
-
-    @abstractmethod
-    def end(self) -> None:
-        """Ends the worker, and whatever the cluster keeps for it."""
-
-
-class RemoteJob(Job):
-    """A run on a node of the cluster."""
-
-    def __init__(self, folder: RunDir, argv: Sequence[str]) -> None:
-        self.folder = folder
-        self.argv = list(argv)
-        self.attempt = Attempt.current(folder).number
-        self.receiver = Receiver(folder)
-        self.seat: Seat | None = None
-        self.code: int | None = None
-        self.is_asking = False
-
-    def poll(self) -> int | None:
-        """Returns the exit code, negative for a signal, or None while it runs."""
-        return self.code
-
-    def stop(self, reason: str) -> None:
-        """Asks the run to save and end."""
-        self.folder.request_stop(reason)
-
-    def kill(self) -> None:
-        """Kills the run with every process it has started."""
-        if self.seat:
-            self.seat.send({"kind": "kill"})
+_TOKEN = ".seen-"  # noqa: S105 - no secret
 
 
 class RemoteLauncher(Launcher):
@@ -136,6 +72,10 @@ class RemoteLauncher(Launcher):
                 f"launcher.gpus_per_trial: Received {gpus_per_trial}. "
                 "Expected 0, a fraction of one, or a whole number."
             )
+        if start not in ("warm", "fresh"):
+            raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
+        if not patience > 0:
+            raise ConfigError(f"launcher.patience: Received {patience}. Expected seconds above 0.")
         refuse_absent_modules(preload)
         self.cpus_per_trial = int(cpus_per_trial)
         self.gpus_per_trial = gpus_per_trial
@@ -147,6 +87,8 @@ class RemoteLauncher(Launcher):
         self._adoptable: dict[Path, RemoteJob] = {}
         self._looked = 0.0
         self._was_ready = False
+        self._has_lost = False
+        self._has_said_busy = False
 
     @abstractmethod
     def _find_seats(self) -> list[Seat]:
@@ -170,22 +112,25 @@ class RemoteLauncher(Launcher):
         """The number of jobs that can be submitted now: of seats whose worker is idle."""
         if not self._seats:
             return self.slots  # not started yet
-        return sum(seat.is_ready and not seat.job for seat in self._seats) - len(self._waiting)
+        idle = sum(seat.is_ready and not seat.is_outdated and not seat.job for seat in self._seats)
+        return idle - len(self._waiting)
 
     def start(self, judge: Judge, folder: Path) -> None:
-        """Adopts the workers of an earlier driver, and asks the cluster for the other seats.
+        """Finds the workers of an earlier driver, and asks the cluster for the other seats.
 
         Raises:
             DeviceError: If the cluster can never give what a trial needs.
         """
         self._judge = judge
-        self._token = f"{_PROBE}{secrets.token_hex(8)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / self._token, "")
+        self._folder = folder
+        token = _token_in(folder)
+        code = sorted(map(str, code_files(Path.cwd())))
         self._setup = Setup(
             study=str(folder),
-            token=self._token,
+            token=token,
             project=os.getcwd(),
+            code=code,
+            digest=digest_of(Path.cwd(), code),
             cpus=self.cpus_per_trial,
             gpus=self.gpus_per_trial > 0,
             start=self._start,
@@ -193,12 +138,12 @@ class RemoteLauncher(Launcher):
             env=self._env,
             patience=self._patience,
         )
-        self._code = code_digest(Path.cwd())
+        self._began = time.monotonic()
         self._seats = self._find_seats()
         for seat in self._seats:
             seat.send({"kind": "hello"})
             seat.is_asked = True
-        for number in range(len(self._seats), self.slots):
+        for number in range(len(self._seats), min(self.slots, self.most or self.slots)):
             self._seats.append(self._open_seat(number))
 
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
@@ -211,7 +156,7 @@ class RemoteLauncher(Launcher):
         return job
 
     def adopt(self, folder: RunDir) -> Job | None:
-        """Returns the job of a run that an earlier driver has left running, if there is one.
+        """Returns the job of a run that an earlier driver has left, if there is one.
 
         Runs that are not adopted before the first is submitted are killed then.
         """
@@ -233,12 +178,11 @@ class RemoteLauncher(Launcher):
         for seat in self._seats:
             seat.end()
         if self._seats:
-            for token in Path(self._setup.study).glob(f"{_PROBE}*"):  # also of killed drivers
-                token.unlink(missing_ok=True)
+            (self._folder / self._setup.token).unlink(missing_ok=True)
 
     def setup(self) -> dict[str, Any]:
         """Returns what a worker is started with."""
-        return {**asdict(self._setup), "env": dict(self._env)}
+        return asdict(self._setup)
 
     def _hear(self) -> bool:
         """Handles the messages that have come; returns whether there were any."""
@@ -250,124 +194,196 @@ class RemoteLauncher(Launcher):
             if why := seat.loss():
                 heard = True
                 self._lose(seat, why)
-            if seat.job and seat.job.is_asking and seat.job.folder.path not in self._adoptable:
-                seat.job.is_asking = False
-                seat.send({"kind": "answer", "stop": self._judge(seat.job.folder)})
+            self._answer(seat)
+        self._kill_unwanted()
         self._assign()
         self._hand_on_stops()
+        self._say_if_busy()
         return heard
 
     def _take(self, seat: Seat, message: Message) -> None:
-        kind, job = message["kind"], seat.job
+        kind = message["kind"]
         if kind == "broken":
             raise ConfigError(message["error"])
         if kind == "ready":
-            self._check(message["about"])
-            seat.is_ready, seat.shares = True, message["about"]["shares"]
-            seat.is_asked, self._was_ready = False, True
-            if job:  # it ran in an earlier process of the worker
-                self._end(seat, job, LOST)
-        elif kind == "state":
-            self._adopt_from(seat, message)
-        elif kind == "leaves":
-            self._leave(seat, message["folder"])
-        elif job is None:
+            self._take_ready(seat, message["about"])
+            if seat.job:  # it ran in an earlier process of the worker
+                self._end(seat, seat.job, LOST)
             return
+        job = self._job_of(seat, message)
+        if kind == "state":
+            self._take_ready(seat, message["about"])
+            seat.is_outdated = message["setup"] != self.setup()
+            seat.shares = seat.shares and not message["is_streamed"]
+        elif kind == "leaves":
+            self._leave(seat, job)
+        elif job is None:
+            return  # of an earlier attempt
         elif kind == "notice":
-            job.is_asking = True
-        elif kind == "bytes":
-            job.receiver.on_bytes(message)
-        elif kind == "checkpoint":
-            job.receiver.on_checkpoint(message)
-        elif kind == "ended" and message["attempt"] == job.attempt:
+            job.notice = message["notice"]
+        elif kind == "ended":
             if job.folder.log_file.parent != job.folder.path:  # a check, which logs to the terminal
                 print(RunDir(job.folder.path).log_tail(100), end="", file=sys.stderr)
             self._end(seat, job, message["code"])
+        else:
+            getattr(job.receiver, f"on_{kind}")(message)
+
+    def _take_ready(self, seat: Seat, about: dict[str, Any]) -> None:
+        self.check(about)
+        seat.is_ready, seat.shares, seat.is_asked = True, about["shares"], False
+        self._was_ready = True
+
+    def _job_of(self, seat: Seat, message: Message) -> RemoteJob | None:
+        """Returns the seat's job that a message is about; it may be one to adopt."""
+        if "folder" not in message:
+            return None
+        folder = RunDir(message["folder"])
+        if seat.job is None and self._is_known(folder):
+            job = RemoteJob(folder, [])
+            if job.attempt == message["attempt"]:
+                seat.job = self._adoptable[folder.path] = job
+        if seat.job is None:
+            seat.send({"kind": "kill"})  # nobody will adopt it
+            return None
+        is_same = seat.job.folder.path == folder.path and seat.job.attempt == message["attempt"]
+        return seat.job if is_same else None
+
+    def _is_known(self, folder: RunDir) -> bool:
+        """Whether it is a run of this study whose process an earlier driver may have started."""
+        return folder.path.is_relative_to(self._folder) and folder.info_file.exists()
+
+    def _answer(self, seat: Seat) -> None:
+        """Answers a notice, unless the driver does not know the run yet."""
+        job = seat.job
+        if job and job.notice and job.folder.path not in self._adoptable:
+            notice, job.notice = job.notice, 0
+            seat.send({"kind": "answer", "notice": notice, "stop": self._judge(job.folder)})
 
     def _end(self, seat: Seat, job: RemoteJob, code: int) -> None:
         if code == LOST:
-            job.folder.lock_file.unlink(missing_ok=True)  # its holder is behind the fence
+            Attempt.begin(job.folder)  # shuts out a process that was only cut off
+            job.folder.lock_file.unlink(missing_ok=True)
         else:
             seat.losses = 0
-        self._adoptable.pop(job.folder.path, None)
         job.code, seat.job = code, None
 
-    def _leave(self, seat: Seat, running: str | None) -> None:
+    def _leave(self, seat: Seat, running: RemoteJob | None) -> None:
         """Submits no more to a worker that ends; a run that came too late goes elsewhere."""
         seat.is_ready, job = False, seat.job
-        if job and running != str(job.folder.path):
-            job.seat = seat.job = None
+        if job and running is None:
+            seat.job = None
             self._waiting.appendleft(job)
 
-    def _adopt_from(self, seat: Seat, state: Message) -> None:
-        seat.is_ready, seat.shares = True, not state["is_streamed"]
-        seat.is_asked, self._was_ready = False, True
-        if state["folder"] is None:
-            return
-        job = RemoteJob(RunDir(state["folder"]), [])
-        if job.attempt != state["attempt"]:
-            seat.send({"kind": "kill"})
-            return
-        job.seat, seat.job = seat, job
-        self._adoptable[job.folder.path] = job
-
-    def _check(self, about: dict[str, Any]) -> None:
+    def check(self, about: dict[str, Any]) -> None:
         """Checks that a node has what this machine has.
 
         Raises:
-            DeviceError: If a version or the user's code differs.
+            DeviceError: If the folder is missing there, or a version or the user's code differs.
         """
+        if not about["has_project"]:
+            raise DeviceError(
+                f"The node {about['host']} has no folder {self._setup.project}.\n"
+                "Start the sweep in a folder that every node has, with the same code."
+            )
         mine, yours = versions(), about["versions"]
         differ = [
             f"{name} {yours.get(name, 'missing')} instead of {mine.get(name, 'none')}"
             for name in sorted({*mine, *yours})
             if mine.get(name) != yours.get(name)
         ]
-        if about["code"] != self._code and not about["shares"]:
+        if about["digest"] != self._setup.digest and not about["shares"]:
             differ.append(f"other code in {self._setup.project}")
         if differ:
             raise DeviceError(
                 f"The node {about['host']} differs from this machine: it has "
-                f"{', '.join(differ)}.\nInstall the same versions there, and start again."
+                f"{', '.join(differ)}.\nInstall the same there, and start again."
             )
 
     def _lose(self, seat: Seat, why: str) -> None:
         """Ends the job of a lost worker, and asks for another worker."""
-        job, number = seat.job, self._seats.index(seat)
-        losses = seat.losses + 1
+        self._has_lost, losses = True, seat.losses + 1
         seat.end()
-        if job:
-            self._end(seat, job, LOST)
+        if seat.job:
+            self._end(seat, seat.job, LOST)
         if not self._was_ready:
             raise DeviceError(why)
         if losses > _REPLACEMENTS:
             raise DeviceError(f"{why}\nIts replacements were lost too; see the cluster's own logs.")
         print(f"{why} Asking for another one.", file=sys.stderr)
+        self._replace(seat).losses = losses
+
+    def _replace(self, seat: Seat) -> Seat:
+        number = self._seats.index(seat)
         self._seats[number] = self._open_seat(number)
-        self._seats[number].losses = losses
+        return self._seats[number]
 
     def _assign(self) -> None:
+        for seat in list(self._seats):
+            if seat.is_ready and seat.is_outdated and seat.job is None:
+                seat.end()
+                self._replace(seat)
+            elif seat.is_ready and seat.job is None and self._waiting:
+                self._run(seat, self._waiting.popleft())
+
+    def _run(self, seat: Seat, job: RemoteJob) -> None:
+        seat.job = job
+        if not seat.shares:
+            job.receiver.clear()
+            for message in pack(job.folder):
+                seat.send(message)
+        seat.send(
+            {
+                "kind": "run",
+                "argv": job.argv,
+                "folder": str(job.folder.path),
+                "attempt": job.attempt,
+                "is_streamed": not seat.shares,
+                "code": self.code and str(self.code),
+            }
+        )
+
+    def _kill_unwanted(self) -> None:
         for seat in self._seats:
-            if self._waiting and seat.is_ready and seat.job is None:
-                job = self._waiting.popleft()
-                job.seat, seat.job = seat, job
-                seat.send({**_run(job, seat.shares), "code": self.code and str(self.code)})
+            if seat.job and seat.job.must_die:
+                seat.job.must_die = False
+                seat.send({"kind": "kill"})
+        for job in [job for job in self._waiting if job.must_die]:
+            self._waiting.remove(job)
+            job.code = -signal.SIGKILL
 
     def _hand_on_stops(self) -> None:
-        """Tells trials about stop files that their nodes do not see."""
+        """Tells trials about stop files that their nodes do not see, and ends waiting ones."""
         if time.monotonic() - self._looked < _LOOK_EVERY:
             return
         self._looked = time.monotonic()
         for seat in self._seats:
-            if seat.job and not seat.shares and (reason := seat.job.folder.stop_reason()):
+            job = seat.job
+            if job and not seat.shares and (reason := job.folder.stop_reason()) != job.handed_on:
+                job.handed_on = reason
                 seat.send({"kind": "stop", "reason": reason})
+        for job in [job for job in self._waiting if job.folder.stop_reason()]:
+            self._waiting.remove(job)
+            job.folder.write_result(Result("interrupted", ended=time.time()))
+            job.code = 0
+
+    def _say_if_busy(self) -> None:
+        """Says once that the cluster has not given every seat yet."""
+        pending = sum(not seat.is_ready and not seat.job for seat in self._seats)
+        if self._has_said_busy or not pending or time.monotonic() - self._began < _BUSY_AFTER:
+            return
+        self._has_said_busy = True
+        print(
+            f"{pending} of {len(self._seats)} slots wait for the cluster, which is busy with "
+            "something else. They are used as soon as it gives them.",
+            file=sys.stderr,
+        )
 
 
-def _run(job: RemoteJob, shares: bool) -> Message:
-    message: Message = {
-        "kind": "run",
-        "argv": job.argv,
-        "folder": str(job.folder.path),
-        "attempt": job.attempt,
-    }
-    return message if shares else {**message, "files": pack(job.folder)}
+def _token_in(folder: Path) -> str:
+    """Returns the name of the file by which nodes see the study folder; creates it if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if found := sorted(folder.glob(f"{_TOKEN}*")):
+        return found[0].name  # of a killed driver, whose workers know it
+    token = f"{_TOKEN}{secrets.token_hex(8)}"
+    write_atomically(folder / token, "")
+    return token

@@ -26,10 +26,11 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from dlsweep.errors import ConfigError, DeviceError, MissingExtraError
-from dlsweep.folders.rundir import LOST
+from dlsweep.folders.rundir import LOST, refuse_link
 from dlsweep.launchers.base import Judge
 from dlsweep.launchers.mailbox import ANSWER_POLL, Inbox, MailPost, Outbox
-from dlsweep.launchers.remote import RemoteJob, RemoteLauncher, Seat
+from dlsweep.launchers.remote import RemoteLauncher
+from dlsweep.launchers.seat import RemoteJob, Seat
 from dlsweep.launchers.squeue import Jobs, partitions
 from dlsweep.launchers.worker import Message, Setup, Worker
 
@@ -172,9 +173,10 @@ class SlurmSeat(Seat):
         if not self._has_begun:
             return []
         self._has_begun = False
-        leaves: Message = {"kind": "leaves", "folder": self.job and str(self.job.folder.path)}
-        ended = {"kind": "ended", "code": LOST, "attempt": self.job and self.job.attempt}
-        return [leaves, ended]
+        if self.job is None:
+            return [{"kind": "leaves"}]
+        trial = {"folder": str(self.job.folder.path), "attempt": self.job.attempt}
+        return [{"kind": "leaves", **trial}, {"kind": "ended", "code": LOST, **trial}]
 
     def _failed_start(self, state: str) -> str:
         logs = sorted(self._folder.glob("log/*_log.err"))
@@ -288,8 +290,10 @@ class SlurmLauncher(RemoteLauncher):
 
         Raises:
             DeviceError: If Slurm refuses them.
+            StudyError: If the folder for their mailboxes is a link.
         """
-        self._folder = folder / _WORKERS
+        self._workers = folder / _WORKERS
+        refuse_link(self._workers)  # what is in it is removed
         try:
             super().start(judge, folder)
         except BaseException:
@@ -300,13 +304,13 @@ class SlurmLauncher(RemoteLauncher):
         """Ends all jobs and removes their mailboxes."""
         super().close()
         until = time.monotonic() + _LATE
-        while self._folder.exists() and time.monotonic() < until:  # workers write their last words
-            shutil.rmtree(self._folder, ignore_errors=True)
+        while self._workers.exists() and time.monotonic() < until:  # workers write their last words
+            shutil.rmtree(self._workers, ignore_errors=True)
 
     def _find_seats(self) -> list[Seat]:
         seats: list[Seat] = []
         jobs = self._jobs.unfinished()
-        for folder in sorted(self._folder.glob("*")):
+        for folder in sorted(self._workers.glob("*")):
             if folder.name in jobs and not (folder / _OVER).exists():
                 seats.append(SlurmSeat(folder, jobs[folder.name], self._jobs))
             else:
@@ -314,8 +318,8 @@ class SlurmLauncher(RemoteLauncher):
         return seats
 
     def _open_seat(self, number: int) -> Seat:
-        name = re.sub(r"[^\w.-]", "_", self._folder.parent.name)
-        folder = self._folder / f"{name}-{number}-{secrets.token_hex(4)}"
+        name = re.sub(r"[^\w.-]", "_", self._workers.parent.name)
+        folder = self._workers / f"{name}-{number}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
         executor = submitit.SlurmExecutor(folder=folder / "log", max_num_timeout=_NO_LIMIT)
         given = {key: value for key, value in self._parameters.items() if value is not None}

@@ -42,7 +42,7 @@ def take(project: Path, study: Path) -> Path | None:
     files = code_files(project)
     if not files:
         return None
-    final = study / "code" / code_digest(project)[:16]
+    final = study / "code" / digest_of(project, sorted(map(str, files)))[:16]
     aside = final.with_name(f".{final.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     folders = {Path(), *(parent for file in files for parent in file.parents)}
@@ -84,12 +84,13 @@ def code_files(project: Path) -> set[Path]:
     return {path for path in paths if others.isdisjoint(path.parents) and _is_file(project / path)}
 
 
-def code_digest(project: Path) -> str:
-    """Returns a digest of a project's code, by name and content."""
+def digest_of(project: Path, files: Sequence[str]) -> str:
+    """Returns a digest of a project's files, by name and content; a missing one counts as empty."""
     digest = hashlib.sha256()
-    for path in sorted(code_files(project)):
-        content = hashlib.sha256((project / path).read_bytes()).hexdigest()
-        digest.update(f"{os.fsencode(path)!r} {content}\n".encode())
+    for name in files:
+        file = project / name
+        content = file.read_bytes() if file.is_file() else b""
+        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 

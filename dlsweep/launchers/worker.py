@@ -6,22 +6,23 @@ as on the driver's machine. Worker and driver exchange messages, which are plain
 
 From the driver::
 
-    run      argv, folder, attempt; files, if the node does not see the driver's folder
-    answer   stop: the reason to stop, or None: the answer to ``notice``
+    run      argv, folder, attempt, is_streamed: starts a trial, when the one before has ended
+    answer   notice, stop: the answer to a notice: a reason to stop, or None
     stop     reason: the trial should save and end
     kill     the trial is killed
     hello    a new driver asks for ``state``
     end      the worker ends
+    unpack, part    the files of a trial, before it is started: see dlsweep.launchers.streaming
 
-To the driver::
+To the driver; what concerns a trial has its ``folder`` and ``attempt``::
 
     ready    about: what this node has; see :func:`facts`
-    notice   the trial has logged its objective, and waits for the answer
+    state    setup, about, and is_streamed: answers ``hello``; with the trial that runs, if one does
+    notice   notice: the trial has logged its objective, and waits for the answer
     ended    code: the exit code of the trial
-    state    folder, attempt: what is running here, or None
-    leaves   folder: what is running here, or None; it saves and ends, and so does the worker
+    leaves   the worker ends, after the trial that runs, if one does; it starts no other
     broken   error: why no trial can run here
-    ...      and the files of a trial, see dlsweep.launchers.streaming
+    bytes, file, checkpoint    what a trial adds to its folder: see dlsweep.launchers.streaming
 
 A worker outlives its driver for a while: the trial goes on, and a new driver adopts it. After
 ``patience`` seconds without a driver the trial saves and ends, and so does the worker.
@@ -29,14 +30,17 @@ A worker outlives its driver for a while: the trial goes on, and a new driver ad
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import socket
 import tempfile
+import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,19 +49,26 @@ from dlsweep.errors import DlsweepError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job
 from dlsweep.launchers.local import SlotLauncher
-from dlsweep.launchers.snapshot import code_digest, take
-from dlsweep.launchers.streaming import Sender, unpack
+from dlsweep.launchers.snapshot import digest_of, take
+from dlsweep.launchers.streaming import Sender, Unpacked
 from dlsweep.machine.devices import Slot, gpu_names
 
 Message = dict[str, Any]
-#: How long a worker waits for its trial before it looks for messages, in seconds.
-_TURN = 0.01
+#: How long a worker waits for its trial, or without one for a message, in seconds.
+_TURN, _IDLE_TURN = 0.02, 0.1
+#: How often a worker looks for new files of a trial whose folder the driver does not see.
+_LOOK_EVERY = 0.25
+#: A driver that is silent for so long, in seconds, will not answer: the trial goes on without.
+_ABSENT = 15.0
 #: Packages whose versions must be those of the driver.
 _PACKAGES = ("torch", "tensorflow", "tensorflow-cpu", "keras", "numpy", "hydra-core", "omegaconf")
 
 
 class Post(ABC):
-    """What carries messages between a worker and its driver."""
+    """What carries messages between a worker and its driver, in their order."""
+
+    #: Whether more of a trial's files may be sent now, or the driver must first take others.
+    has_room = True
 
     @abstractmethod
     def send(self, message: Message) -> None:
@@ -79,8 +90,10 @@ class Setup:
 
     Attributes:
         study: The study folder on the driver's machine.
-        token: The content of a file there, by which a node shows that it sees the same folder.
+        token: The name of a file there, by which a node shows that it sees the same folder.
         project: The driver's current folder, which must exist on each node.
+        code: The user's code and YAML files there, by their relative paths.
+        digest: The digest of these files on the driver's machine.
         cpus: CPU threads of a trial.
         gpus: Whether a trial has GPUs; which ones, the cluster has set in the environment.
         start: As in the local launcher.
@@ -92,6 +105,8 @@ class Setup:
     study: str
     token: str
     project: str
+    code: Sequence[str]
+    digest: str
     cpus: int
     gpus: bool
     start: Literal["warm", "fresh"]
@@ -111,28 +126,38 @@ class Worker:
     def __init__(self, setup: Setup, post: Post) -> None:
         self._setup = setup
         self._post = post
+        self._launcher: SlotLauncher | None = None
+        self._waiting: Message | None = None
+        self._unpacked: Unpacked | None = None
         self._job: Job | None = None
+        self._trial: Message = {}
         self._sender: Sender | None = None
-        self._run: Message = {}
-        self._asked = False
+        self._looked = 0.0
+        self._notice = 0
+        self._is_asking = False
         self._answer: Message | None = None
-        self._is_over = False
         self._must_leave = False
+        self._is_over = False
         self._snapshot: Path | None = None
 
     def serve(self) -> None:
         """Runs trials until the driver ends this worker, or is gone for too long."""
         try:
-            self._begin()
+            launcher = self._begin()
             while not self._is_over or self._job:
-                self._hear(0.0)
-                self._launcher.wait(_TURN)
+                self._hear(0.0 if self._job else _IDLE_TURN)
+                self._start_waiting(launcher)
+                launcher.wait(_TURN if self._job else 0.0)
                 self._report()
         except DlsweepError as error:
-            self._post.send({"kind": "broken", "error": str(error)})
+            self._break(str(error))
+        except Exception:  # noqa: BLE001 - whatever ends this worker, the driver must hear of it
+            self._break(traceback.format_exc(limit=-3))
         finally:
-            if hasattr(self, "_launcher"):
+            if self._launcher:
                 self._launcher.close()
+            if self._unpacked:
+                self._unpacked.remove()
 
     def preempt(self) -> None:
         """Asks the running trial to save and end, because the node wants its devices back.
@@ -141,20 +166,19 @@ class Worker:
         """
         self._must_leave = True
 
-    def _begin(self) -> None:
-        try:
-            os.chdir(self._setup.project)
-        except OSError as error:
-            raise DlsweepError(
-                f"The node {socket.gethostname()} has no folder {self._setup.project}: "
-                f"{error.strerror}.\nStart the sweep from a folder that all nodes see."
-            ) from None
+    def _begin(self) -> SlotLauncher:
+        os.chdir(self._setup.project)
         slot = Slot(tuple(gpu_names()) if self._setup.gpus else (), self._setup.cpus)
         self._launcher = SlotLauncher(
             [slot], self._setup.start, self._setup.preload, self._setup.env
         )
         self._launcher.start(self._judge, Path(self._setup.study))
         self._post.send({"kind": "ready", "about": facts(self._setup)})
+        return self._launcher
+
+    def _break(self, error: str) -> None:
+        text = f"The node {socket.gethostname()} can run no trial. {error}"
+        self._post.send({"kind": "broken", "error": text})
 
     def _hear(self, seconds: float) -> None:
         for message in self._post.receive(seconds):
@@ -166,35 +190,23 @@ class Worker:
         if self._is_over:
             return
         self._is_over = True
-        running = self._run["folder"] if self._job else None
-        self._post.send({"kind": "leaves", "folder": running})
+        self._post.send(self._of_trial("leaves"))
         if self._job:
             self._job.stop("preempted")
 
     def _on_run(self, message: Message) -> None:
-        if self._is_over:
-            return  # the driver has been told
-        folder, argv = RunDir(message["folder"]), message["argv"]
-        self._run = message
-        if "files" in message:
-            argv, folder = unpack(message, folder)
-            self._sender = Sender(folder, self._post.send)
-        self._launcher.code = self._code(message["code"])
-        self._job = self._launcher.submit(argv, folder)
+        self._waiting = message
 
-    def _code(self, there: str | None) -> Path | None:
-        """Returns the snapshot that a trial imports from; this node's own if it sees no other."""
-        if there is None:
-            return None
-        if Path(there).exists():
-            return Path(there)
-        if self._snapshot is None:
-            here = Path(tempfile.mkdtemp(prefix="dlsweep-code-"))
-            self._snapshot = take(Path(self._setup.project), here)
-        return self._snapshot
+    def _on_unpack(self, message: Message) -> None:
+        self._unpacked = Unpacked(RunDir(message["folder"]))
+
+    def _on_part(self, message: Message) -> None:
+        assert self._unpacked
+        self._unpacked.write(message)
 
     def _on_answer(self, message: Message) -> None:
-        self._answer = message
+        if message["notice"] == self._notice:
+            self._answer = message
 
     def _on_stop(self, message: Message) -> None:
         if self._job:
@@ -210,46 +222,95 @@ class Worker:
             self._job.kill()
 
     def _on_hello(self, _: Message) -> None:
-        about = {key: self._run.get(key) if self._job else None for key in ("folder", "attempt")}
-        self._post.send({"kind": "state", "is_streamed": self._sender is not None, **about})
-        if self._asked:
-            self._post.send({"kind": "notice"})
+        state = {"setup": asdict(self._setup), "about": facts(self._setup)}
+        self._post.send(self._of_trial("state", is_streamed=self._sender is not None, **state))
+        if self._is_asking:
+            self._post.send(self._of_trial("notice", notice=self._notice))
+
+    def _start_waiting(self, launcher: SlotLauncher) -> None:
+        if self._waiting is None or self._job or self._is_over:
+            return  # the driver has been told
+        message, self._waiting = self._waiting, None
+        self._trial = {key: message[key] for key in ("folder", "attempt")}
+        folder, argv = RunDir(message["folder"]), message["argv"]
+        if message["is_streamed"]:
+            assert self._unpacked
+            folder, argv = self._unpacked.folder, self._unpacked.here(argv)
+            self._sender = Sender(folder, self._send_file, lambda: self._post.has_room)
+        launcher.code = self._code(message["code"])
+        self._job = launcher.submit(argv, folder)
+
+    def _code(self, there: str | None) -> Path | None:
+        """Returns the snapshot that a trial imports from; this node's own if it sees no other."""
+        if there is None:
+            return None
+        if Path(there).exists():
+            return Path(there)
+        if self._snapshot is None:
+            here = Path(tempfile.mkdtemp(prefix="dlsweep-code-"))
+            self._snapshot = take(Path(self._setup.project), here)
+        return self._snapshot
+
+    def _send_file(self, message: Message) -> None:
+        self._post.send({**self._trial, **message})
+
+    def _of_trial(self, kind: str, **more: Any) -> Message:
+        return {"kind": kind, **(self._trial if self._job else {}), **more}
 
     def _judge(self, _: RunDir) -> str | None:
         """Asks the driver for its verdict; called while the trial waits."""
         if self._sender:
-            self._sender.send()
-        self._asked, self._answer = True, None
-        self._post.send({"kind": "notice"})
-        while self._answer is None and not self._is_over:
+            self._sender.send_records()
+        self._notice += 1
+        self._is_asking, self._answer = True, None
+        self._post.send(self._of_trial("notice", notice=self._notice))
+        while self._answer is None and not self._is_over and self._post.silence < _ABSENT:
             self._hear(0.05)
-        self._asked = False
-        return self._answer["stop"] if self._answer else "preempted"
+        self._is_asking = False
+        if self._answer:
+            return str(self._answer["stop"]) if self._answer["stop"] else None
+        return "preempted" if self._is_over else None
 
     def _report(self) -> None:
         if self._job is None:
             return
         code = self._job.poll()
-        if self._sender:
-            self._sender.send(is_over=code is not None)
+        if self._sender and not self._send_files(is_over=code is not None):
+            return
         if code is not None:
+            self._post.send(self._of_trial("ended", code=code))
             self._job = self._sender = None
-            self._post.send({"kind": "ended", "code": code, "attempt": self._run["attempt"]})
+            if self._unpacked:
+                self._unpacked.remove()
+                self._unpacked = None
+
+    def _send_files(self, is_over: bool) -> bool:
+        """Sends new files of the trial; returns whether it can be forgotten, once it is over."""
+        assert self._sender
+        if self._post.silence > self._setup.patience:
+            return True  # nobody will take them
+        if not is_over and time.monotonic() - self._looked < _LOOK_EVERY:
+            return True
+        self._looked = time.monotonic()
+        return self._sender.send(is_over) or not is_over
 
 
 def facts(setup: Setup) -> dict[str, Any]:
     """Returns what must be the same on all nodes, and whether this one sees the study folder."""
-    probe = Path(setup.study) / setup.token
+    project = Path(setup.project)
     return {
         "host": socket.gethostname(),
-        "shares": probe.is_file(),
+        "has_project": project.is_dir(),
+        "shares": (Path(setup.study) / setup.token).is_file(),
         "versions": versions(),
-        "code": code_digest(Path(setup.project)),
+        "digest": digest_of(project, setup.code),
     }
 
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python, dlsweep and the packages that decide a trial's results."""
     found = {"python": platform.python_version(), "dlsweep": dlsweep.__version__}
-    installed = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
-    return found | {name: installed[name] for name in _PACKAGES if name in installed}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)  # of the one that is imported
+    return found

@@ -1,4 +1,4 @@
-"""Ways to import packages faster."""
+"""Checks that packages are installed, and imports them faster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+
+from dlsweep.errors import MissingExtraError
+
+
+def require_package(package: str, feature: str, name: str | None = None) -> None:
+    """Checks that a package is installed, without importing it.
+
+    Args:
+        package: The package, as it is imported.
+        feature: What needs it, as the user asked for it.
+        name: What pip calls the package, if that differs.
+
+    Raises:
+        MissingExtraError: If it is not.
+    """
+    if find_spec(package) is None:
+        raise MissingExtraError(name or package, feature)
 
 
 @contextmanager

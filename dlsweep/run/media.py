@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from dlsweep.errors import DataError, MissingExtraError
+from dlsweep.errors import DataError
 from dlsweep.folders.rundir import Media
+from dlsweep.machine.imports import require_package
 
 _BINS = 64
 
@@ -26,8 +26,7 @@ def png(image: Any) -> bytes:
         DataError: If it is not an image.
         MissingExtraError: If Pillow is not installed.
     """
-    if find_spec("PIL") is None:
-        raise MissingExtraError("pillow", "run.log_image")
+    require_package("PIL", "run.log_image", "pillow")
     from PIL import Image
 
     if not isinstance(image, Image.Image):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from dlsweep.errors import MissingExtraError
+from dlsweep.machine.imports import require_package
 from dlsweep.machine.remarks import without_remarks
 from dlsweep.runtimes.base import ExportedModel
 
@@ -52,8 +51,7 @@ class Format:
     def check_installed(self, packages: Iterable[str]) -> None:
         """Raises MissingExtraError if one of these packages is not installed."""
         for package in packages:
-            if find_spec(package) is None:
-                raise MissingExtraError(package, f"A model in the format {self.name}")
+            require_package(package, f"A model in the format {self.name}")
 
 
 #: All formats by name.

@@ -15,8 +15,8 @@ from dlsweep.drive.driver import Driver, Limits, check_trackers
 from dlsweep.drive.progress import Counts, make_view
 from dlsweep.errors import ConfigError, room_to_write
 from dlsweep.folders.lease import locked
-from dlsweep.folders.studydir import StudyDir
-from dlsweep.launchers.base import Launcher
+from dlsweep.folders.studydir import StudyDir, refuse_address
+from dlsweep.launchers.base import Launcher, with_environment
 from dlsweep.launchers.local import LocalLauncher
 from dlsweep.launchers.snapshot import take
 from dlsweep.sweep.app import App
@@ -36,19 +36,23 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     """
     ignored = app.check()
     options = {name: _plain(value) for name, value in options.items()}
+    refuse_address(app.config.hydra.sweep.dir)
     folder = StudyDir(app.config.hydra.sweep.dir)
     if options["plan"]:
         _plan(app, options, arguments, folder)
         return
-    if app.is_own:
-        os.environ.update(app.config.hydra.job.env_set)  # trials of other apps do this themselves
+    # Trials of other apps set these variables themselves.
+    env_set = dict(app.config.hydra.job.env_set) if app.is_own else {}
+    os.environ.update(env_set)
     tracking = options["tracking"] or {}
     check_trackers(tracking)
-    launcher = _launcher(options["launcher"])
+    launcher = _launcher(options["launcher"], env_set)
     view = make_view([], Counts(slots=launcher.free_slots))
     for sentence in ignored:
         view.say(sentence)
-    driver = Driver(launcher, folder.path, view, bool(tracking), Limits.read(options))
+    driver = Driver(
+        launcher, folder.path, view, bool(tracking), Limits.read(options), most=options["n_jobs"]
+    )
     folder.create()
     # Locked first: a driver that starts ends what others have started.
     with room_to_write(folder.path), locked(folder) as driver_id, driver:
@@ -81,8 +85,11 @@ def _plan(app: App, options: Mapping[str, Any], arguments: Sequence[str], folder
     show_plan(asked, space, settings.n_trials, settings.grid, options["plan"] == "json")
 
 
-def _launcher(config: Mapping[str, Any] | None) -> Launcher:
-    launcher = build("launcher", config) if config else LocalLauncher(preload=_imported())
+def _launcher(config: Mapping[str, Any] | None, env_set: Mapping[str, str]) -> Launcher:
+    if config:
+        launcher = build("launcher", with_environment(config, env_set))
+    else:
+        launcher = LocalLauncher(preload=_imported())
     if not isinstance(launcher, Launcher):
         raise ConfigError(f"launcher: Received {type(launcher).__name__}. Expected a Launcher.")
     return launcher

@@ -240,7 +240,7 @@ class Sweep:
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
 
     def _adopt(self) -> None:
-        """Goes on watching the trials that an earlier driver has left running on a cluster."""
+        """Watches the trials that an earlier driver has left running on a cluster."""
         for trial in list(self._open):
             folder = self.folder.trial(trial.number)
             folder.refuse_links()
@@ -352,8 +352,7 @@ class Sweep:
         texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
         configs = [self.composer.config(overrides) for overrides in texts]
         if self.app.is_own:
-            desk = self.folder.path / "check"
-            preflight(self.driver.launcher, configs, desk, lambda: bool(self.driver.stopping))
+            preflight(self.driver, configs, self.folder.path / "check")
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         points = [tables.point_of(trial) for trial in self.study.finished_trials()]

@@ -8,14 +8,13 @@ import shutil
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, BinaryIO
 
-from dlsweep.errors import MissingExtraError
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir, RunInfo
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.machine.imports import require_package
 from dlsweep.trackers.base import Point, Readable, State
 from dlsweep.trackers.files import appending, begin, beside, require
 from dlsweep.trackers.history import best_so_far, curve_name
@@ -53,8 +52,7 @@ class TensorBoardTracker(Readable):
         Raises:
             MissingExtraError: If it is not.
         """
-        if find_spec("tensorboard") is None:
-            raise MissingExtraError("tensorboard", "tracking=tensorboard")
+        require_package("tensorboard", "tracking=tensorboard")
 
     def log_study(self, study: StudyDir, info: dict[str, Any], state: State) -> None:
         """Writes the columns of HParams, and the best value over trials once the study has ended.

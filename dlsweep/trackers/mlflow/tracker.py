@@ -9,16 +9,16 @@ import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property
-from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dlsweep.errors import MissingExtraError, TrackerError
+from dlsweep.errors import TrackerError
 from dlsweep.folders import origin
 from dlsweep.folders.rundir import COMPLETED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.machine.imports import require_package
 from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.exports import ExportedVersion
@@ -120,8 +120,7 @@ class MLflowTracker(Readable, Registry):
             MissingExtraError: If MLflow is not installed.
             TrackerError: If the server does not answer or the file cannot be written.
         """
-        if find_spec("mlflow") is None:
-            raise MissingExtraError("mlflow", "tracking=mlflow")
+        require_package("mlflow", "tracking=mlflow")
         if self.database:
             check_writable(self.database)
         else:

@@ -7,15 +7,15 @@ import netrc
 import os
 import shutil
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from dlsweep.errors import ConfigError, MissingExtraError, TrackerError
+from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.folders import origin
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.machine.imports import require_package
 from dlsweep.trackers.base import Point, Readable, Registry, State, ViewLostError
 from dlsweep.trackers.checkpoints import Keep, check_keep
 from dlsweep.trackers.exports import ExportedVersion
@@ -120,8 +120,7 @@ class WandbTracker(Readable, Registry):
             MissingExtraError: If wandb is not installed.
             TrackerError: If there is no key, or the server does not answer.
         """
-        if find_spec("wandb") is None:
-            raise MissingExtraError("wandb", "tracking=wandb")
+        require_package("wandb", "tracking=wandb")
         if self.mode == "online":
             self._check_online()
 

@@ -50,19 +50,19 @@ JobRequeue=1
 KillWait=5
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=10
+SlurmdTimeout=6
 StateSaveLocation={root}/state
 SlurmdSpoolDir={root}/spool-%n
 SlurmctldPidFile={root}/slurmctld.pid
 SlurmdPidFile={root}/slurmd-%n.pid
 SlurmctldLogFile={root}/slurmctld.log
 SlurmdLogFile={root}/slurmd-%n.log
-PartitionName=low Nodes=n[1-2] Default=YES MaxTime=2-0 State=UP PriorityTier=1 GraceTime=20
-PartitionName=high Nodes=n[1-2] MaxTime=2-0 State=UP PriorityTier=9 PreemptMode=OFF
+PartitionName=gpu Nodes=n[1-2] Default=YES MaxTime=2-0 State=UP PriorityTier=1 GraceTime=20
+PartitionName=urgent Nodes=n[1-2] MaxTime=2-0 State=UP PriorityTier=9 PreemptMode=OFF
 """
 _NODE = (
-    "NodeName=n{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1 Boards=1 "
-    "SocketsPerBoard=1 CoresPerSocket=1 ThreadsPerCore=1 RealMemory=4000 Gres=gpu:2 State=UNKNOWN\n"
+    "NodeName=n{number} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 Boards=1 "
+    "SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=4000 Gres=gpu:2 State=UNKNOWN\n"
 )
 
 
@@ -133,7 +133,7 @@ class Slurm:
     def end(self) -> None:
         pid_files = [self.root / f"{name}.pid" for name in ("slurmd-n1", "slurmd-n2")]
         for file in [*pid_files, self.root / "slurmctld.pid", self.root / "munged.pid"]:
-            self._kill(file, signal.SIGTERM)
+            self._kill(file, signal.SIGKILL)  # nothing of it is kept
 
     def _pids_of_node(self, number: int) -> list[int]:
         """The processes whose environment names the node, and the daemons above them."""
@@ -175,7 +175,7 @@ def _free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """A cluster of two nodes with one core each, and the partitions ``low`` and ``high``."""
+    """A cluster of two nodes with two cores each, and the partitions ``gpu`` and ``urgent``."""
     if not all(shutil.which(name) for name in _DAEMONS) or os.getuid() != 0:
         pytest.skip("as root: apt-get install --no-install-recommends slurm-wlm munge")
     cluster = Slurm(tmp_path_factory.mktemp("slurm"))
@@ -246,6 +246,11 @@ class Project:
                 if any(f.name == "lock" and self.study() / "trials" in f.parents for f in files):
                     found.append(int(process.name))
         return sorted(found)
+
+    def training_in_job(self, job: str) -> int:
+        """The process that holds the lock of the trial of a job."""
+        told = f"SLURM_JOB_ID={job}\0".encode()
+        return next(p for p in self.training() if told in Path(f"/proc/{p}/environ").read_bytes())
 
     def assert_exactly_once(self, count: int) -> None:
         """Each trial has each step once, and a kill had at most one step done again."""

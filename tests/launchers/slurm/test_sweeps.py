@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -24,12 +25,21 @@ def test_the_table_is_that_of_the_same_sweep_on_this_machine(project) -> None:
     assert there[columns].equals(here[columns])
 
 
-@pytest.mark.parametrize(("limit", "jobs"), [("null", 1), ("1", 3)])
-def test_a_job_runs_as_many_trials_as_it_may(project, limit: str, jobs: int) -> None:
-    where = ("training._target_=where.train", "training.x=range(3)", "launcher.gpus_per_trial=1")
-    project.run(*SLURM, *where, f"launcher.trials_per_job={limit}")
+def test_the_documented_command(project) -> None:
+    page = (Path(__file__).parents[3] / "docs/cluster.md").read_text()
+    found = re.search(r"<!-- slurm -->\n```bash\npython -m dlsweep (.*)\n```", page)
+    assert found
+    told = "training._target_=where.train"
+    project.run(*found[1].split()[1:], told, "hydra.sweeper.n_trials=4")
+    assert set(project.table()["state"]) == {"completed"}
+    assert project.table()["user_attrs_job"].nunique() <= 2, "a job runs trial after trial"
+
+
+def test_each_trial_can_be_a_job(project) -> None:
+    where = ("training._target_=where.train", "training.x=range(2)", "launcher.gpus_per_trial=1")
+    project.run(*SLURM, *where, "launcher.trials_per_job=1")
     table = project.table()
-    assert table["user_attrs_job"].nunique() == jobs
+    assert table["user_attrs_job"].nunique() == 2
     assert set(table["user_attrs_gpus"]) == {0}
 
 
@@ -37,7 +47,7 @@ def test_trials_of_preempted_jobs_save_and_go_on(project, slurm) -> None:
     driver = project.start(*TWO, "launcher.slots=2")
     slurm.wait_until(lambda: len(project.training()) == 2 and project.is_training(3))
     jobs = slurm.jobs()
-    command = ["--partition=high", "--output=/dev/null", "--exclusive", "--wrap=sleep 3"]
+    command = ["--partition=urgent", "--output=/dev/null", "--exclusive", "--wrap=sleep 3"]
     for _ in jobs:
         slurm.ask("sbatch", *command)
     output = project.end_of(driver)
@@ -51,29 +61,17 @@ def test_trials_of_preempted_jobs_save_and_go_on(project, slurm) -> None:
     assert restarts == ["1"], "the same job, requeued"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["scancel"], ["scancel", "--signal=USR2"], ["scancel", "--signal=KILL"]],
-    ids=["cancelled", "warned of its time limit", "killed"],
-)
-def test_a_trial_goes_on_when_its_job_is(project, slurm, command: list[str]) -> None:
-    driver = project.start(*ONE)
-    slurm.wait_until(lambda: project.is_training(3))
-    slurm.ask(*command, *slurm.jobs())
+def test_trials_go_on_whatever_happens_to_their_jobs(project, slurm) -> None:
+    driver = project.start(*WALK, "training.x=range(4)", "launcher.slots=4")
+    slurm.wait_until(lambda: len(project.training()) == 4 and project.is_training(3))
+    cancelled, warned, killed, healthy = slurm.jobs()
+    slurm.ask("scancel", cancelled)
+    slurm.ask("scancel", "--signal=USR2", warned)  # as before its time limit
+    slurm.ask("scancel", "--signal=KILL", killed)
+    os.kill(project.training_in_job(healthy), signal.SIGKILL)
     project.end_of(driver)
-    project.assert_exactly_once(1)
-    assert project.attempts(project.trials()[0]) == 2
-
-
-def test_a_trial_goes_on_when_its_process_is_killed(project, slurm) -> None:
-    driver = project.start(*ONE)
-    slurm.wait_until(lambda: project.is_training(3))
-    jobs = slurm.jobs()
-    os.kill(project.training()[0], signal.SIGKILL)
-    slurm.wait_until(lambda: project.is_training(6))
-    assert slurm.jobs() == jobs
-    project.end_of(driver)
-    project.assert_exactly_once(1)
+    project.assert_exactly_once(4)
+    assert [project.attempts(trial) for trial in project.trials()] == [2] * 4
 
 
 def test_a_trial_goes_on_when_its_node_is_lost(project, slurm) -> None:

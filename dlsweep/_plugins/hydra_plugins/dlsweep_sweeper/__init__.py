@@ -119,7 +119,7 @@ class TakeOver(Callback):
         written = config.hydra.sweeper.get("_target_")
         if written != _TARGET:
             with read_write(config):
-                config.hydra.sweeper._target_ = _TARGET
+                config.hydra.sweeper["_target_"] = _TARGET
             print(
                 f"hydra.sweeper._target_: {written} is ignored, as hydra/sweeper=dlsweep is asked "
                 "for. Remove that line from your YAML to have this sentence no more."
