@@ -11,8 +11,8 @@ import contextlib
 import json
 import os
 import shlex
-import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -113,11 +113,16 @@ class Lease:
         return False
 
     def _send_heartbeats(self) -> None:
-        """Sends heartbeats. If another host has taken the lease, this driver stops."""
+        """Sends heartbeats. If another host has taken the lease, this driver ends at once.
+
+        It must not even stop its trials: their folders, and the jobs of a cluster, belong to the
+        other driver now. Trials on this machine end by themselves when their driver is gone.
+        """
         while not self._over.wait(_BEAT):
             if not self._is_mine():
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+                said = f"Another driver has taken over, {self.holder()}: this one ends."
+                print(said, file=sys.stderr, flush=True)
+                os._exit(os.EX_TEMPFAIL)
             self._beat()
 
     def _is_mine(self) -> bool:

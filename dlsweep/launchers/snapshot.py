@@ -2,7 +2,8 @@
 
 The code is the Python and YAML files below the current folder, without what git ignores. A sweep
 copies them to ``code/<digest>`` in its study folder, and its trials import from there. Other files
-beside the code are linked, so paths relative to a module still lead to the data.
+beside the code are linked, so paths relative to a module still lead to the data. A file that
+contains a secret is linked, too: no secret gets into the study folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dlsweep.errors import ConfigError
+from dlsweep.security.secrets import scrub
 
 #: The environment variable with the folder that a trial imports the user's code from.
 CODE_VARIABLE = "DLSWEEP_CODE"
@@ -95,10 +97,16 @@ def digest_of(project: Path, files: Sequence[str]) -> str:
 
 
 def _put(entry: Path, copy: Path, name: Path, files: set[Path], folders: set[Path]) -> None:
-    if name in files:
+    if name in files and not _holds_secret(entry):
         shutil.copy2(entry, copy)
     elif name not in folders and _is_code(entry):
         copy.symlink_to(entry)
+
+
+def _holds_secret(file: Path) -> bool:
+    """Whether a file contains a secret, which must not get into the study folder."""
+    text = file.read_text(errors="replace")
+    return scrub(text) != text
 
 
 def _is_file(path: Path) -> bool:

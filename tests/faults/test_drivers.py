@@ -55,6 +55,28 @@ def test_another_host_is_refused_and_takes_over_from_a_dead_one(sweeps, preload,
     assert not lease.exists()
 
 
+def test_a_driver_that_was_replaced_while_it_slept_touches_nothing(
+    sweeps, preload, tmp_path
+) -> None:
+    slow = (*WALK, "training.seconds=1", "training.steps=12")
+    far = {"LD_PRELOAD": preload("far")}
+    study = sweeps.study("quadratic")
+    first = sweeps.start(*slow, **far)
+    wait_until_it_trains(study)
+    first.send_signal(signal.SIGSTOP)
+    second = sweeps.start(*slow, under=other_host(tmp_path), **far)
+    while "faraway" not in (study / "lease.json").read_text():
+        assert second.poll() is None
+        time.sleep(0.2)
+    first.send_signal(signal.SIGCONT)
+    output, _ = first.communicate(timeout=30)
+    assert first.returncode == os.EX_TEMPFAIL
+    assert re.search(r"Another driver has taken over, process \d+ on faraway", output)
+    output, _ = second.communicate(timeout=120)
+    assert second.returncode == 0, output
+    sweeps.assert_exactly_once("quadratic", 4)
+
+
 def test_another_host_sees_and_stops_a_driver_by_its_folder(sweeps, preload, tmp_path) -> None:
     far = {**os.environ, "LD_PRELOAD": preload("far")}
     driver = sweeps.start(*WALK, "training.seconds=1", "training.steps=200", **far)
