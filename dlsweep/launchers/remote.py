@@ -224,6 +224,8 @@ class RemoteLauncher(Launcher):
         elif kind == "ended":
             if job.folder.log_file.parent != job.folder.path:  # a check, which logs to the terminal
                 print(RunDir(job.folder.path).log_tail(100), end="", file=sys.stderr)
+            if not seat.shares:
+                job.receiver.clear()
             self._end(seat, job, message["code"])
         else:
             getattr(job.receiver, f"on_{kind}")(message)

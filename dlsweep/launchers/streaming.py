@@ -199,8 +199,8 @@ class Receiver:
         self._folder = folder
 
     def clear(self) -> None:
-        """Removes parts of checkpoints that an earlier attempt has not completed."""
-        for aside in self._folder.checkpoints.glob(".step-*.arriving"):
+        """Removes what has arrived in part, and what a killed driver has removed in part."""
+        for aside in self._folder.checkpoints.glob(".step-*"):
             shutil.rmtree(aside)
 
     def on_bytes(self, message: Message) -> None:

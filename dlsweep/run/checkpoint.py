@@ -296,7 +296,8 @@ class Checkpointer:
         except OSError:  # a later fsync may succeed although data was lost
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        if self._attempt:
+        if self._attempt and not self._attempt.is_current:
+            shutil.rmtree(aside, ignore_errors=True)
             self._attempt.check()
         aside.rename(final)
         sync(self.folder)

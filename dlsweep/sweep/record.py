@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ class StudyRecord:
         earlier = self.read()
         settings = self._study.settings
         record = {
-            "id": earlier.get("id") or uuid.uuid4().hex,
+            "id": self._folder.id,
             "name": settings.name,
             "storage": secrets.recorded(self._app.config.hydra.sweeper, "storage")
             or settings.storage,

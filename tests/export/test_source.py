@@ -117,7 +117,7 @@ def test_a_missing_extra_is_named_before_anything_is_written(
     run = lab.run("torch", "images")
     found = importlib.util.find_spec
     without = lambda name: None if name == package else found(name)  # noqa: E731
-    monkeypatch.setattr("dlsweep.runtimes.formats.find_spec", without)
+    monkeypatch.setattr("dlsweep.machine.imports.find_spec", without)
     with pytest.raises(MissingExtraError, match=rf"pip install 'dlsweep\[{extra}\]'"):
         lab.export(run.path, "onnx")
     assert not Path("exports").exists()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,9 +214,14 @@ def test_a_link_in_a_run_folder_is_not_written_through(sweeps, alone, name: str)
 def test_a_folder_that_leads_elsewhere_is_not_written_into(sweeps, name: str) -> None:
     (sweeps.path / "mine").mkdir()
     trial = sweeps.study("quadratic") / "trials" / "0000"
-    (trial / name).parent.mkdir(parents=True)
+    slowly = (*ALONE, "training.steps=100", "training.seconds=0.1", "training.x=choice(1)", "-m")
+    driver = sweeps.start(*slowly)
+    while not (trial / "work.txt").exists():
+        time.sleep(0.02)
+    sweeps.kill_all(driver)
+    shutil.rmtree(trial / name, ignore_errors=True)
     (trial / name).symlink_to(sweeps.path / "mine")
-    output = sweeps.run(*ALONE, "training.x=choice(1)", "-m", code=1)
+    output = sweeps.run(*slowly, code=1)
     assert f"{trial / name} is a link to {sweeps.path / 'mine'}" in output
     assert not list((sweeps.path / "mine").iterdir())
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+#: The files of a checkpoint of PyTorch's.
+PARTS = ("state", "resume")
 ROOT = HERE.parents[1]
 _FUNCTION = (
     "model=none",
@@ -176,11 +178,12 @@ def resume(folder: Path, on_gpu: bool) -> str:
     states = []
     for run in (folder / "whole", killed):
         last = max(run.glob("checkpoints/step-*"))
-        states.append((last.name, torch.load(last / "state.pt", "cpu", weights_only=True)))
+        files = [torch.load(last / f"{part}.pt", "cpu", weights_only=True) for part in PARTS]
+        states.append((last.name, files))
     (name, whole), (other, again) = states
     assert name == other, f"undisturbed it ends at {name}, resumed at {other}"
-    assert same(whole["model"], again["model"]), "the weights differ"
-    assert same(whole["optimizer"], again["optimizer"]), "the optimizer's state differs"
+    assert same(whole[0], again[0]), "the weights differ"
+    assert same(whole[1], again[1]), "the state of the optimizer, or of a generator, differs"
     late = " (it had ended before it was killed)" if was_over else ""
     return f"weights and optimizer at {name} are the same bits{late}"
 

@@ -41,7 +41,8 @@ class Project:
         return [
             *("-m", *OWN, "training._target_=walk.train", f"hydra.sweeper.study_name={name}"),
             *(f"+training.steps={steps}", f"+training.seconds={seconds}", "system_metrics=1"),
-            *("+training.x=interval(-5,5)", "+training.y=interval(-5,5)", *arguments),
+            *("+training.x=interval(-5,5)", "+training.y=interval(-5,5)"),
+            *("hydra.sweeper.keep=all", *arguments),
         ]
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:

@@ -85,7 +85,7 @@ def test_a_trial_goes_on_when_its_node_is_lost(project, slurm) -> None:
         slurm.start_node(node)
     project.assert_exactly_once(1)
     assert "node_lost" in output
-    assert project.attempts(project.trials()[0]) == 2
+    assert project.attempts(project.trials()[0]) == 3  # the second shuts the lost process out
 
 
 def test_a_killed_driver_is_followed_by_one_that_adopts_its_trials(project, slurm) -> None:
