@@ -34,6 +34,11 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         return text
     key = next(group for group in found.groups() if group)
     valid = _valid_keys(arguments, key)
+    if key in valid:
+        return (
+            f"{key}: Received a value with keys that the config does not have.\n"
+            f"Add each one with a plus:  +{key}.<name>=<value>"
+        )
     missing = f"The config has no key {key!r}.{did_you_mean(key, valid)}\n"
     tracker = re.match(r"tracking\.\w+\.", key)
     if tracker and not any(one.startswith(tracker[0]) for one in valid):

@@ -40,6 +40,14 @@ CASES = [
         (*QUADRATIC, "training.stepz=3"),
         ("no key 'training.stepz'. Did you mean 'training.steps'", "+training.stepz=<value>"),
     ),
+    Case(
+        "value with new keys",
+        ("training.param_groups={head: {lr: 0.1}}",),
+        (
+            "training.param_groups: Received a value with keys that the config does not have",
+            "+training.param_groups.<name>=<value>",
+        ),
+    ),
     Case("unknown group", ("modell=mlp",), ("no key 'modell'. Did you mean 'model'",)),
     Case(
         "unknown choice",
