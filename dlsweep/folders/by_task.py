@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -28,5 +30,8 @@ def mode_of(monitor: Any) -> str:
     return "min" if monitor in _ERRORS else "max"
 
 
+register: Callable[..., None] = OmegaConf.register_new_resolver
+if "replace" in signature(OmegaConf.register_resolver).parameters:  # its name in OmegaConf 2.4
+    register = OmegaConf.register_resolver
 for name, resolver in {"loss": loss_of, "monitor": monitor_of, "mode": mode_of}.items():
-    OmegaConf.register_new_resolver(f"dlsweep.{name}", resolver, replace=True)
+    register(f"dlsweep.{name}", resolver, replace=True)
