@@ -27,17 +27,17 @@ class SeenStudy(optuna.Study):
     def __init__(self, name: str, storage: BaseStorage, earlier: Sequence[FrozenTrial]) -> None:
         super().__init__(name, storage)
         self.earlier = list(earlier)
-        self._finished: dict[int, FrozenTrial] = {}
+        self._finished: dict[int, tuple[FrozenTrial, FrozenTrial]] = {}  # own, and as shown
 
     def renumbered(self, trial: FrozenTrial) -> FrozenTrial:
         """Returns one of the study's own trials, numbered after the earlier ones."""
-        known = self._finished.get(trial.number)
-        if known is not None:
+        own, known = self._finished.get(trial.number, (None, trial))
+        if own is trial:  # a paused trial is shown as a finished one, until it goes on
             return known
         shown = copy.copy(trial)
         shown.number = len(self.earlier) + trial.number
         if trial.state.is_finished():
-            self._finished[trial.number] = shown
+            self._finished[trial.number] = (trial, shown)
         return shown
 
     def _get_trials(  # every sampler of Optuna's reads trials with this method
