@@ -86,9 +86,7 @@ class SlotLauncher(Launcher):
         preload: Sequence[str] = (),
         env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        if start not in ("warm", "fresh"):
-            raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
-        refuse_absent_modules(preload)
+        check_start(start, preload)
         own = ["dlsweep.cli.main", "dlsweep.trial.task"]
         self._preload = [*own, *preload] if start == "warm" else []
         self._env = {name: str(value) for name, value in env.items()}
@@ -241,11 +239,14 @@ class LocalLauncher(SlotLauncher):
         super().__init__(cut_slots(cpus_per_trial, gpus_per_trial), start, preload, env)
 
 
-def refuse_absent_modules(preload: Sequence[str]) -> None:
-    """Checks that the modules to preload are installed.
+def check_start(start: str, preload: Sequence[str]) -> None:
+    """Checks how trials are to start, and that the modules to preload are installed.
 
     Raises:
-        MissingExtraError: If one is not.
+        ConfigError: If there is no such way to start.
+        MissingExtraError: If a module is not installed.
     """
+    if start not in ("warm", "fresh"):
+        raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
     for name in preload:
         require_package(name.partition(".")[0], "launcher.preload")

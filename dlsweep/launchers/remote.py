@@ -24,7 +24,7 @@ from dlsweep.errors import ConfigError, DeviceError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import LOST, Result, RunDir, write_atomically
 from dlsweep.launchers.base import Job, Judge, Launcher
-from dlsweep.launchers.local import refuse_absent_modules
+from dlsweep.launchers.local import check_start
 from dlsweep.launchers.seat import RemoteJob, Seat
 from dlsweep.launchers.snapshot import code_files, digest_of
 from dlsweep.launchers.streaming import pack
@@ -72,11 +72,9 @@ class RemoteLauncher(Launcher):
                 f"launcher.gpus_per_trial: Received {gpus_per_trial}. "
                 "Expected 0, a fraction of one, or a whole number."
             )
-        if start not in ("warm", "fresh"):
-            raise ConfigError(f"launcher.start: Received {start!r}. Expected 'warm' or 'fresh'.")
         if not patience > 0:
             raise ConfigError(f"launcher.patience: Received {patience}. Expected seconds above 0.")
-        refuse_absent_modules(preload)
+        check_start(start, preload)
         self.cpus_per_trial = int(cpus_per_trial)
         self.gpus_per_trial = gpus_per_trial
         self._start, self._preload = start, list(preload)

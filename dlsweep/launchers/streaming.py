@@ -22,6 +22,8 @@ from typing import Any
 
 from dlsweep.errors import StudyError
 from dlsweep.folders.rundir import RunDir
+from dlsweep.run.checkpoint import remove
+from dlsweep.run.manifest import sync
 
 #: Files of lines to which a trial appends, and its log, of which a node needs only the size.
 _LINES, _LOG = ("records.jsonl", "system.jsonl"), "log.txt"
@@ -228,7 +230,7 @@ class Receiver:
         aside = path.with_name(f"{path.name}.arriving")
         aside.unlink(missing_ok=True)
         _write(aside, 0, message["bytes"])
-        _sync(aside)
+        sync(aside)
         aside.replace(path)
 
     def on_checkpoint(self, message: Message) -> None:
@@ -245,14 +247,14 @@ class Receiver:
             return  # the driver before has published it
         for path in (*aside.iterdir(), aside, self._folder.records_file):
             if path.exists():
-                _sync(path)
+                sync(path)
         if final.exists():
-            _remove(final)
+            remove(final)
         aside.rename(final)
-        _sync(self._folder.checkpoints)
+        sync(self._folder.checkpoints)
         for path in self._folder.checkpoints.glob("step-*"):
             if path.name not in (name, *message["left"]):
-                _remove(path)
+                remove(path)
 
     def _aside(self, name: str) -> Path:
         return self._folder.checkpoints / f".{name}.arriving"
@@ -296,18 +298,3 @@ def _size_of_lines(path: Path) -> int:
         for line in file:
             size += len(line) if line.endswith(b"\n") else 0
     return size
-
-
-def _remove(folder: Path) -> None:
-    """Removes a checkpoint. It is renamed first, so a kill leaves no partial checkpoint."""
-    hidden = folder.with_name(f".{folder.name}.retired")
-    folder.rename(hidden)
-    shutil.rmtree(hidden)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -159,6 +159,13 @@ def _register() -> None:
         "random": {"_target_": "optuna.samplers.RandomSampler"},
         "hub": {"_target_": "dlsweep.sweep.hub.sampler", **hub},
     }
+    rungs = {
+        "min_resource": 1,
+        "max_resource": "auto",
+        "reduction_factor": 3,
+        "brackets": 1,
+        "start_over": False,
+    }
     pruners: dict[str, dict[str, Any]] = {
         "none": {},
         "median": {
@@ -179,22 +186,8 @@ def _register() -> None:
             "reduction_factor": 3,
             "min_early_stopping_rate": 0,
         },
-        "promote": {
-            "_target_": "dlsweep.sweep.rungs.PromotePruner",
-            "min_resource": 1,
-            "max_resource": "auto",
-            "reduction_factor": 3,
-            "brackets": 1,
-            "start_over": False,
-        },
-        "pasha": {
-            "_target_": "dlsweep.sweep.rungs.PashaPruner",
-            "min_resource": 1,
-            "max_resource": "auto",
-            "reduction_factor": 3,
-            "brackets": 1,
-            "start_over": False,
-        },
+        "promote": {"_target_": "dlsweep.sweep.rungs.PromotePruner", **rungs},
+        "pasha": {"_target_": "dlsweep.sweep.rungs.PashaPruner", **rungs},
         "patience": {
             "_target_": "optuna.pruners.PatientPruner",
             "wrapped_pruner": None,
