@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import RunDir
+from dlsweep.run.channel import RUN_VARIABLE
 
 #: Called for a run with new records: returns a reason to stop it, or None to continue.
 Judge = Callable[[RunDir], str | None]
@@ -77,6 +79,12 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends everything that the launcher has started."""
+
+
+def environment_of(folder: RunDir) -> dict[str, str]:
+    """Returns the environment variables that tell a process which attempt of which run it is."""
+    number = Attempt.current(folder).number
+    return {RUN_VARIABLE: str(folder.path), ATTEMPT_VARIABLE: str(number)}
 
 
 def with_environment(options: Mapping[str, Any], env_set: Mapping[str, str]) -> dict[str, Any]:
