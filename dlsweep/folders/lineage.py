@@ -78,6 +78,11 @@ def plain(lineage: Sequence[Inheritance]) -> list[dict[str, Any]]:
     return [asdict(entry) for entry in lineage]
 
 
+def in_words(lineage: Sequence[Inheritance]) -> str:
+    """Returns whose weights a trial has copied, and at which of their steps: ``0003@5 0001@8``."""
+    return " ".join(f"{one.donor:04d}@{one.step}" for one in lineage if one.donor is not None)
+
+
 def lineage_of(run: RunDir) -> list[Inheritance]:
     """Reads the lineage of a run; empty without population based training."""
     file = run.path / LINEAGE

@@ -167,6 +167,87 @@ const pareto = (study, colors) => {
   });
 };
 
+/** The steps that each trial trained itself: [row, from, to], cut where it has copied another. */
+const strandsOf = ({ last, copies }) =>
+  last.flatMap((end, row) => {
+    const own = copies.filter((copy) => copy[0] === row);
+    const starts = [0, ...own.map((copy) => copy[3])];
+    const ends = [...own.map((copy) => copy[1]), end];
+    return starts.map((from, index) => [row, from, ends[index]]).filter(([, from, to]) => to > from);
+  });
+
+const arrow = (from, to, color) => {
+  const turn = Math.sign(to[1] - from[1]);
+  const tail = to[1] - 7 * turn;
+  const points = [to, [to[0] - 4, tail], [to[0] + 4, tail]];
+  return {
+    type: "group",
+    children: [
+      { type: "line", shape: { x1: from[0], y1: from[1], x2: to[0], y2: tail }, style: { stroke: color, lineWidth: 1.5 } },
+      { type: "polygon", shape: { points }, style: { fill: color } },
+      { type: "circle", shape: { cx: from[0], cy: from[1], r: 3 }, style: { fill: color } },
+    ],
+  };
+};
+
+const lineage = (study, colors, element) => {
+  if (!study.lineage) return "No trial has copied another one.";
+  const { number } = study.trials;
+  const { copies } = study.lineage;
+  element.style.height = `${Math.min(900, 70 + number.length * 24)}px`;
+  const isMarked = (...rows) => page.row === null || rows.includes(page.row);
+  return base(colors, {
+    tooltip: {
+      ...base(colors).tooltip,
+      formatter: ({ seriesIndex, dataIndex, value }) => {
+        if (seriesIndex === 0) return trialTip(study, value[0]);
+        const [row, at, donor, step, changed] = copies[dataIndex];
+        const [to, from] = [row, donor].map((one) => fourDigits(number[one]));
+        return tip(`Trial ${to}, after step ${at}, copied trial ${from} at step ${step}`, ...changed);
+      },
+    },
+    grid: { left: 8, right: 18, top: 4, bottom: 34, outerBoundsMode: "same", outerBoundsContain: "all" },
+    xAxis: axis(colors, { name: "step", min: 0, minInterval: 1, scale: false }),
+    yAxis: axis(colors, {
+      type: "category",
+      inverse: true,
+      data: number.map(fourDigits),
+      splitLine: { show: false },
+    }),
+    series: [
+      {
+        type: "custom",
+        progressive: 0,
+        data: strandsOf(study.lineage),
+        encode: { x: [1, 2], y: 0 },
+        renderItem: (_, api) => {
+          const row = api.value(0);
+          const [from, to] = [api.coord([api.value(1), row]), api.coord([api.value(2), row])];
+          return {
+            type: "rect",
+            shape: { x: from[0], y: from[1] - 4, width: to[0] - from[0], height: 8, r: 4 },
+            style: { fill: row === page.row ? colors.ink : colors[kindOf(study, row)] },
+          };
+        },
+      },
+      {
+        type: "custom",
+        progressive: 0,
+        z: 5,
+        data: copies.map(([row, , donor, step]) => [row, donor, step]),
+        encode: { x: 2, y: [0, 1] },
+        renderItem: (_, api) => {
+          const [row, donor, step] = [api.value(0), api.value(1), api.value(2)];
+          const drawnArrow = arrow(api.coord([step, donor]), api.coord([step, row]), colors.best);
+          const opacity = isMarked(row, donor) ? 1 : 0.2;
+          for (const part of drawnArrow.children) part.style.opacity = opacity;
+          return drawnArrow;
+        },
+      },
+    ],
+  });
+};
+
 const kindOfStatus = (study, row, status) => (status === "interrupted" ? "open" : kindOf(study, row));
 
 const timeline = (study, colors, element) => {
