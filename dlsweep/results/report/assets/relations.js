@@ -176,16 +176,22 @@ const strandsOf = ({ last, copies }) =>
     return starts.map((from, index) => [row, from, ends[index]]).filter(([, from, to]) => to > from);
   });
 
-const arrow = (from, to, color) => {
-  const turn = Math.sign(to[1] - from[1]);
-  const tail = to[1] - 7 * turn;
-  const points = [to, [to[0] - 4, tail], [to[0] + 4, tail]];
+/** An arc from a point to one above or below it, bent to the right. */
+const arc = ([x1, y1], [x2, y2], style) => {
+  const bend = x1 + 14 + Math.abs(y2 - y1) * 0.15;
+  const [tip, wide] = [x2 + 2, x2 + 9];
+  const points = [
+    [tip, y2],
+    [wide, y2 - 4],
+    [wide, y2 + 4],
+  ];
+  const curve = { x1, y1, x2: wide, y2, cpx1: bend, cpy1: y1, cpx2: bend, cpy2: y2 };
   return {
     type: "group",
     children: [
-      { type: "line", shape: { x1: from[0], y1: from[1], x2: to[0], y2: tail }, style: { stroke: color, lineWidth: 1.5 } },
-      { type: "polygon", shape: { points }, style: { fill: color } },
-      { type: "circle", shape: { cx: from[0], cy: from[1], r: 3 }, style: { fill: color } },
+      { type: "bezierCurve", shape: curve, style: { ...style, fill: "none", lineWidth: 1.5 } },
+      { type: "polygon", shape: { points }, style: { ...style, lineWidth: 0 } },
+      { type: "circle", shape: { cx: x1, cy: y1, r: 3 }, style: { ...style, lineWidth: 0 } },
     ],
   };
 };
@@ -194,7 +200,7 @@ const lineage = (study, colors, element) => {
   if (!study.lineage) return "No trial has copied another one.";
   const { number } = study.trials;
   const { copies } = study.lineage;
-  element.style.height = `${Math.min(900, 70 + number.length * 24)}px`;
+  element.style.height = `${Math.min(900, 70 + number.length * 28)}px`;
   const isMarked = (...rows) => page.row === null || rows.includes(page.row);
   return base(colors, {
     tooltip: {
@@ -226,7 +232,7 @@ const lineage = (study, colors, element) => {
           return {
             type: "rect",
             shape: { x: from[0], y: from[1] - 4, width: to[0] - from[0], height: 8, r: 4 },
-            style: { fill: row === page.row ? colors.ink : colors[kindOf(study, row)] },
+            style: { fill: colors[kindOf(study, row)], opacity: isMarked(row) ? 0.55 : 0.25 },
           };
         },
       },
@@ -238,10 +244,9 @@ const lineage = (study, colors, element) => {
         encode: { x: 2, y: [0, 1] },
         renderItem: (_, api) => {
           const [row, donor, step] = [api.value(0), api.value(1), api.value(2)];
-          const drawnArrow = arrow(api.coord([step, donor]), api.coord([step, row]), colors.best);
           const opacity = isMarked(row, donor) ? 1 : 0.2;
-          for (const part of drawnArrow.children) part.style.opacity = opacity;
-          return drawnArrow;
+          const style = { fill: colors.ink, stroke: colors.ink, opacity };
+          return arc(api.coord([step, donor]), api.coord([step, row]), style);
         },
       },
     ],
