@@ -69,7 +69,7 @@ FAILURES: frozenset[Status] = frozenset(
 #: The name of an objective that has none: the number that a user's Hydra app returns.
 OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
-OWN_ATTRS = ("enqueued", "point", "reason", "rung", "status")
+OWN_ATTRS = ["enqueued", "lineage", "paused_at", "point", "reason", "rung", "status", "went_on_at"]
 #: What the reading of a damaged record raises.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _LARGEST_STEP = 2**63 - 1  # of a record: what 64 bits can hold

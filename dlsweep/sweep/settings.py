@@ -24,6 +24,7 @@ from dlsweep.sweep.compose import Composer, key_of, leaves
 from dlsweep.sweep.earlier import EarlierStudy
 from dlsweep.sweep.failures import Policy, read_policies
 from dlsweep.sweep.identity import identity_text
+from dlsweep.sweep.pbt import check_population
 from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.sweep.storage import Direction
 from dlsweep.sweep.study import StudySettings
@@ -224,13 +225,15 @@ def study_settings(
         )
     pruner = options["pruner"] or {}
     is_pruned = not settings.grid and "_target_" in pruner  # else options of an experiment
+    pruner = _with_max_resource(pruner, space) if is_pruned else pruner
+    check_population(pruner, settings.n_trials, settings.grid)
     return StudySettings(
         name=options["study_name"] or "default",
         storage=options["storage"] or sqlite_url(folder.database),
         objective=objective,
         directions=ways,
         sampler=options["sampler"],
-        pruner=_with_max_resource(pruner, space) if is_pruned else {},
+        pruner=pruner if is_pruned else {},
         seed=options["seed"],
         enqueue=options["enqueue"],
         warm_start=warm_start,

@@ -35,8 +35,11 @@ from dlsweep.sweep import hub
 from dlsweep.sweep.earlier import EarlierStudy
 from dlsweep.sweep.identity import FOLDER, IDENTITY, check_identity, check_owner, owner_of
 from dlsweep.sweep.parts import build, grid, with_search_space_of
+from dlsweep.sweep.pausing import POINT, STATUS, Pauses, Trial, store_point
+from dlsweep.sweep.pbt import PopulationBasedTraining
 from dlsweep.sweep.points import check_point
-from dlsweep.sweep.promotion import STATUS, Promotion, Trial
+from dlsweep.sweep.population import Population
+from dlsweep.sweep.promotion import Promotion
 from dlsweep.sweep.rungs import PromotePruner
 from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, OneWriterStorage, Outage
@@ -44,8 +47,9 @@ from dlsweep.sweep.warm_start import WarmStart
 
 ENQUEUED = "enqueued"
 EXHAUSTED = "exhausted"
-POINT = "point"
 REASON = "reason"
+#: Pruners that are not Optuna's: they pause trials.
+_PAUSING = (PromotePruner, PopulationBasedTraining)
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
 _SEQUENTIAL = ("QMCSampler", "GridSampler")
 
@@ -103,7 +107,6 @@ class Study:
         self.space = space
         self._sampler_seed: int | None = settings.seed
         pruner = _build_pruner(settings)
-        rungs = pruner if isinstance(pruner, PromotePruner) else None
         self._prunes = bool(settings.pruner) and len(settings.objective) == 1
         if settings.pruner and not self._prunes:
             raise ConfigError(
@@ -117,7 +120,7 @@ class Study:
         self._study = optuna.load_study(
             study_name=settings.name,
             storage=self._storage,
-            pruner=optuna.pruners.NopPruner() if rungs else pruner,
+            pruner=optuna.pruners.NopPruner() if isinstance(pruner, _PAUSING) else pruner,
         )
         trials = self._study.get_trials(deepcopy=False)
         attrs = self._study.user_attrs
@@ -129,7 +132,7 @@ class Study:
         self._study.sampler = self._build_sampler(0 if self._is_sequential else self._begun)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        self.promotion = Promotion(self._study, rungs)
+        self.promotion = self._pauses(pruner, folder)
         # A driver that was killed before the first trial may have stored some of the points.
         where = "hydra.sweeper.enqueue"
         points = [] if self._begun else [self._checked_point(p, where) for p in settings.enqueue]
@@ -302,9 +305,10 @@ class Study:
     def _complete(self, trial: optuna.Trial) -> Trial:
         params = self.space.suggest(trial)
         overrides = self.space.overrides(params)
-        trial.set_user_attr(POINT, {"params": params, "overrides": overrides})
+        made = Trial(trial.number, params, overrides, trial)
+        store_point(made)
         self._storage.flush()
-        return Trial(trial.number, params, overrides, trial)
+        return made
 
     def _reopen(self, frozen: FrozenTrial) -> Trial:
         storage = self._storage
@@ -315,9 +319,20 @@ class Study:
         if point is None:
             return self._complete(trial)  # its driver was killed while asking: ask for the rest
         # The overrides are made from the search space: the stored ones may be anybody's.
-        params = self._checked_point(point["params"], f"trial {frozen.number} of the study")
+        lineage = self.promotion.lineage(frozen.number)
+        known = lineage[-1].params if lineage else point["params"]
+        params = self._checked_point(known, f"trial {frozen.number} of the study")
         curve = dict(frozen.intermediate_values)
-        return Trial(frozen.number, params, self.space.overrides(params), trial, curve)
+        return Trial(frozen.number, params, self.space.overrides(params), trial, curve, lineage)
+
+    def _pauses(self, pruner: Any, folder: StudyDir | None) -> Pauses:
+        """Returns the paused trials, as the pruner has them."""
+        if isinstance(pruner, PromotePruner):
+            return Promotion(self._study, pruner)
+        if isinstance(pruner, PopulationBasedTraining):
+            assert folder
+            return Population(self._study, pruner, self.space, folder, self.settings.seed)
+        return Pauses(self._study)
 
     @property
     def _is_sequential(self) -> bool:
@@ -346,11 +361,11 @@ class Study:
 
 
 def _build_pruner(settings: StudySettings) -> Any:
-    """Builds the pruner; those of rungs also need to know what is better."""
+    """Builds the pruner; those that pause trials also need to know what is better."""
     if not settings.pruner:
         return optuna.pruners.NopPruner()
     config = dict(settings.pruner)
-    if config["_target_"].startswith(PromotePruner.__module__):
+    if config["_target_"].startswith(tuple(f"{one.__module__}." for one in _PAUSING)):
         config["maximize"] = settings.directions[0] == "maximize"
     return build("pruner", config)
 

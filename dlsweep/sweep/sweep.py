@@ -12,9 +12,10 @@ import importlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+
+from omegaconf import DictConfig
 
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
@@ -22,11 +23,9 @@ from dlsweep.errors import ConfigError, DiskFullError, StudyError
 from dlsweep.folders.rundir import (
     DISK_FULL,
     FAILURES,
-    UNFINISHED,
     Result,
     RunDir,
     RunInfo,
-    Status,
 )
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import no_garbage
@@ -38,9 +37,9 @@ from dlsweep.sweep.failures import Policy, checked
 from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.keeper import Keeper, policy
-from dlsweep.sweep.orphans import wait_for_orphan
+from dlsweep.sweep.orphans import unrecorded_result, wait_for_orphan
 from dlsweep.sweep.outages import Outages
-from dlsweep.sweep.promotion import Trial
+from dlsweep.sweep.pausing import Trial
 from dlsweep.sweep.record import StudyRecord
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
@@ -137,6 +136,8 @@ class Sweep:
         while True:
             self._inbox.look()
             more = self._launch_some()
+            others = self.study.promotion.paused or self._wants_more()
+            self.study.promotion.others_wait = bool(others) and not self._has_room()
             if not (self.driver.running or more):
                 if self.driver.stopping:
                     return
@@ -188,11 +189,12 @@ class Sweep:
             return due[0][1]
         if self._open:
             return self._open.pop(0)
-        if promoted := self.study.promotion.promote():
-            return promoted
-        if not self._wants_more():
+        others_begin = self._wants_more()
+        if paused := self.study.promotion.next(others_begin):
+            return paused
+        if not others_begin:
             is_last = not (self.driver.running or self._later or self.study.best)
-            return self.study.promotion.promote_to_the_end() if is_last else None
+            return self.study.promotion.last() if is_last else None
         if self.settings.grid:
             point = next(self._points, None)
             return self.study.ask(point) if point is not None else None
@@ -231,12 +233,13 @@ class Sweep:
             wait_for_orphan(folder, self.driver.limits.grace, self.view.say)
         self._create(folder, trial, overrides)
         self.view.started(folder, trial.overrides, again)
-        if again and (result := self._unrecorded_result(folder, trial)):
+        judge = functools.partial(self.study.judge, trial)
+        if again and (result := unrecorded_result(folder, judge)):
             self._end(trial, folder, result)
             return
+        self.study.promotion.prepare(trial, folder)
         folder.clear()
         self._trials[folder.path] = trial
-        judge = functools.partial(self.study.judge, trial)
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
 
     def _adopt(self) -> None:
@@ -249,23 +252,6 @@ class Sweep:
                 self._open.remove(trial)
                 self._trials[folder.path] = trial
                 self.view.started(folder, trial.overrides, again=True)
-
-    def _unrecorded_result(self, folder: RunDir, trial: Trial) -> Result | None:
-        """Returns the result of a trial that ended after its driver was killed, if there is one."""
-        result = folder.result()
-        records = [record for record, _ in folder.records()]
-        asked = folder.stop_reason()
-        verdict = self.study.judge(trial, records)
-        if asked in ("pruned", "stopped"):  # asked again, a pruner may differ
-            verdict = asked
-        if result is not None and result.status not in UNFINISHED:
-            return result
-        if verdict is None:
-            return None
-        metrics = records[-1].metrics if records else {}
-        result = Result(cast(Status, verdict), metrics=metrics, ended=time.time())
-        folder.write_result(result)
-        return result
 
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
         """Records and prints how a trial ended, unless it will be retried or resumed."""
@@ -291,9 +277,9 @@ class Sweep:
         """
         if not any(folder.checkpoints.glob("step-*")) and not self.study.promotion.may_start_over:
             raise ConfigError(
-                f"Trial {folder.path.name} reached its rung and saved no checkpoint, so it cannot "
-                "go on from there when it is promoted.\nSave one with run.checkpoints.save(…), or "
-                "let trials start over at each rung:  hydra.sweeper.pruner.start_over=true"
+                f"Trial {folder.path.name} has paused and saved no checkpoint, so it cannot go on "
+                "from there later.\nSave one with run.checkpoints.save(…)"
+                f"{self.study.promotion.way_out}"
             )
         folder.note_attempt(result)
         self.study.promotion.pause(trial)
@@ -351,8 +337,14 @@ class Sweep:
     def _preflight(self) -> None:
         texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
         configs = [self.composer.config(overrides) for overrides in texts]
+        pauses, changes = self.study.promotion, {}
         if self.app.is_own:
-            preflight(self.driver, configs, self.folder.path / "check")
+            variants = {key: list(map(self._composed, pauses.variants(key))) for key in pauses.keys}
+            changes = preflight(self.driver, configs, self.folder.path / "check", variants)
+        pauses.preflight(changes)
+
+    def _composed(self, points: Sequence[dict[str, Scalar]]) -> list[DictConfig]:
+        return [self.composer.config(self.study.space.overrides(point)) for point in points]
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         points = [tables.point_of(trial) for trial in self.study.finished_trials()]

@@ -24,6 +24,7 @@ import numpy.ma  # numpy.unique would import it in each trial
 from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.errors import ConfigError, Diverged, DlsweepError, is_disk_full
+from dlsweep.folders.lineage import lineage_of
 from dlsweep.folders.rundir import (
     COMPLETED,
     DISK_FULL,
@@ -69,6 +70,7 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
         1 if it failed, else 0.
     """
     started = time.time()
+    _log_hyperparameters(run)
     with _stop_on_signals(run):
         attempt = _attempt if processes == 1 else functools.partial(_attempt_together, processes)
         status, reason, metrics = attempt(run, work)
@@ -76,6 +78,20 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
     run.attempt.check()
     run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
     return int(status in FAILURES)
+
+
+def _log_hyperparameters(run: Run) -> None:
+    """Logs the numbers among the parameters where population based training has set them."""
+    lineage = lineage_of(run.dir)
+    found = run.checkpoints.latest()
+    if not lineage or (found and not found.is_inherited):
+        return
+    numbers = {
+        f"hparams/{key}": float(value)
+        for key, value in lineage[-1].params.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    run.log(numbers, found.step if found else 0)
 
 
 @contextlib.contextmanager

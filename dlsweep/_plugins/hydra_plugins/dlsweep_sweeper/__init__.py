@@ -188,6 +188,15 @@ def _register() -> None:
         },
         "promote": {"_target_": "dlsweep.sweep.rungs.PromotePruner", **rungs},
         "pasha": {"_target_": "dlsweep.sweep.rungs.PashaPruner", **rungs},
+        "pbt": {
+            "_target_": "dlsweep.sweep.pbt.PopulationBasedTraining",
+            "perturbation_interval": 1,
+            "max_resource": "auto",
+            "quantile_fraction": 0.25,
+            "resample_probability": 0.25,
+            "perturbation_factors": [1.2, 0.8],
+            "perturb": None,
+        },
         "patience": {
             "_target_": "optuna.pruners.PatientPruner",
             "wrapped_pruner": None,
