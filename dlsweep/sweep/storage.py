@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
 from dlsweep.errors import StudyError
-from dlsweep.results.database import AwayError
+from dlsweep.results.database import AwayError, wait_for_creation
 
 Direction: TypeAlias = Literal["minimize", "maximize"]
 #: The trial attributes in which CMA-ES stores its pickled state, and the only names that such a
@@ -156,6 +156,7 @@ class OneWriterStorage(InMemoryStorage):
     def _create(self, trial_id: int) -> int:
         template = self.get_trial(trial_id)
         if self._in_doubt:
+            wait_for_creation(self._disk, self._disk_study)
             with contextlib.suppress(KeyError):
                 return self._disk.get_trial_id_from_study_id_trial_number(
                     self._disk_study, template.number
