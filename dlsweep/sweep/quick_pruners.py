@@ -111,9 +111,7 @@ class QuickHalving(SuccessiveHalvingPruner):
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Returns Optuna's verdict."""
         if self._rungs is None:
-            self._rungs = defaultdict(list)
-            for one in study.get_trials(deepcopy=False):
-                self._note(one.system_attrs, _rungs(one))
+            self._rungs = _values_by_rung(study.get_trials(deepcopy=False))
         if self._min_resource is None:  # it is estimated from the completed trials
             verdict = super().prune(study, trial)
         else:
@@ -121,13 +119,9 @@ class QuickHalving(SuccessiveHalvingPruner):
             self._stand_ins = _shown(self._stand_ins, study, shown)
             verdict = super().prune(self._stand_ins, trial)
         now = _seen_storage(study).trial(trial.number)
-        self._note(now.system_attrs, _rungs(now) - _rungs(trial))
+        for key in _rungs(now) - _rungs(trial):
+            bisect.insort(self._rungs[key], now.system_attrs[key])
         return verdict
-
-    def _note(self, attrs: dict[str, Any], keys: Iterable[str]) -> None:
-        assert self._rungs is not None
-        for key in keys:
-            bisect.insort(self._rungs[key], attrs[key])
 
     def _equivalent(
         self, rungs: dict[str, list[float]], direction: StudyDirection
@@ -160,6 +154,17 @@ class QuickHyperband(HyperbandPruner):
 
 def _rungs(trial: FrozenTrial) -> set[str]:
     return {key for key in trial.system_attrs if key.startswith(_RUNG)}
+
+
+def _values_by_rung(trials: Iterable[FrozenTrial]) -> defaultdict[str, list[float]]:
+    """Returns the values of each rung, sorted."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
+    for trial in trials:
+        for key in _rungs(trial):
+            found[key].append(trial.system_attrs[key])
+    for values in found.values():
+        values.sort()
+    return found
 
 
 #: What takes the place of Optuna's pruners.
