@@ -238,6 +238,8 @@ class RunDir:
             metrics = result.metrics if result else {}
             result = Result("timed_out", timed_out, metrics, ended=time.time())
             self.write_result(result)
+        if code == LOST and result and (result.status, result.reason) == ("interrupted", ""):
+            result = result if self.stop_reason() else None  # it ended as its parent was gone
         if result is None:
             status, reason = _death(code, memory_ran_out)
             if not self.info_file.exists():

@@ -41,8 +41,9 @@ from dlsweep.sweep.points import check_point
 from dlsweep.sweep.population import Population
 from dlsweep.sweep.promotion import Promotion
 from dlsweep.sweep.rungs import PromotePruner
+from dlsweep.sweep.seen import SeenStorage
 from dlsweep.sweep.space import Scalar, SearchSpace
-from dlsweep.sweep.storage import Direction, OneWriterStorage, Outage
+from dlsweep.sweep.storage import Direction, Outage
 from dlsweep.sweep.warm_start import WarmStart
 
 ENQUEUED = "enqueued"
@@ -370,7 +371,7 @@ def _build_pruner(settings: StudySettings) -> Any:
     return build("pruner", config)
 
 
-def _open(settings: StudySettings) -> OneWriterStorage:
+def _open(settings: StudySettings) -> SeenStorage:
     try:
         if database := sqlite_path(settings.storage or ""):
             _prepare_sqlite(database)
@@ -378,7 +379,7 @@ def _open(settings: StudySettings) -> OneWriterStorage:
         stored = settings.storage
         memory = optuna.storages.InMemoryStorage()
         disk = open_storage(stored, keep_connection=True) if stored else memory
-        return OneWriterStorage(disk, settings.name, settings.directions)
+        return SeenStorage(disk, settings.name, settings.directions)
     except DlsweepError:
         raise
     except Exception as error:
