@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
 from dlsweep.errors import ConfigError, DiskFullError, StudyError
+from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import (
     DISK_FULL,
     FAILURES,
@@ -127,6 +128,8 @@ class Sweep:
         self._outages.print_last()
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
+        ended = "exhausted" if self.study.is_exhausted else "finished"
+        self.view.over(self.driver.stopping or ended, max(0, missing))
         if self.driver.stopping == "failures":
             raise StudyError("Too many trials failed; see the reasons above and in their logs.")
         if missing <= 0 and not (self.study.best or self.view.counts.completed):
@@ -232,9 +235,11 @@ class Sweep:
         if again:
             wait_for_orphan(folder, self.driver.limits.grace, self.view.say)
         self._create(folder, trial, overrides)
-        self.view.started(folder, trial.overrides, again)
         judge = functools.partial(self.study.judge, trial)
-        if again and (result := unrecorded_result(folder, judge)):
+        result = unrecorded_result(folder, judge) if again else None
+        attempt = Attempt.current(folder).number + (result is None)
+        self.view.started(folder, trial.overrides, again, attempt)
+        if result:
             self._end(trial, folder, result)
             return
         self.study.promotion.prepare(trial, folder)
@@ -251,7 +256,8 @@ class Sweep:
             if folder.info_file.exists() and self.driver.adopt(folder, judge):
                 self._open.remove(trial)
                 self._trials[folder.path] = trial
-                self.view.started(folder, trial.overrides, again=True)
+                attempt = Attempt.current(folder).number
+                self.view.started(folder, trial.overrides, again=True, attempt=attempt)
 
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
         """Records and prints how a trial ended, unless it will be retried or resumed."""
@@ -265,7 +271,8 @@ class Sweep:
             self._pause(trial, folder, result)
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
-        self.view.ended(folder, result, self._best_so_far())
+        self.view.ended(folder, result)
+        self._show_best()
         self._forecast.ended()
         self._count_failure(result)
 
@@ -299,7 +306,8 @@ class Sweep:
         self._later.append((time.monotonic() + policy.pause, trial))
         reason = f"{result.status}: {result.reason}".rstrip(": ")
         again = f" in {policy.pause:g} s" if policy.pause else ""
-        self.view.say(f"  {folder.path.name} {reason}; it will be retried{again}.")
+        said = f"  {folder.path.name} {reason}; it will be retried{again}."
+        self.view.say(said, "warning")
         postponed = dataclasses.replace(result, status="interrupted", reason=reason)
         folder.write_result(postponed)
         return postponed
@@ -330,7 +338,9 @@ class Sweep:
         if share > self.settings.max_failure_rate and not self.driver.stopping:
             self.view.say(
                 f"{self._failed} of {self.study.finished} trials failed, more than "
-                f"hydra.sweeper.max_failure_rate={self.settings.max_failure_rate} allows: stopping."
+                "hydra.sweeper.max_failure_rate="
+                f"{self.settings.max_failure_rate} allows: stopping.",
+                "warning",
             )
             self.driver.stop("failures")
 
@@ -352,15 +362,17 @@ class Sweep:
         tried = {frozenset(point.items()) for point in points}
         return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
-    def _best_so_far(self) -> str:
-        return in_words(self.study.best)
+    def _show_best(self) -> None:
+        self.view.found_best(self.study.best, in_words(self.study.best))
 
     def _count_earlier(self) -> None:
         counts = self.view.counts
         for trial in self.study.finished_trials():
             counts.add(tables.state_of(trial))
         counts.begun_with = counts.done
-        self.view.best = self._best_so_far()
+        settings = self.study.settings
+        self.view.begin(self.folder.path, settings.name, settings.directions)
+        self._show_best()
 
     def _conclude(self) -> None:
         """Writes tables and the report while the mirror syncs the last trials."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.drive.progress import Counts, make_view
+from dlsweep.drive.progress import Counts
+from dlsweep.drive.views import make_view
 from dlsweep.errors import StudyError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import Result, RunDir

@@ -54,6 +54,7 @@ class DlsweepSweeperConf:
     enqueue: list[Any] = field(default_factory=list)  # points to try first
     warm_start: Any = field(default_factory=list)  # folders of earlier studies for the sampler
     plan: Any = False  # true, or json: show the space and the first trials, and run nothing
+    progress: str = "auto"  # json: print each event as a line of JSON
     launcher: Any = None
     tracking: Any = None
 
@@ -128,7 +129,8 @@ class TakeOver(Callback):
             _set_target(config, _TARGET)
             print(
                 f"hydra.sweeper._target_: {written} is ignored, as hydra/sweeper=dlsweep is asked "
-                "for. Remove that line from your YAML to have this sentence no more."
+                "for. Remove that line from your YAML to have this sentence no more.",
+                file=sys.stderr,
             )
 
 
