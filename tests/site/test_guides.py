@@ -1,8 +1,7 @@
 """The how-to guides do what they say: their files are written, and their commands run in order.
 
-A block of YAML or Python whose first line is a comment with a path is that file. Commands of a
-block ``bash`` are run; those of a block ``text`` need what a test does not have, such as a
-server.
+A block with a title is a file. Commands of a block ``bash`` are run; those of a block ``text`` need
+what a test does not have, such as a server.
 """
 
 from __future__ import annotations
@@ -38,14 +37,23 @@ def blocks(page: Path, language: str) -> list[str]:
     "page", [page for page in PAGES if blocks(page, "bash")], ids=lambda p: p.stem
 )
 def test_the_commands_of_a_guide_work(page: Path, tmp_path: Path) -> None:
-    for block in [*blocks(page, "yaml"), *blocks(page, "python")]:
-        if found := re.match(r"(?:# @package _global_\n)?# ([\w/]+\.(?:yaml|py))\n", block):
-            file = tmp_path / found[1]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(block)
+    for name, text in re.findall(r'```\w+ title="(.*)"\n([^`]*)```', page.read_text()):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     for block in blocks(page, "bash"):
-        lines = [line for line in block.splitlines() if line not in ELSEWHERE]
+        lines = re.sub(r" \\\n +", " ", block).splitlines()
+        lines = [line for line in lines if line not in ELSEWHERE]
         run("\n".join(map(without_trackers, lines)), tmp_path)
+    assert unlisted(tmp_path / "outputs") == set()
+
+
+def unlisted(outputs: Path) -> set[str]:
+    """The files of studies and runs that docs/reference/folders.md does not list."""
+    page = (ROOT / "docs" / "reference" / "folders.md").read_text()
+    folders = {file.parent for name in ("study.json", "run.json") for file in outputs.rglob(name)}
+    names = {file.name for folder in folders for file in folder.iterdir()}
+    return {name for name in names if not re.search(rf"`{re.escape(name)}[/`]", page)}
 
 
 def without_trackers(line: str) -> str:
