@@ -55,3 +55,10 @@ def test_every_file_of_a_folder_is_listed(module: object) -> None:
     assert len(names) > 10
     known = [name.replace("0007/", "") for name in names]
     assert [name for name in known if name.partition("<")[0] not in page] == []
+
+
+def test_every_public_name_has_its_docstring_on_a_page() -> None:
+    public = re.findall(r"^\| `([\w.]+)`", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    pages = "".join(page.read_text() for page in (FOLDER / "python").glob("*.md"))
+    shown = set(re.findall(r"^(?:::: |      heading: )([\w.]+)$", pages, re.MULTILINE))
+    assert [name for name in public if name not in shown] == []
