@@ -1,5 +1,5 @@
 # One word for each thing a developer does; `make check` is what CI runs.
-.PHONY: check format quick next dist pictures bench faults gpu wheels
+.PHONY: check format quick docs reference next dist pictures bench faults gpu wheels
 
 check:
 	ruff format --check .
@@ -13,6 +13,15 @@ format:
 
 quick:
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
+
+# The site, in build/site; `python -m http.server -d build/site` shows it. A warning, such as a dead
+# link, is an error.
+docs: reference
+	python -m zensical build --strict --clean
+
+# The pages of docs/reference that are read from the code.
+reference:
+	python -m reference
 
 # The quick tests and the main job with the newest pre-releases of Hydra and OmegaConf, which lie in
 # an environment of their own in front of the current one.
