@@ -127,8 +127,9 @@ def test_curves_that_are_too_long_are_thinned_or_left_out_and_the_page_says_so(
 def test_a_lineage_is_shown_as_it_was_recorded(tmp_path: Path) -> None:
     copied = Inheritance(1, 0, 2, "step-00000002", {LR: 0.016}, {LR: [0.02, 0.016]})
     lineage = plain([Inheritance.beginning({LR: 0.5}), copied])
-    first = Made({LR: 0.02}, [0.9], [0.1, 0.2, 0.3])
-    second = Made({LR: 0.5}, [0.8], [0.1, 0.2, 0.25], attrs={"lineage": lineage})
+    first = Made({LR: 0.02}, [0.3], [0.1, 0.2, 0.3], "pruned")
+    attrs = {"lineage": lineage}
+    second = Made({LR: 0.05}, [0.25], [0.1, 0.2, 0.25], "pruned", attrs=attrs)
     folder, _ = make_study(tmp_path / "mine", [first, second])
     assert data_of(folder)["lineage"] == {
         "last": [2, 2],
@@ -139,7 +140,7 @@ def test_a_lineage_is_shown_as_it_was_recorded(tmp_path: Path) -> None:
     alone, _ = make_study(tmp_path / "alone", [first])
     assert data_of(alone)["lineage"] is None
     assert "lineage" not in Finished(alone).table()
-    torn = Made({LR: 0.5}, [0.8], [0.1], attrs={"lineage": [{"at": 1}]})
+    torn = Made({LR: 0.05}, [0.1], [0.1], attrs={"lineage": [{"at": 1}]})
     damaged, _ = make_study(tmp_path / "damaged", [torn])
     with pytest.raises(StudyError, match="trial 0 of the study is damaged"):
         data_of(damaged)
