@@ -329,10 +329,8 @@ def inherit(
     ("scheduler", "rates"),
     [
         (None, [2e-6, 2e-6]),
-        ({"name": "StepLR", "step_size": 2, "gamma": 0.5}, [1e-6, 1e-6]),
         ({"name": "CosineAnnealingLR", "T_max": 4}, [1e-6, 2 * 1.46447e-7]),
         ({"name": "ReduceLROnPlateau", "mode": "max", "patience": 1}, [2e-6, 2e-7]),
-        ({"name": "LambdaLR", "lr_lambda": lambda epoch: 0.5**epoch}, [5e-7, 2.5e-7]),
     ],
 )
 def test_an_inherited_training_has_the_learning_rate_of_its_config(

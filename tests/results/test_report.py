@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from made_studies import BEGAN, HIDDEN, LR, OPTIMIZER, Made, make_study
 
+import dlsweep
 from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.lineage import Inheritance, plain
 from dlsweep.folders.studydir import StudyDir
@@ -137,6 +138,7 @@ def test_a_lineage_is_shown_as_it_was_recorded(tmp_path: Path) -> None:
     }
     table = Finished(folder).table()
     assert list(table["lineage"].fillna("")) == ["", "0000@2"]
+    assert list(dlsweep.load(folder.path).trials["lineage"]) == ["", "0000@2"]
     alone, _ = make_study(tmp_path / "alone", [first])
     assert data_of(alone)["lineage"] is None
     assert "lineage" not in Finished(alone).table()

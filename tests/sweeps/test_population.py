@@ -17,7 +17,7 @@ LR, DROPOUT, HIDDEN = "training.optimizer.lr", "model.dropout", "model.hidden"
 PBT = (
     *("model=mlp", "data=mnist", "hydra/sweeper/pruner=pbt", "hydra.sweeper.study_name=digits"),
     *(f"{LR}=tag(log,interval(1e-4,1))", f"{DROPOUT}=interval(0,0.5)", f"{HIDDEN}=8,16"),
-    *("training.epochs=3", "hydra.sweeper.n_trials=4", "seed=1", "-m"),
+    *("training.epochs=2", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1", "seed=1", "-m"),
 )
 
 
