@@ -11,6 +11,7 @@ A run folder is the truth about a run. Everything else is a view of it::
     log.txt           what the run printed
     result.json       how it ended; absent while it runs
     user_attrs.json   what training code has set with Run.set_user_attr
+    lineage.json      whose weights it has, see dlsweep.folders.lineage
     attempt.json      the current attempt, and attempts.jsonl the results of those that failed
     removed.json      what was removed of its checkpoints once it had ended
     stop              asks the run to stop; contains the reason
@@ -69,7 +70,7 @@ FAILURES: frozenset[Status] = frozenset(
 #: The name of an objective that has none: the number that a user's Hydra app returns.
 OBJECTIVE = "objective"
 #: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
-OWN_ATTRS = ["enqueued", "lineage", "paused_at", "point", "reason", "rung", "status", "went_on_at"]
+OWN_ATTRS = ("enqueued", "lineage", "paused_at", "point", "reason", "rung", "status", "went_on_at")
 #: What the reading of a damaged record raises.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _LARGEST_STEP = 2**63 - 1  # of a record: what 64 bits can hold

@@ -65,7 +65,7 @@ class _Member:
 
 
 @dataclass
-class Found:
+class _Found:
     """What an earlier driver has left of a study's trials."""
 
     members: dict[int, _Member] = field(default_factory=dict)
@@ -113,7 +113,7 @@ class Population(Pauses):
         self._folder = folder
         self._seed = seed
         self._keys = rules.keys(space)
-        found = Found()
+        found = _Found()
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             found.add(trial)
         self._members, self._paused = found.members, found.paused

@@ -98,15 +98,14 @@ def test_the_hyperparameters_over_time_are_metrics(ended) -> None:
         assert values == [(entry["step"], entry["params"]["training.x"]) for entry in lineage]
 
 
-def test_with_a_slot_for_each_only_those_that_copy_are_interrupted(sweeps) -> None:
-    slots = f"hydra.sweeper.n_jobs={TRIALS}"
-    sweeps.run(*CLIMB, slots, f"launcher.slots={TRIALS}", "hydra.sweeper.study_name=free")
-    assert_lineage(sweeps, "free")
-    for lineage, trial in zip(lineages(sweeps, "free"), sweeps.trials("free"), strict=True):
-        file = trial / "attempts.jsonl"
-        pauses = len(file.read_text().splitlines()) if file.exists() else 0
-        assert pauses >= len(lineage) - 1
-    assert any(not (trial / "attempts.jsonl").exists() for trial in sweeps.trials("free"))
+def test_with_a_slot_for_each_only_the_worst_pause(sweeps) -> None:
+    sweeps.run(*CLIMB, "hydra.sweeper.n_trials=2", "hydra.sweeper.study_name=free")
+    assert assert_lineage(sweeps, "free") > 0
+    files = [trial / "attempts.jsonl" for trial in sweeps.trials("free")]
+    pauses = [len(one.read_text().splitlines()) if one.exists() else 0 for one in files]
+    copies = [len(lineage) - 1 for lineage in lineages(sweeps, "free")]
+    assert all(paused >= copied for paused, copied in zip(pauses, copies, strict=True))
+    assert min(pauses) < 3, "there are three ends of intervals"
 
 
 def test_kills_leave_a_lineage_that_is_true(sweeps, times) -> None:
@@ -126,10 +125,6 @@ def test_a_training_that_never_saves_ends_with_a_sentence(sweeps) -> None:
     ("overrides", "says"),
     [
         (("hydra.sweeper.pruner.max_resource=auto",), "Received auto, which is training.epochs"),
-        (("hydra.sweeper.pruner.perturbation_interval=8",), "less than these"),
-        (("hydra.sweeper.pruner.quantile_fraction=0.9",), "above 0 and up to 0.5"),
-        (("hydra.sweeper.pruner.perturb=[training.z]",), "training.z, which is not swept"),
-        (("hydra.sweeper.n_trials=1",), "Received n_trials=1. The trials are the population"),
         (("training.x=1,2",), "a sweep that runs every point once"),
         (
             ("hydra.sweeper.direction=[minimize,minimize]", "hydra.sweeper.metric=[a,b]"),
