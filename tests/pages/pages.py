@@ -27,6 +27,9 @@ _BLOCK = re.compile(r'```(\w+)(?: title="([^"]+)")?\n(.*?)```', re.DOTALL)
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*(e[+-]?\d+)?")
 _INSTALLS = ("python3 -m venv", "pip install")
 _PORT = "8501"
+_OURS = ("dlsweep.cli.main", "dlsweep.trial.task", "optuna", "pandas")
+_KERAS = (*_OURS, "tensorflow", "keras", "dlsweep.keras")
+_TORCH = (*_OURS, "torch", "torch._dynamo", "torch.utils.data", "dlsweep.torch")
 #: Runs one command in a folder; returns its exit code and what it printed.
 Shell = Callable[[str, Path], tuple[int, str]]
 
@@ -143,10 +146,7 @@ def warm_shell() -> Iterator[Shell]:
     Runs and sweeps are inline and have no trackers, unless their command says otherwise; a command
     of Keras has ``keras`` in it.
     """
-    with (
-        _parent("tensorflow", "keras", "dlsweep.keras") as keras,
-        _parent("dlsweep.torch") as torch,
-    ):
+    with _parent(*_KERAS) as keras, _parent(*_TORCH) as torch:
 
         def run(command: str, folder: Path) -> tuple[int, str]:
             words = shlex.split(command)

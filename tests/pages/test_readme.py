@@ -59,7 +59,7 @@ def test_every_run_works_in_order(folder: Path) -> None:
     ("page", "shorter", "written"),
     [
         ("promote.md", "", "outputs/promote/best.yaml"),
-        ("pbt.md", "", "outputs/pbt/report.html"),
+        ("pbt.md", " training.epochs=2 tracking=none", "outputs/pbt/trials/0000/lineage.json"),
         ("samplers.md", "", "outputs/warm/warm_start.json"),
         ("best.md", " training.epochs=1", "outputs/mnist-best-3x5/deploy.json"),
         ("export.md", "", "exports/digits/onnx/2/parity.json"),
