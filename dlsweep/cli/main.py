@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlsweep import __version__
 from dlsweep.cli import help
-from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
+from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders, own_root
 from dlsweep.errors import DlsweepError
 from dlsweep.folders.studydir import refuse_address
 from dlsweep.launchers.snapshot import CODE_VARIABLE
@@ -90,7 +90,7 @@ def _run_hydra() -> None:
             raise
         from dlsweep.cli.explain import explain
 
-        _end(explain(error, sys.argv[1:]))
+        _end(f"{explain(error, sys.argv[1:])}{own_root()}")
     except ValueError as error:
         from dlsweep.cli.explain import null_group
 

@@ -97,7 +97,10 @@ def _launcher(config: Mapping[str, Any] | None, env_set: Mapping[str, str]) -> L
 
 def _imported() -> list[str]:
     """Returns the frameworks that a user's app has imported: its trials will import them too."""
-    return [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
+    found: list[str] = [one for one in ("torch", "tensorflow", "keras") if one in sys.modules]
+    if "torch" in found:
+        found.append("torch._dynamo")  # the first optimizer would import it, which takes a second
+    return found
 
 
 def _plain(value: Any) -> Any:

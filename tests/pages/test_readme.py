@@ -2,7 +2,7 @@
 
 Those of docs/serve.md are run by tests/serve/test_docs.py, those of docs/scale.md by
 tests/faults/test_postgres.py, those of docs/report.md by
-tests/results/test_report.py.
+tests/results/test_report.py. The tutorials and the course have tests of their own in this folder.
 """
 
 from __future__ import annotations
@@ -13,25 +13,22 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from pages import ROOT, TOOLS, bash_of, shell
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+COMMANDS = bash_of(ROOT / "README.md")
 RUNS = [line for line in COMMANDS if line.startswith("python -m dlsweep")]
 SERVERS = [line for line in COMMANDS if line.startswith(("mlflow ui", "tensorboard"))]
 INSTALLS = [
     line for line in COMMANDS if line.startswith(("python3 -m venv", "pip install", "make"))
 ]
-TOOLS = str(Path(sys.executable).parent)
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +36,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
 
 
-def shell(command: str, folder: Path) -> str:
-    env = {**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done.stdout
+def printed(command: str, folder: Path) -> str:
+    code, text = shell(command, folder)
+    assert code == 0, f"{command}\n{text}"
+    return text
 
 
 def test_every_command_is_known() -> None:
@@ -55,7 +49,7 @@ def test_every_command_is_known() -> None:
 
 @pytest.mark.timeout(900)
 def test_every_run_works_in_order(folder: Path) -> None:
-    outputs = {command: shell(command, folder) for command in RUNS}
+    outputs = {command: printed(command, folder) for command in RUNS}
     main = outputs["python -m dlsweep +experiment=mnist -m"]
     assert "mnist: 24 trials" in main
     assert (folder / "outputs" / "mnist" / "trials.csv").exists()
@@ -76,12 +70,11 @@ def test_every_run_works_in_order(folder: Path) -> None:
     ],
 )
 def test_the_commands_of_a_page_work(folder: Path, page: str, shorter: str, written: str) -> None:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    lines = bash_of(ROOT / "docs" / page)
     commands = [line for line in lines if line.startswith("python -m dlsweep")]
     assert commands
     for command in commands:
-        shell(f"{command}{shorter}", folder)
+        printed(f"{command}{shorter}", folder)
     assert (folder / written).exists()
 
 

@@ -1,0 +1,8 @@
+"""Makes this folder's own modules importable."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent))  # pages
