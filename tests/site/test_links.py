@@ -8,7 +8,7 @@ import links
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+FILES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/*.md")]
 
 
 @pytest.fixture(scope="module")
