@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -84,6 +85,6 @@ def checked(
         return result
     found = ", ".join(result.metrics) or "no metrics"
     reason = f"the run never reported {absent[0]!r}; it has: {found}"
-    failed = Result("crashed", reason, result.metrics, result.started, result.ended)
+    failed = dataclasses.replace(result, status="crashed", reason=reason)
     folder.write_result(failed)
     return failed

@@ -46,6 +46,7 @@ class SweepSettings:
         exhaustive: Whether every point is tried once at most: a grid, or a sampler that does so.
         tracking: Trackers by name.
         keep: What stays of ended trials' checkpoints; None to go on as the study has begun.
+        predict_memory: Whether points that would not fit into memory are not launched.
     """
 
     n_trials: int | None
@@ -57,6 +58,7 @@ class SweepSettings:
     exhaustive: bool
     tracking: dict[str, Any]
     keep: Keep | None
+    predict_memory: bool
 
 
 def ask(
@@ -185,6 +187,7 @@ def sweep_settings(
         grid or exhaustive,
         options["tracking"],
         None if options["keep"] is None else read_keep("hydra.sweeper.keep", options["keep"]),
+        options["predict_memory"],
     )
 
 

@@ -44,6 +44,7 @@ from dlsweep.sweep.warm_start import WarmStart
 
 ENQUEUED = "enqueued"
 EXHAUSTED = "exhausted"
+PEAK_MEMORY = "peak_memory"
 POINT = "point"
 REASON = "reason"
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
@@ -144,7 +145,7 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
         for point in self._enqueue:
-            self._study.enqueue_trial(point)
+            self._study.enqueue_trial(point, user_attrs={ENQUEUED: "hydra.sweeper.enqueue"})
         self._storage.flush()
         self._enqueue = []
 
@@ -246,6 +247,8 @@ class Study:
         for key, value in (user_attrs or {}).items():
             if key not in OWN_ATTRS:
                 trial.optuna.set_user_attr(key, value)
+        if result.peak_memory:
+            trial.optuna.set_user_attr(PEAK_MEMORY, result.peak_memory)
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
         self.promotion.end(trial, result.status)
@@ -262,6 +265,10 @@ class Study:
             state = TrialState.PRUNED
         elif result.status == "stopped":
             trial.optuna.set_user_attr(REASON, "stopped by the user")
+        elif result.status == "rejected":  # as if it had run out of memory
+            trial.optuna.set_user_attr(REASON, result.reason)
+            trial.optuna.set_constraint("out_of_memory", 1.0)
+            state = TrialState.PRUNED
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
@@ -278,6 +285,11 @@ class Study:
         self._finished += 1
         if self._study._stop_flag:
             self._study.set_user_attr(EXHAUSTED, True)
+
+    @staticmethod
+    def is_enqueued(trial: Trial) -> bool:
+        """Whether the user has asked for a trial's point."""
+        return ENQUEUED in trial.optuna.user_attrs
 
     @property
     def is_exhausted(self) -> bool:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 from dlsweep.drive.driver import Driver
 from dlsweep.drive.preflight import preflight
@@ -23,14 +21,12 @@ from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import (
     DISK_FULL,
     FAILURES,
-    UNFINISHED,
     Result,
     RunDir,
     RunInfo,
-    Status,
 )
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.machine.imports import no_garbage
+from dlsweep.machine.memory import memory_limits
 from dlsweep.results import tables
 from dlsweep.results.front import in_words
 from dlsweep.results.report import page
@@ -39,7 +35,8 @@ from dlsweep.sweep.failures import Policy, checked
 from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.keeper import Keeper, policy
-from dlsweep.sweep.orphans import wait_for_orphan
+from dlsweep.sweep.memory import MemoryForecast
+from dlsweep.sweep.orphans import unrecorded_result, wait_for_orphan
 from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.promotion import Trial
 from dlsweep.sweep.record import StudyRecord
@@ -83,6 +80,9 @@ class Sweep:
         self.record.keep = policy(settings.keep, self.record.read(), folder, self.view)
         self._forecast = Forecast(folder, study, self.record.keep, settings.n_trials, self.view)
         self.keeper = Keeper(folder, study, self.record.keep, self.view)
+        is_predicted = settings.predict_memory and driver.launcher.is_here
+        limits = memory_limits() if is_predicted else None
+        self._memory = MemoryForecast(study, limits, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -105,7 +105,7 @@ class Sweep:
         # what an earlier driver was killed before syncing.
         self.driver.start_mirror()
         if not over:
-            threading.Thread(target=_import_for_the_end, daemon=True).start()
+            threading.Thread(target=tables.import_pandas, daemon=True).start()
             self._adopt()
             if not self._trials:  # otherwise their driver has checked, and they hold the slots
                 self._preflight()
@@ -233,16 +233,31 @@ class Sweep:
         if again:
             wait_for_orphan(folder, self.driver.limits.grace, self.view.say)
         self._create(folder, trial, overrides)
-        result = self._unrecorded_result(folder, trial) if again else None
-        attempt = Attempt.current(folder).number + (result is None)
-        self.view.started(folder, trial.overrides, again, attempt)
+        judge = functools.partial(self.study.judge, trial)
+        result = unrecorded_result(folder, judge) if again else None
+        if result and result.status == "rejected":  # its driver was killed before it was stored
+            self._reject(trial, folder, result)
+            return
+        attempt = Attempt.current(folder).number
+        is_new = not (attempt or folder.records_file.exists())
+        if is_new and (why := self._memory.objection(trial)):
+            self._reject(trial, folder, Result("rejected", why, ended=time.time()))
+            return
+        self.view.started(folder, trial.overrides, again, attempt + (result is None))
         if result:
             self._end(trial, folder, result)
             return
         folder.clear()
         self._trials[folder.path] = trial
-        judge = functools.partial(self.study.judge, trial)
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
+
+    def _reject(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Records a trial that is not launched, because it would not fit into memory."""
+        folder.write_result(result)
+        self.study.tell(trial, result)
+        self._memory.note(trial.number, trial.params, result)
+        self.view.rejected(folder, trial.overrides, result.reason)
+        self.driver.start_mirror()
 
     def _adopt(self) -> None:
         """Watches the trials that an earlier driver has left running on a cluster."""
@@ -256,23 +271,6 @@ class Sweep:
                 attempt = Attempt.current(folder).number
                 self.view.started(folder, trial.overrides, again=True, attempt=attempt)
 
-    def _unrecorded_result(self, folder: RunDir, trial: Trial) -> Result | None:
-        """Returns the result of a trial that ended after its driver was killed, if there is one."""
-        result = folder.result()
-        records = [record for record, _ in folder.records()]
-        asked = folder.stop_reason()
-        verdict = self.study.judge(trial, records)
-        if asked in ("pruned", "stopped"):  # asked again, a pruner may differ
-            verdict = asked
-        if result is not None and result.status not in UNFINISHED:
-            return result
-        if verdict is None:
-            return None
-        metrics = records[-1].metrics if records else {}
-        result = Result(cast(Status, verdict), metrics=metrics, ended=time.time())
-        folder.write_result(result)
-        return result
-
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
         """Records and prints how a trial ended, unless it will be retried or resumed."""
         result = checked(folder, result, self.study.settings.objective, self.settings.grid)
@@ -285,6 +283,7 @@ class Sweep:
             self._pause(trial, folder, result)
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
+        self._memory.note(trial.number, trial.params, result)
         self.view.ended(folder, result)
         self._show_best()
         self._forecast.ended()
@@ -397,12 +396,3 @@ class Sweep:
                 self.record.write(**end, report=self.folder.report.name)
         self.keeper.settle()
         self.driver.drain()
-
-
-def _import_for_the_end() -> None:
-    """Imports what the results need, while the warm parent imports the framework.
-
-    The garbage collector skips what is imported here; searching it would delay the driver's exit.
-    """
-    with no_garbage():
-        importlib.import_module("pandas")
