@@ -109,6 +109,7 @@ OWNERS = {
         "results/report/importance.py",
         "results/tables.py",
         "sweep/earlier.py",
+        "sweep/growth.py",
         "sweep/hub.py",
         "sweep/parts.py",
         "sweep/promotion.py",

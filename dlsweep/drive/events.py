@@ -95,6 +95,18 @@ class EventView(View):
             self._front = dict(front)
             self._write("best", objective=self.objective, trials=self._best())
 
+    def rejected(self, folder: RunDir, overrides: Sequence[str], reason: str) -> None:
+        """Writes why a trial is not launched."""
+        super().rejected(folder, overrides, reason)
+        self._write(
+            "trial_rejected",
+            **_run(folder),
+            overrides=list(overrides),
+            reason=reason,
+            trials=self._counted(),
+            n_trials=self.counts.total,
+        )
+
     def tick(self) -> None:
         """Writes whether the study is paused, if that has changed."""
         if self.is_paused != self._said_paused:
@@ -142,6 +154,7 @@ class EventView(View):
             "completed": counts.completed,
             "pruned": counts.pruned,
             "stopped": counts.stopped,
+            "rejected": counts.rejected,
             "failed": counts.failed,
         }
 

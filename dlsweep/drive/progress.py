@@ -32,6 +32,7 @@ _STYLES = {
     "stopped_early": "green",
     "pruned": "yellow",
     "stopped": "yellow",
+    "rejected": "yellow",
     "interrupted": "blue",
     "preempted": "blue",
     "paused": "blue",
@@ -58,6 +59,7 @@ class Counts:
     completed: int = 0
     pruned: int = 0
     stopped: int = 0
+    rejected: int = 0
     failed: int = 0
     slots: int = 1
     began: float = field(default_factory=time.monotonic)
@@ -66,13 +68,14 @@ class Counts:
     @property
     def done(self) -> int:
         """The number of finished runs."""
-        return self.completed + self.pruned + self.stopped + self.failed
+        return self.completed + self.pruned + self.stopped + self.rejected + self.failed
 
     def add(self, status: str) -> None:
         """Counts a run that has ended; one that will be resumed counts nowhere."""
         self.completed += status in COMPLETED
         self.pruned += status == "pruned"
         self.stopped += status == "stopped"
+        self.rejected += status == "rejected"
         self.failed += status in FAILURES
 
     def time_left(self) -> float | None:
@@ -147,6 +150,12 @@ class View:
         self.counts.add(result.status)
         self._end(folder, result, time.monotonic() - shown.began)
 
+    def rejected(self, folder: RunDir, overrides: Sequence[str], reason: str) -> None:
+        """Prints why a trial is not launched."""
+        del overrides
+        self.counts.add("rejected")
+        self._event(f"{self._share()}{folder.path.name} rejected: {reason}", _STYLES["rejected"])
+
     def tick(self) -> None:
         """Refreshes the view; plain lines need no refresh."""
 
@@ -169,15 +178,13 @@ class View:
         self._event(f"{shown.name} {verb}  {' '.join(overrides)}")
 
     def _end(self, folder: RunDir, result: Result, seconds: float) -> None:
-        counts = self.counts
         values = "  ".join(
             f"{name}={result.metrics[name]:.6g}"
             for name in self.objective
             if name in result.metrics
         )
-        progress = f"[{counts.done}/{counts.total or '?'}] " if counts.total != 1 else ""
         self._event(
-            f"{progress}{folder.path.name} {result.status} in {seconds:.1f} s  {values}",
+            f"{self._share()}{folder.path.name} {result.status} in {seconds:.1f} s  {values}",
             _STYLES.get(result.status, "red"),
         )
         if result.status in FAILURES:
@@ -185,6 +192,10 @@ class View:
             if result.reason not in tail:
                 self.say(f"  {result.reason}")
             self.say("\n".join(f"  | {line}" for line in tail.splitlines()))
+
+    def _share(self) -> str:
+        counts = self.counts
+        return f"[{counts.done}/{counts.total or '?'}] " if counts.total != 1 else ""
 
     def _event(self, text: str, style: str = "") -> None:
         stamp = time.strftime("%H:%M:%S")
@@ -250,6 +261,7 @@ class LiveView(View):
             f"{counts.failed} failed" if counts.failed else "",
             f"{counts.pruned} pruned" if counts.pruned else "",
             f"{counts.stopped} stopped" if counts.stopped else "",
+            f"{counts.rejected} rejected" if counts.rejected else "",
             f"{len(self.running)}/{counts.slots} slots",
         ]
         line = Table.grid(padding=(0, 1))

@@ -37,11 +37,13 @@ class Launcher(ABC):
     """Runs commands in slots.
 
     Attributes:
+        is_here: Whether every run has its own process on this machine, so that its memory counts.
         is_beside: Whether runs have their own processes, so that the driver can stop hung ones.
         code: The snapshot of the user's code that runs import from; None for the code as it is.
         most: The number of runs that the driver will ever run at a time, if it is known.
     """
 
+    is_here = False
     is_beside = True
     code: Path | None = None
     most: int | None = None

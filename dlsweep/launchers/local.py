@@ -78,6 +78,8 @@ class SlotLauncher(Launcher):
         env: Environment variables of every trial, set before anything is imported.
     """
 
+    is_here = True
+
     def __init__(
         self,
         slots: Sequence[Slot],

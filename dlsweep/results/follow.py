@@ -149,7 +149,9 @@ class Follower:
         """Whether the driver will not change the result of a trial that is over."""
         assert seen.result
         has_values = seen.result.metrics.keys() >= set(self.objective)
-        if seen.status in ("pruned", "stopped") or (seen.status in COMPLETED and has_values):
+        if seen.status in ("pruned", "stopped", "rejected") or (
+            seen.status in COMPLETED and has_values
+        ):
             return True
         return not self._is_alive or time.monotonic() - seen.since > _FRESH
 
@@ -177,6 +179,9 @@ class Follower:
             self._end(view, seen, seen.result)
 
     def _end(self, view: View, seen: Seen, result: Result) -> None:
+        if result.status == "rejected":
+            view.rejected(seen.folder, seen.overrides(), result.reason)
+            return
         name = seen.folder.path.name
         if name not in view.running and _begun(seen.folder):  # it began since the last look
             self._show_running(view, seen, is_first=False)
@@ -190,7 +195,7 @@ class Follower:
         total, slots = self.record.get("n_trials"), self.record.get("slots")
         counts.total = total if isinstance(total, int) else None
         counts.slots = slots if isinstance(slots, int) else 1
-        counts.completed = counts.pruned = counts.stopped = counts.failed = 0
+        counts.completed = counts.pruned = counts.stopped = counts.failed = counts.rejected = 0
         for name in self._told:
             counts.add(self.trials[name].status)
         since = self.watch.owner.since if self.watch.owner else time.time()

@@ -20,14 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dlsweep.errors import ConfigError, DlsweepError, StudyError
 from dlsweep.folders.database import sqlite_path
-from dlsweep.folders.rundir import (
-    COMPLETED,
-    FAILURES,
-    OWN_ATTRS,
-    UNFINISHED,
-    Record,
-    Result,
-)
+from dlsweep.folders.reserved import ENQUEUED, OWN_ATTRS, PEAK_MEMORY, REASON
+from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.database import open_storage
 from dlsweep.results.front import with_trial
@@ -46,9 +40,7 @@ from dlsweep.sweep.space import Scalar, SearchSpace
 from dlsweep.sweep.storage import Direction, Outage
 from dlsweep.sweep.warm_start import WarmStart
 
-ENQUEUED = "enqueued"
-EXHAUSTED = "exhausted"
-REASON = "reason"
+_EXHAUSTED = "exhausted"
 #: Pruners that are not Optuna's: they pause trials.
 _PAUSING = (PromotePruner, PopulationBasedTraining)
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
@@ -148,7 +140,7 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
         for point in self._enqueue:
-            self._study.enqueue_trial(point)
+            self._study.enqueue_trial(point, user_attrs={ENQUEUED: "hydra.sweeper.enqueue"})
         self._storage.flush()
         self._enqueue = []
 
@@ -250,6 +242,8 @@ class Study:
         for key, value in (user_attrs or {}).items():
             if key not in OWN_ATTRS:
                 trial.optuna.set_user_attr(key, value)
+        if result.peak_memory:
+            trial.optuna.set_user_attr(PEAK_MEMORY, result.peak_memory)
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
         self.promotion.end(trial, result.status)
@@ -266,6 +260,10 @@ class Study:
             state = TrialState.PRUNED
         elif result.status == "stopped":
             trial.optuna.set_user_attr(REASON, "stopped by the user")
+        elif result.status == "rejected":  # as if it had run out of memory
+            trial.optuna.set_user_attr(REASON, result.reason)
+            trial.optuna.set_constraint("out_of_memory", 1.0)
+            state = TrialState.PRUNED
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
@@ -281,12 +279,17 @@ class Study:
             self._study._thread_local.in_optimize_loop = False
         self._finished += 1
         if self._study._stop_flag:
-            self._study.set_user_attr(EXHAUSTED, True)
+            self._study.set_user_attr(_EXHAUSTED, True)
+
+    @staticmethod
+    def is_enqueued(trial: Trial) -> bool:
+        """Whether the user has asked for a trial's point."""
+        return ENQUEUED in trial.optuna.user_attrs
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the sampler has tried every point of the space."""
-        return bool(self._study.user_attrs.get(EXHAUSTED))
+        return bool(self._study.user_attrs.get(_EXHAUSTED))
 
     def finished_trials(self) -> list[FrozenTrial]:
         """Returns every finished trial, by number."""

@@ -8,28 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from dlsweep.drive.driver import Driver
-from dlsweep.drive.preflight import preflight
 from dlsweep.errors import ConfigError, DiskFullError, StudyError
 from dlsweep.folders.attempt import Attempt
-from dlsweep.folders.rundir import (
-    DISK_FULL,
-    FAILURES,
-    Result,
-    RunDir,
-    RunInfo,
-)
+from dlsweep.folders.rundir import DISK_FULL, FAILURES, Result, RunDir, RunInfo
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.machine.imports import no_garbage
+from dlsweep.machine.memory import memory_limits
 from dlsweep.results import tables
 from dlsweep.results.front import in_words
 from dlsweep.results.report import page
@@ -38,12 +28,14 @@ from dlsweep.sweep.failures import Policy, checked
 from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.keeper import Keeper, policy
+from dlsweep.sweep.memory import MemoryForecast
 from dlsweep.sweep.orphans import unrecorded_result, wait_for_orphan
 from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.pausing import Trial
 from dlsweep.sweep.record import StudyRecord
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
+from dlsweep.sweep.space_check import check_space
 from dlsweep.sweep.study import Study
 
 #: The failure rate is computed over at least this many trials, so one early failure ends nothing.
@@ -82,6 +74,9 @@ class Sweep:
         self.record.keep = policy(settings.keep, self.record.read(), folder, self.view)
         self._forecast = Forecast(folder, study, self.record.keep, settings.n_trials, self.view)
         self.keeper = Keeper(folder, study, self.record.keep, self.view)
+        is_predicted = settings.predict_memory and driver.launcher.is_here
+        limits = memory_limits() if is_predicted else None
+        self._memory = MemoryForecast(study, limits, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -104,10 +99,10 @@ class Sweep:
         # what an earlier driver was killed before syncing.
         self.driver.start_mirror()
         if not over:
-            threading.Thread(target=_import_for_the_end, daemon=True).start()
+            threading.Thread(target=tables.import_pandas, daemon=True).start()
             self._adopt()
             if not self._trials:  # otherwise their driver has checked, and they hold the slots
-                self._preflight()
+                check_space(self.app, self.folder, self.study, self.driver)
             self.study.begin()
             with self.view:
                 self._loop()
@@ -237,8 +232,15 @@ class Sweep:
         self._create(folder, trial, overrides)
         judge = functools.partial(self.study.judge, trial)
         result = unrecorded_result(folder, judge) if again else None
-        attempt = Attempt.current(folder).number + (result is None)
-        self.view.started(folder, trial.overrides, again, attempt)
+        if result and result.status == "rejected":  # its driver was killed before it was stored
+            self._reject(trial, folder, result)
+            return
+        attempt = Attempt.current(folder).number
+        is_new = not (attempt or folder.records_file.exists())
+        if is_new and (why := self._memory.objection(trial)):
+            self._reject(trial, folder, Result("rejected", why, ended=time.time()))
+            return
+        self.view.started(folder, trial.overrides, again, attempt + (result is None))
         if result:
             self._end(trial, folder, result)
             return
@@ -246,6 +248,14 @@ class Sweep:
         folder.clear()
         self._trials[folder.path] = trial
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
+
+    def _reject(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Records a trial that is not launched, because it would not fit into memory."""
+        folder.write_result(result)
+        self.study.tell(trial, result)
+        self._memory.note(trial.number, trial.params, result)
+        self.view.rejected(folder, trial.overrides, result.reason)
+        self.driver.start_mirror()
 
     def _adopt(self) -> None:
         """Watches the trials that an earlier driver has left running on a cluster."""
@@ -271,6 +281,7 @@ class Sweep:
             self._pause(trial, folder, result)
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
+        self._memory.note(trial.number, trial.params, result)
         self.view.ended(folder, result)
         self._show_best()
         self._forecast.ended()
@@ -344,18 +355,6 @@ class Sweep:
             )
             self.driver.stop("failures")
 
-    def _preflight(self) -> None:
-        texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
-        configs = [self.composer.config(overrides) for overrides in texts]
-        pauses, changes = self.study.promotion, {}
-        if self.app.is_own:
-            variants = {key: list(map(self._composed, pauses.variants(key))) for key in pauses.keys}
-            changes = preflight(self.driver, configs, self.folder.path / "check", variants)
-        pauses.preflight(changes)
-
-    def _composed(self, points: Sequence[dict[str, Scalar]]) -> list[DictConfig]:
-        return [self.composer.config(self.study.space.overrides(point)) for point in points]
-
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         points = [tables.point_of(trial) for trial in self.study.finished_trials()]
         points += [trial.params for trial in self.study.open_trials()]
@@ -389,12 +388,3 @@ class Sweep:
                 self.record.write(**end, report=self.folder.report.name)
         self.keeper.settle()
         self.driver.drain()
-
-
-def _import_for_the_end() -> None:
-    """Imports what the results need, while the warm parent imports the framework.
-
-    The garbage collector skips what is imported here; searching it would delay the driver's exit.
-    """
-    with no_garbage():
-        importlib.import_module("pandas")

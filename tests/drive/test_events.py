@@ -82,6 +82,16 @@ def test_a_resumed_trial_tells_what_came_before_and_no_record_twice(
     assert (resumed["after"], resumed["attempt"]) == ("paused", 2)
 
 
+def test_a_trial_that_is_not_launched_has_an_event_of_its_own(
+    pipe: Pipe, make_run: MakeRun
+) -> None:
+    pipe.view.rejected(make_run(), ["width=9"], "it needs too much")
+    (line,) = pipe.read()
+    assert (line["event"], line["trial"]) == ("trial_rejected", 0)
+    assert (line["overrides"], line["reason"]) == (["width=9"], "it needs too much")
+    assert line["trials"]["rejected"] == 1
+
+
 def test_only_a_change_of_the_best_or_of_a_pause_is_an_event(pipe: Pipe) -> None:
     view = pipe.view
     for front in ({}, {0: [0.5]}, {0: [0.5]}, {3: [0.25]}):

@@ -104,7 +104,7 @@ def test_a_sweep_tells_each_event_as_documented_and_nothing_else(terminals: Term
     first, last = lines[0], lines[-1]
     assert (first["event"], first["n_trials"]) == ("sweep_started", 4)
     assert (last["event"], last["reason"], last["missing"]) == ("sweep_ended", "finished", 0)
-    assert last["trials"] == {"completed": 3, "pruned": 0, "stopped": 0, "failed": 1}
+    assert last["trials"] == {"completed": 3, "pruned": 0, "stopped": 0, "rejected": 0, "failed": 1}
     assert last["best"] == [{"trial": 3, "values": [0.0]}]
     for trial in range(4):
         own = [line for line in lines if line.get("trial") == trial and line["event"] != "best"]

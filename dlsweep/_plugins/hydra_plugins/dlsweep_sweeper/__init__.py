@@ -50,6 +50,7 @@ class DlsweepSweeperConf:
     step_timeout: float | None = None  # seconds without a new record: the trial hangs
     grace: float = 30.0  # seconds for a trial to save and end before it is killed
     failures: dict[str, Any] = field(default_factory=lambda: _failures())  # policies by status
+    predict_memory: bool = True  # do not launch points that are almost sure not to fit
     keep: Any = None  # of ended trials' checkpoints: best (default), a number of trials, or all
     enqueue: list[Any] = field(default_factory=list)  # points to try first
     warm_start: Any = field(default_factory=list)  # folders of earlier studies for the sampler
