@@ -6,25 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import ROOT, Shell, shell, walk, warm_shell
+from pages import ROOT, Shell, walk, warm_shell
 
 pytestmark = pytest.mark.slow
 
-DOCS = ROOT / "docs"
-FIRST = DOCS / "tutorials" / "first-sweep.md"
-PAGES = [*sorted((DOCS / "tutorials").glob("*.md")), *sorted((DOCS / "course").glob("*.md"))]
+PAGES = [
+    one for part in ("tutorials", "course") for one in sorted((ROOT / "docs" / part).glob("*"))
+]
 
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Shell]:
-    with warm_shell() as one:
-        yield one
+    with warm_shell() as shell:
+        yield shell
 
 
-def test_the_first_sweep_works_as_it_is_typed(tmp_path: Path) -> None:
-    walk(FIRST, tmp_path, shell)
-
-
-@pytest.mark.parametrize("page", [one for one in PAGES if one != FIRST], ids=lambda one: one.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_works_from_an_empty_folder(page: Path, tmp_path: Path, warm: Shell) -> None:
     walk(page, tmp_path, warm)
