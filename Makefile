@@ -1,5 +1,5 @@
 # One word for each thing a developer does; `make check` is what CI runs.
-.PHONY: check format quick docs reference next bench faults gpu wheels
+.PHONY: check format quick docs reference next dist pictures bench faults gpu wheels
 
 check:
 	ruff format --check .
@@ -34,6 +34,20 @@ next:
 	.venv-next/bin/python -c "import hydra, omegaconf; print(hydra.__version__, omegaconf.__version__)"
 	.venv-next/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 	.venv-next/bin/python -m dlsweep +experiment=mnist outputs=$$(mktemp -d) hydra.sweeper.n_trials=4 -m
+
+# The wheel and the sdist; the wheel is installed into an environment of its own and runs the main
+# job in an empty folder.
+dist:
+	rm -rf dist
+	python -m build
+	twine check --strict dist/*
+	python -m venv --clear .venv-dist
+	.venv-dist/bin/pip install -q -c constraints.txt "$$(ls $(CURDIR)/dist/*.whl)[torch,mlflow,tensorboard]"
+	cd $$(mktemp -d) && $(CURDIR)/.venv-dist/bin/python -m dlsweep +experiment=mnist hydra.sweeper.n_trials=4 -m
+
+# The pictures of the docs, from a real sweep in a real browser.
+pictures:
+	python tests/results/pictures.py
 
 faults:
 	pytest tests/faults --long-faults --durations=10

@@ -28,10 +28,10 @@ def parameter_names(model: keras.Model) -> dict[int, str]:
     }
 
 
-def trained_names(model: keras.Model) -> list[str]:
-    """Returns the names of the parameters that a built model trains."""
+def trained_shapes(model: keras.Model) -> dict[str, list[int]]:
+    """Returns the shapes of the parameters that a built model trains, by name."""
     names = parameter_names(model)
-    return [names[id(weight)] for weight in model.trainable_weights]
+    return {names[id(weight)]: list(weight.shape) for weight in model.trainable_weights}
 
 
 def freeze(model: keras.Model, options: Options) -> None:
@@ -42,7 +42,7 @@ def freeze(model: keras.Model, options: Options) -> None:
     Raises:
         ConfigError: If a pattern matches no parameter, or all parameters are frozen.
     """
-    options.check(trained_names(model))
+    options.check(list(trained_shapes(model)))
     names = parameter_names(model)
     for weight in model.trainable_weights:
         if options.freezes(names[id(weight)]):

@@ -6,9 +6,11 @@ optimizer's ``learning_rate`` instead.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from dlsweep.errors import ConfigError
@@ -24,6 +26,54 @@ def _number(rate: Any) -> float:
         return float(rate)
     except TypeError:  # on several devices
         return float(rate.numpy())
+
+
+def _group_rates(optimizer: Any) -> Sequence[Any]:
+    """Returns the variables of the learning rates of an optimizer's parameter groups."""
+    rates: Sequence[Any] = getattr(
+        getattr(optimizer, "inner_optimizer", optimizer), "group_rates", ()
+    )
+    return rates
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The initial learning rates of an optimizer and of its parameter groups.
+
+    Attributes:
+        own: The optimizer's own.
+        groups: Those of its groups.
+    """
+
+    own: float
+    groups: list[float]
+
+    @classmethod
+    def of(cls, optimizer: Any, scheduler: Scheduler | None) -> Rates:
+        """Returns those of an optimizer that was just built."""
+        if scheduler:
+            return cls(scheduler.base_lr, list(scheduler.group_lrs))
+        groups = [_number(rate) for rate in _group_rates(optimizer)]
+        return cls(learning_rate(optimizer), groups)
+
+    def set(self, optimizer: Any, scheduler: Scheduler | None) -> None:
+        """Sets them in a restored training; what a scheduler has done to a rate stays as a factor.
+
+        A learning rate that is a schedule of Keras's own is left as it was built.
+        """
+        before = Rates(scheduler.base_lr, scheduler.group_lrs) if scheduler else None
+        now = learning_rate(optimizer)
+        with contextlib.suppress(TypeError):  # raised for a schedule
+            optimizer.learning_rate = _scaled(now, self.own, before.own if before else None)
+        for place, rate in enumerate(_group_rates(optimizer)):
+            known = before.groups[place] if before else None
+            rate.assign(_scaled(_number(rate), self.groups[place], known))
+        if scheduler:
+            scheduler.base_lr, scheduler.group_lrs = self.own, list(self.groups)
+
+
+def _scaled(now: float, initial: float, before: float | None) -> float:
+    return now * (initial / before) if before else initial
 
 
 class Scheduler(ABC):
@@ -45,8 +95,7 @@ class Scheduler(ABC):
                 "training.scheduler: Received one for an optimizer whose learning_rate is a "
                 "schedule already. Expected one of the two.  Type  training/scheduler=none"
             ) from None
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        self._group_rates = getattr(inner, "group_rates", ())
+        self._group_rates = _group_rates(optimizer)
         self.group_lrs = [_number(rate) for rate in self._group_rates]
         self.epoch = 0
 

@@ -17,7 +17,7 @@ from dlsweep.keras.accumulate import flush
 from dlsweep.keras.average import AveragedModel
 from dlsweep.keras.batches import KerasData
 from dlsweep.keras.optimizers import inner_optimizer
-from dlsweep.keras.schedulers import Scheduler, learning_rate
+from dlsweep.keras.schedulers import Rates, Scheduler, learning_rate
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.epochs import State
 from dlsweep.trainers.starting_points import kinds
@@ -62,6 +62,7 @@ class KerasState(State):
         self.seed = seed
         self.swa_start = swa_start
         self._mean = AveragedModel(model)
+        self._initial = Rates.of(model.optimizer, scheduler)
         self._remembered: list[dict[str, Any]] = []
         self._midway: dict[str, Any] = {}
 
@@ -88,6 +89,10 @@ class KerasState(State):
         """Steps the scheduler: sets the next epoch's learning rate."""
         if self.scheduler:
             self.scheduler.step(monitored)
+
+    def take_hyperparameters(self) -> None:
+        """Sets the learning rates; every other option is the optimizer's since it was built."""
+        self._initial.set(self.model.optimizer, self.scheduler)
 
     def remind(self) -> None:
         """Restores the state of Keras callbacks, after Keras has reset them."""

@@ -26,7 +26,7 @@ from dlsweep.keras.export import ENVIRONMENTS, write
 from dlsweep.keras.files import FORMATS
 from dlsweep.keras.fit import Leave, Reporter
 from dlsweep.keras.metrics import R2, MeanAbsoluteError
-from dlsweep.keras.param_groups import freeze, grouped, trained_names
+from dlsweep.keras.param_groups import freeze, grouped, trained_shapes
 from dlsweep.keras.schedulers import Scheduler
 from dlsweep.keras.state import STATE, KerasState, load_weights, shortest
 from dlsweep.keras.units import in_own_units
@@ -155,12 +155,12 @@ class KerasTrainer(EpochTrainer):
             self._compile(model, data)
             return self._fit(run, model, data)
 
-    def parameter_names(self, model: keras.Model, data: object) -> list[str]:
-        """Returns the names of a model's parameters; none if only the data could build it."""
+    def parameter_shapes(self, model: keras.Model, data: object) -> dict[str, list[int]]:
+        """Returns the shapes of a model's parameters; none if only the data could build it."""
         known = as_data(data)
         if not model.built and known:
             model(each(known.train.shape, symbolic))
-        return trained_names(model) if model.built else []
+        return trained_shapes(model) if model.built else {}
 
     def load_model(self, run: Run) -> keras.Model:
         """Loads a run's trained model, with the weights of its best checkpoint.

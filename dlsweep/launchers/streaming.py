@@ -29,12 +29,12 @@ from dlsweep.run.manifest import sync
 _LINES, _LOG = ("records.jsonl", "system.jsonl"), "log.txt"
 #: What the driver sends; the rest belongs to the driver, or to one machine.
 _NEEDED = re.compile(
-    r"(run|attempt|user_attrs|configs)\.json|(records|system)\.jsonl|log\.txt"
+    r"(run|attempt|lineage|user_attrs|configs|variants)\.json|(records|system)\.jsonl|log\.txt"
     r"|\.hydra/\w+\.yaml|checkpoints/step-[\d.+]+/[^/]+"
 )
 #: What the driver takes from a node.
 _TAKEN = re.compile(
-    r"(records|system)\.jsonl|log\.txt|(user_attrs|result|problems)\.json"
+    r"(records|system)\.jsonl|log\.txt|(user_attrs|result|problems|changes)\.json"
     r"|media/[^/]+|checkpoints/step-[\d.+]+/[^/]+"
 )
 _CHECKPOINT = re.compile(r"step-[\d.+]+")
@@ -141,6 +141,7 @@ class Sender:
             yield from self._new_bytes(name, self._size(name))
         yield from self._changed_file("user_attrs.json")
         if is_over:
+            yield from self._changed_file("changes.json")
             yield from self._changed_file("problems.json")
             yield from self._changed_file("result.json")  # the last one: it ends the run
 

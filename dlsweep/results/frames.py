@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlsweep.folders.lineage import in_words
 from dlsweep.folders.studydir import StudyDir
 
 if TYPE_CHECKING:
@@ -64,12 +65,13 @@ class StudyTables:
         ``duration``      seconds from there to its end, pauses included; NaN before its end
         ``folder``        its run folder, as for ``dlsweep.load_model``
         ``reason``        why it failed; empty if it did not
+        ``lineage``       whose weights it has copied, if any trial has: ``0003@5 0001@8``
         ``user_attrs_*``  a column for each user attribute, if there is any
         ================  ====================================================================
         """
         import pandas as pd
 
-        from dlsweep.results.tables import state_of, user_attrs_of
+        from dlsweep.results.tables import lineage_in, state_of, user_attrs_of
 
         study, index = self._study, self._index()
         goals = [trial.values or [None] * len(study.objective) for trial in study.trials]
@@ -87,6 +89,9 @@ class StudyTables:
             "folder": [str(study.folder.trial(number).path) for number in index],
             "reason": [str(trial.user_attrs.get("reason", "")) for trial in study.trials],
         }
+        lineages = [in_words(lineage_in(trial)) for trial in study.trials]
+        if any(lineages):
+            columns["lineage"] = lineages
         attrs = [user_attrs_of(trial) for trial in study.trials]
         for name in sorted({name for found in attrs for name in found}):
             columns[f"user_attrs_{name}"] = [found.get(name) for found in attrs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +19,11 @@ from rich.text import Text
 from dlsweep.drive.progress import make_console
 from dlsweep.errors import StudyError
 from dlsweep.folders import removal
-from dlsweep.folders.rundir import COMPLETED, OWN_ATTRS, write_atomically
+from dlsweep.folders.lineage import LINEAGE_ATTR, Inheritance, in_words, read_lineage
+from dlsweep.folders.reserved import OWN_ATTRS
+from dlsweep.folders.rundir import COMPLETED, write_atomically
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.machine.imports import no_garbage
 from dlsweep.results.database import open_storage
 from dlsweep.results.keeping import kept_trials
 from dlsweep.run.keeping import Keep
@@ -86,7 +90,8 @@ class Finished:
 
         rows = [self._row(trial) for trial in self.trials]
         columns = ["number", "state", *self.objective]
-        tail = ["start", "duration", "folder", "reason"]
+        has_lineage = any("lineage" in row for row in rows)
+        tail = ["lineage"] * has_lineage + ["start", "duration", "folder", "reason"]
         params = sorted({key for row in rows for key in row} - {*columns, *tail})
         return pd.DataFrame(rows, columns=[*columns, *params, *tail])
 
@@ -103,11 +108,21 @@ class Finished:
             **dict(zip(self.objective, values, strict=False)),
             **point_of(trial),
             **{f"user_attrs_{key}": value for key, value in user_attrs_of(trial).items()},
+            **({"lineage": in_words(lineage)} if (lineage := lineage_in(trial)) else {}),
             "start": trial.datetime_start,
             "duration": seconds,
             "folder": f"{self.folder.trials.name}/{self.folder.name(trial.number)}",
             "reason": trial.user_attrs.get("reason", ""),
         }
+
+
+def import_pandas() -> None:
+    """Imports what the tables need, early and beside other work.
+
+    The garbage collector skips what is imported here; searching it would delay the driver's exit.
+    """
+    with no_garbage():
+        importlib.import_module("pandas")
 
 
 def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:
@@ -150,6 +165,16 @@ def point_of(trial: FrozenTrial) -> dict[str, Any]:
     point = trial.user_attrs.get("point")
     params = point.get("params") if isinstance(point, dict) else None
     return dict(params if isinstance(params, dict) else trial.params)
+
+
+def lineage_in(trial: FrozenTrial) -> list[Inheritance]:
+    """Returns a trial's lineage; empty if it has copied no other one's weights.
+
+    Raises:
+        StudyError: If it is damaged.
+    """
+    where = f"trial {trial.number} of the study"
+    return read_lineage(trial.user_attrs.get(LINEAGE_ATTR, []), where)
 
 
 def user_attrs_of(trial: FrozenTrial) -> dict[str, Any]:

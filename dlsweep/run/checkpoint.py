@@ -30,7 +30,7 @@ from dlsweep.errors import CheckpointError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.removal import Removal
 from dlsweep.folders.rundir import RunDir
-from dlsweep.run.manifest import MANIFEST, damage, is_whole, seal, sync
+from dlsweep.run.manifest import INHERITED, MANIFEST, damage, is_whole, seal, sync
 from dlsweep.run.ranks import ALONE
 
 Mode = Literal["min", "max"]
@@ -59,6 +59,8 @@ class Checkpoint:
         records: The size of the run's record file at that step, in bytes.
         seconds: Seconds of training until that step.
         is_whole: Whether a training can resume from it; else it has only the weights.
+        is_inherited: Whether population based training copied it from another trial. The run's
+            hyperparameters may then differ from those that it was saved with.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Checkpoint:
     records: int = 0
     seconds: float = 0.0
     is_whole: bool = True
+    is_inherited: bool = False
 
     def require_whole(self) -> Path:
         """Returns its folder, for a training that resumes from it.
@@ -364,4 +367,5 @@ def _read(path: Path) -> Checkpoint:
     metrics = {str(name): float(value) for name, value in manifest["metrics"].items()}
     step, records = int(manifest["step"]), int(manifest["records"])
     seconds = float(manifest["seconds"])
-    return Checkpoint(path, step, metrics, records, seconds, is_whole(manifest))
+    is_inherited = INHERITED in manifest
+    return Checkpoint(path, step, metrics, records, seconds, is_whole(manifest), is_inherited)

@@ -17,6 +17,8 @@ MANIFEST = "manifest.json"
 #: Its keys: the names of the files that only a resumed training needs, and, once they are removed,
 #: the digest of the manifest before.
 _RESUME_ONLY, _WHOLE = "resume_only", "whole"
+#: The key with the lineage of a checkpoint that was copied from another run's.
+INHERITED = "inherited"
 
 
 def seal(folder: Path, facts: Mapping[str, Any], resume_only: list[str]) -> None:

@@ -1,12 +1,15 @@
-"""Waits for a trial that an earlier driver has left running."""
+"""What an earlier driver has left: a trial that still runs, or a result that it has not seen."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import cast
 
+from dlsweep.drive.driver import Verdict
 from dlsweep.errors import StudyError
 from dlsweep.folders.lock import Lock
-from dlsweep.folders.rundir import RunDir
+from dlsweep.folders.rundir import UNFINISHED, Result, RunDir, Status
 
 #: How long a killed process may take to disappear, in seconds.
 _DEATH_PATIENCE = 10.0
@@ -37,3 +40,21 @@ def wait_for_orphan(folder: RunDir, grace: float, say: Callable[[str], None]) ->
             raise StudyError(f"{folder.path} is still being trained by {lock.holder()}.")
     lock.release()
     folder.lock_file.unlink(missing_ok=True)
+
+
+def unrecorded_result(folder: RunDir, judge: Verdict) -> Result | None:
+    """Returns the result of a trial that ended after its driver was killed, if there is one."""
+    result = folder.result()
+    records = [record for record, _ in folder.records()]
+    asked = folder.stop_reason()
+    verdict = judge(records)
+    if asked in ("pruned", "stopped"):  # asked again, a pruner may differ
+        verdict = asked
+    if result is not None and result.status not in UNFINISHED:
+        return result
+    if verdict is None:
+        return None
+    metrics = records[-1].metrics if records else {}
+    result = Result(cast(Status, verdict), metrics=metrics, ended=time.time())
+    folder.write_result(result)
+    return result

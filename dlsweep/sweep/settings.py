@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.folders.database import sqlite_url
-from dlsweep.folders.rundir import OBJECTIVE, Status
+from dlsweep.folders.reserved import OBJECTIVE
+from dlsweep.folders.rundir import Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.run.keeping import Keep, read_keep
 from dlsweep.security import secrets
@@ -24,6 +25,7 @@ from dlsweep.sweep.compose import Composer, key_of, leaves
 from dlsweep.sweep.earlier import EarlierStudy
 from dlsweep.sweep.failures import Policy, read_policies
 from dlsweep.sweep.identity import identity_text
+from dlsweep.sweep.pbt import check_population
 from dlsweep.sweep.space import Dimension, Scalar, SearchSpace, dimension_of
 from dlsweep.sweep.storage import Direction
 from dlsweep.sweep.study import StudySettings
@@ -46,6 +48,7 @@ class SweepSettings:
         exhaustive: Whether every point is tried once at most: a grid, or a sampler that does so.
         tracking: Trackers by name.
         keep: What stays of ended trials' checkpoints; None to go on as the study has begun.
+        predict_memory: Whether points that would not fit into memory are not launched.
     """
 
     n_trials: int | None
@@ -57,6 +60,7 @@ class SweepSettings:
     exhaustive: bool
     tracking: dict[str, Any]
     keep: Keep | None
+    predict_memory: bool
 
 
 def ask(
@@ -185,6 +189,7 @@ def sweep_settings(
         grid or exhaustive,
         options["tracking"],
         None if options["keep"] is None else read_keep("hydra.sweeper.keep", options["keep"]),
+        options["predict_memory"],
     )
 
 
@@ -224,13 +229,15 @@ def study_settings(
         )
     pruner = options["pruner"] or {}
     is_pruned = not settings.grid and "_target_" in pruner  # else options of an experiment
+    pruner = _with_max_resource(pruner, space) if is_pruned else pruner
+    check_population(pruner, settings.n_trials, settings.grid)
     return StudySettings(
         name=options["study_name"] or "default",
         storage=options["storage"] or sqlite_url(folder.database),
         objective=objective,
         directions=ways,
         sampler=options["sampler"],
-        pruner=_with_max_resource(pruner, space) if is_pruned else {},
+        pruner=pruner if is_pruned else {},
         seed=options["seed"],
         enqueue=options["enqueue"],
         warm_start=warm_start,

@@ -207,6 +207,16 @@ class SearchSpace:
             for turn in range(max((len(values) for values in ends.values()), default=1)):
                 yield active | {key: values[turn % len(values)] for key, values in ends.items()}
 
+    def variants(self, key: str) -> Iterator[list[dict[str, Scalar]]]:
+        """Yields, for each group choice under which a key exists, points that differ in it alone.
+
+        They have both ends of its range, or all its choices.
+        """
+        for point in self.probes():
+            if key in point:
+                one = next(one for one in self.dimensions if one.key == key)
+                yield [{**point, key: value} for value in one.ends()]
+
     def active_under(self) -> dict[str, list[str]]:
         """Returns the group choices under which each conditional dimension exists."""
         choices = list(self._choices())

@@ -20,14 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dlsweep.errors import ConfigError, DlsweepError, StudyError
 from dlsweep.folders.database import sqlite_path
-from dlsweep.folders.rundir import (
-    COMPLETED,
-    FAILURES,
-    OWN_ATTRS,
-    UNFINISHED,
-    Record,
-    Result,
-)
+from dlsweep.folders.reserved import ENQUEUED, OWN_ATTRS, PEAK_MEMORY, REASON
+from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.database import open_storage
 from dlsweep.results.front import with_trial
@@ -35,17 +29,20 @@ from dlsweep.sweep import hub
 from dlsweep.sweep.earlier import EarlierStudy
 from dlsweep.sweep.identity import FOLDER, IDENTITY, check_identity, check_owner, owner_of
 from dlsweep.sweep.parts import build, grid, with_search_space_of
+from dlsweep.sweep.pausing import POINT, STATUS, Pauses, Trial, store_point
+from dlsweep.sweep.pbt import PopulationBasedTraining
 from dlsweep.sweep.points import check_point
-from dlsweep.sweep.promotion import STATUS, Promotion, Trial
+from dlsweep.sweep.population import Population
+from dlsweep.sweep.promotion import Promotion
 from dlsweep.sweep.rungs import PromotePruner
+from dlsweep.sweep.seen import SeenStorage
 from dlsweep.sweep.space import Scalar, SearchSpace
-from dlsweep.sweep.storage import Direction, OneWriterStorage, Outage
+from dlsweep.sweep.storage import Direction, Outage
 from dlsweep.sweep.warm_start import WarmStart
 
-ENQUEUED = "enqueued"
-EXHAUSTED = "exhausted"
-POINT = "point"
-REASON = "reason"
+_EXHAUSTED = "exhausted"
+#: Pruners that are not Optuna's: they pause trials.
+_PAUSING = (PromotePruner, PopulationBasedTraining)
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
 _SEQUENTIAL = ("QMCSampler", "GridSampler")
 
@@ -103,7 +100,6 @@ class Study:
         self.space = space
         self._sampler_seed: int | None = settings.seed
         pruner = _build_pruner(settings)
-        rungs = pruner if isinstance(pruner, PromotePruner) else None
         self._prunes = bool(settings.pruner) and len(settings.objective) == 1
         if settings.pruner and not self._prunes:
             raise ConfigError(
@@ -117,7 +113,7 @@ class Study:
         self._study = optuna.load_study(
             study_name=settings.name,
             storage=self._storage,
-            pruner=optuna.pruners.NopPruner() if rungs else pruner,
+            pruner=optuna.pruners.NopPruner() if isinstance(pruner, _PAUSING) else pruner,
         )
         trials = self._study.get_trials(deepcopy=False)
         attrs = self._study.user_attrs
@@ -129,7 +125,7 @@ class Study:
         self._study.sampler = self._build_sampler(0 if self._is_sequential else self._begun)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        self.promotion = Promotion(self._study, rungs)
+        self.promotion = self._pauses(pruner, folder)
         # A driver that was killed before the first trial may have stored some of the points.
         where = "hydra.sweeper.enqueue"
         points = [] if self._begun else [self._checked_point(p, where) for p in settings.enqueue]
@@ -144,7 +140,7 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
         for point in self._enqueue:
-            self._study.enqueue_trial(point)
+            self._study.enqueue_trial(point, user_attrs={ENQUEUED: "hydra.sweeper.enqueue"})
         self._storage.flush()
         self._enqueue = []
 
@@ -246,6 +242,8 @@ class Study:
         for key, value in (user_attrs or {}).items():
             if key not in OWN_ATTRS:
                 trial.optuna.set_user_attr(key, value)
+        if result.peak_memory:
+            trial.optuna.set_user_attr(PEAK_MEMORY, result.peak_memory)
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
         self.promotion.end(trial, result.status)
@@ -262,6 +260,10 @@ class Study:
             state = TrialState.PRUNED
         elif result.status == "stopped":
             trial.optuna.set_user_attr(REASON, "stopped by the user")
+        elif result.status == "rejected":  # as if it had run out of memory
+            trial.optuna.set_user_attr(REASON, result.reason)
+            trial.optuna.set_constraint("out_of_memory", 1.0)
+            state = TrialState.PRUNED
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
@@ -277,12 +279,17 @@ class Study:
             self._study._thread_local.in_optimize_loop = False
         self._finished += 1
         if self._study._stop_flag:
-            self._study.set_user_attr(EXHAUSTED, True)
+            self._study.set_user_attr(_EXHAUSTED, True)
+
+    @staticmethod
+    def is_enqueued(trial: Trial) -> bool:
+        """Whether the user has asked for a trial's point."""
+        return ENQUEUED in trial.optuna.user_attrs
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the sampler has tried every point of the space."""
-        return bool(self._study.user_attrs.get(EXHAUSTED))
+        return bool(self._study.user_attrs.get(_EXHAUSTED))
 
     def finished_trials(self) -> list[FrozenTrial]:
         """Returns every finished trial, by number."""
@@ -302,9 +309,10 @@ class Study:
     def _complete(self, trial: optuna.Trial) -> Trial:
         params = self.space.suggest(trial)
         overrides = self.space.overrides(params)
-        trial.set_user_attr(POINT, {"params": params, "overrides": overrides})
+        made = Trial(trial.number, params, overrides, trial)
+        store_point(made)
         self._storage.flush()
-        return Trial(trial.number, params, overrides, trial)
+        return made
 
     def _reopen(self, frozen: FrozenTrial) -> Trial:
         storage = self._storage
@@ -315,9 +323,20 @@ class Study:
         if point is None:
             return self._complete(trial)  # its driver was killed while asking: ask for the rest
         # The overrides are made from the search space: the stored ones may be anybody's.
-        params = self._checked_point(point["params"], f"trial {frozen.number} of the study")
+        lineage = self.promotion.lineage(frozen.number)
+        known = lineage[-1].params if lineage else point["params"]
+        params = self._checked_point(known, f"trial {frozen.number} of the study")
         curve = dict(frozen.intermediate_values)
-        return Trial(frozen.number, params, self.space.overrides(params), trial, curve)
+        return Trial(frozen.number, params, self.space.overrides(params), trial, curve, lineage)
+
+    def _pauses(self, pruner: Any, folder: StudyDir | None) -> Pauses:
+        """Returns the paused trials, as the pruner has them."""
+        if isinstance(pruner, PromotePruner):
+            return Promotion(self._study, pruner)
+        if isinstance(pruner, PopulationBasedTraining):
+            assert folder
+            return Population(self._study, pruner, self.space, folder, self.settings.seed)
+        return Pauses(self._study)
 
     @property
     def _is_sequential(self) -> bool:
@@ -346,16 +365,16 @@ class Study:
 
 
 def _build_pruner(settings: StudySettings) -> Any:
-    """Builds the pruner; those of rungs also need to know what is better."""
+    """Builds the pruner; those that pause trials also need to know what is better."""
     if not settings.pruner:
         return optuna.pruners.NopPruner()
     config = dict(settings.pruner)
-    if config["_target_"].startswith(PromotePruner.__module__):
+    if config["_target_"].startswith(tuple(f"{one.__module__}." for one in _PAUSING)):
         config["maximize"] = settings.directions[0] == "maximize"
     return build("pruner", config)
 
 
-def _open(settings: StudySettings) -> OneWriterStorage:
+def _open(settings: StudySettings) -> SeenStorage:
     try:
         if database := sqlite_path(settings.storage or ""):
             _prepare_sqlite(database)
@@ -363,7 +382,7 @@ def _open(settings: StudySettings) -> OneWriterStorage:
         stored = settings.storage
         memory = optuna.storages.InMemoryStorage()
         disk = open_storage(stored, keep_connection=True) if stored else memory
-        return OneWriterStorage(disk, settings.name, settings.directions)
+        return SeenStorage(disk, settings.name, settings.directions)
     except DlsweepError:
         raise
     except Exception as error:

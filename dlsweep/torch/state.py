@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,11 @@ class TorchState(State):
     _gathered: Mapping[str, Any] = field(default_factory=dict)
     unreadable = _UNREADABLE
     resume_file = "resume.pt"
+
+    def __post_init__(self) -> None:
+        self._built = [_options(group) for group in self.optimizer.param_groups]
+        for group, built in zip(self.optimizer.param_groups, self._built, strict=True):
+            group.setdefault("initial_lr", built["initial_lr"])  # as PyTorch's schedulers do
 
     @property
     def learning_rate(self) -> float:
@@ -136,6 +141,16 @@ class TorchState(State):
         first, *others = self.parallel.gathered(_random_state(self.device))
         self._gathered = {**states, "random": first, "random_of_others": others}
 
+    def take_hyperparameters(self) -> None:
+        """Sets the options of all parameter groups, and from where the scheduler counts."""
+        groups = self.optimizer.param_groups
+        for group, built in zip(groups, self._built, strict=True):
+            before, rate = group.get("initial_lr"), built["initial_lr"]
+            now = group["lr"] * (rate / before) if before else rate
+            group.update({**built, "lr": now})
+        if self.scheduler:
+            _count_from(self.scheduler, [built["initial_lr"] for built in self._built])
+
     def take_kept(self, checkpoint: Checkpoint) -> None:
         """Loads a checkpoint's weights into the model."""
         load_weights(self.model, checkpoint, self.parallel)
@@ -180,6 +195,20 @@ class TorchState(State):
         if self.scheduler:
             parts["scheduler"] = self.scheduler
         return parts
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a parameter group, with its initial learning rate."""
+    options = {name: value for name, value in group.items() if name != "params"}
+    return {"initial_lr": options["lr"], **options}
+
+
+def _count_from(scheduler: Any, rates: Sequence[float]) -> None:
+    """Sets the initial learning rates of a scheduler, and of those that it consists of."""
+    if hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = list(rates)
+    for part in getattr(scheduler, "_schedulers", ()):
+        _count_from(part, rates)
 
 
 def weight_average(

@@ -116,9 +116,9 @@ class TorchTrainer(EpochTrainer):
         """Builds the model; by default from ``model`` in the config."""
         return built(run.config, "model", nn.Module)
 
-    def parameter_names(self, model: nn.Module, data: object) -> list[str]:  # noqa: ARG002
-        """Returns the names of a model's parameters."""
-        return [name for name, _ in model.named_parameters()]
+    def parameter_shapes(self, model: nn.Module, data: object) -> dict[str, list[int]]:  # noqa: ARG002
+        """Returns the shapes of a model's parameters by name."""
+        return {name: list(one.shape) for name, one in model.named_parameters()}
 
     def load_model(self, run: Run) -> nn.Module:
         """Loads a run's trained model on the CPU, in evaluation mode, with its best weights.

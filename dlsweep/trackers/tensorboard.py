@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, BinaryIO
 
+from dlsweep.folders.lineage import lineage_of, plain
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir, RunInfo
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import require_package
@@ -24,7 +25,7 @@ from dlsweep.trackers.traces import trace_files, viewer_name
 #: A constant name, so that a rewritten file replaces the old one.
 _FILE = "events.out.tfevents.{}.dlsweep"
 #: The column of HParams with how a trial ended, and what it may say.
-_STATE, _ENDS = "state", sorted({*COMPLETED, "pruned", *FAILURES})
+_STATE, _ENDS = "state", sorted({*COMPLETED, "pruned", "rejected", *FAILURES})
 #: The width to which integers are aligned.
 _DIGITS = 12
 
@@ -101,7 +102,10 @@ class TensorBoardTracker(Readable):
         closing = [_scalars(result.ended, 0, returned)] if returned else []
         if run.info().params:
             closing += _session(run.info(), result, state.get("integers", []))
-        if attrs := run.user_attrs():
+        attrs = run.user_attrs()
+        if lineage := lineage_of(run):
+            attrs = {**attrs, "lineage": plain(lineage)}
+        if attrs:
             closing.append(
                 _text(run, result.ended, "user_attrs", f"```json\n{json.dumps(attrs)}\n```")
             )

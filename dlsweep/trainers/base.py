@@ -77,6 +77,15 @@ class Trainer(ABC):
             DlsweepError: If this trainer cannot train it as the config says.
         """
 
+    def weight_shapes(self, config: DictConfig, data: object) -> Mapping[str, list[int]]:  # noqa: ARG002
+        """Returns the shape of each weight of a config's model; none if that is not known.
+
+        Args:
+            config: The run's config, whose model fits the data.
+            data: What ``data`` in the config has built.
+        """
+        return {}
+
     def load_model(self, run: Run) -> Any:
         """Loads the trained model of a run, with the weights of its best checkpoint.
 

@@ -93,6 +93,11 @@ class Progress:
             self.best = dict(metrics)
         return is_best
 
+    def begin_with(self, metrics: Mapping[str, float], monitor: str) -> None:
+        """Takes an epoch for the best so far, and as what the next improvement is compared with."""
+        self.best = dict(metrics) if monitor in metrics else {}
+        self.reference, self.waited = metrics.get(monitor), 0
+
     def state_dict(self) -> dict[str, Any]:
         """Returns plain values for a checkpoint."""
         return asdict(self)

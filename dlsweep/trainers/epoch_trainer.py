@@ -221,14 +221,18 @@ class EpochTrainer(Trainer):
 
     def check_model(self, config: DictConfig, data: object) -> None:
         """Raises ConfigError if a pattern matches no parameter of the config's model."""
-        if self.parameter_options and self._builds_by_config:
-            names = self.parameter_names(built(config, "model", self.model_kind or object), data)
-            if names:
-                self.parameter_options.check(names)
+        if self.parameter_options and (names := list(self.weight_shapes(config, data))):
+            self.parameter_options.check(names)
+
+    def weight_shapes(self, config: DictConfig, data: object) -> Mapping[str, list[int]]:
+        """Returns the shape of each parameter; none if a subclass builds the model."""
+        if not self._builds_by_config:
+            return {}
+        return self.parameter_shapes(built(config, "model", self.model_kind or object), data)
 
     @abstractmethod
-    def parameter_names(self, model: Any, data: object) -> list[str]:
-        """Returns the names of a model's parameters.
+    def parameter_shapes(self, model: Any, data: object) -> Mapping[str, list[int]]:
+        """Returns the shapes of a model's parameters by name.
 
         Args:
             model: The model.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from dlsweep.errors import CheckpointError, ConfigError, Diverged
+from dlsweep.run.checkpoint import Checkpoint
 from dlsweep.run.run import Run
 from dlsweep.trainers.callbacks import Callbacks
 from dlsweep.trainers.early_stopping import Progress
@@ -81,6 +82,13 @@ class State(ABC):
                 f"{folder} does not fit this model and optimizer: {error}\n"
                 "Train with those it was saved from, or in a new run folder."
             ) from None
+
+    @abstractmethod
+    def take_hyperparameters(self) -> None:
+        """Sets the optimizer's hyperparameters to those of the config, after :meth:`restore`.
+
+        A learning rate that a scheduler has changed keeps its ratio to the initial one.
+        """
 
     def take_weights(self, folder: Path) -> None:
         """Loads a checkpoint's weights that fit the model, and prints those that do not.
@@ -158,6 +166,8 @@ class Epochs(Generic[S]):
         self._unsaved: dict[str, float] = {}
         if checkpoint := run.checkpoints.latest():
             state.restore(checkpoint.require_whole(), self.progress)
+            if checkpoint.is_inherited:
+                self._inherit(checkpoint)
         elif start := trainer.starting_point:
             found = start.checkpoint()
             if start.weights_only:
@@ -228,6 +238,15 @@ class Epochs(Generic[S]):
         if self._unsaved:
             metrics, self._unsaved = self._unsaved, {}
             self._save(metrics)
+
+    def _inherit(self, checkpoint: Checkpoint) -> None:
+        """Goes on from another trial's checkpoint with the hyperparameters of the config.
+
+        Its epoch counts as the best so far: of the epochs before it, there are no weights here.
+        """
+        self.state.take_hyperparameters()
+        self.progress.begin_with(checkpoint.metrics, self._trainer.monitor)
+        print(f"Goes on after step {checkpoint.step} of another trial, with its weights")
 
     def _take_over(self, folder: Path) -> None:
         """Resumes from another run's checkpoint, which becomes this run's first one.

@@ -24,6 +24,7 @@ import numpy.ma  # numpy.unique would import it in each trial
 from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.errors import ConfigError, Diverged, DlsweepError, is_disk_full
+from dlsweep.folders.lineage import lineage_of
 from dlsweep.folders.rundir import (
     COMPLETED,
     DISK_FULL,
@@ -39,6 +40,7 @@ from dlsweep.run.ranks import Processes, Ranks
 from dlsweep.run.run import Run
 from dlsweep.security.secrets import Scrubbed, scrub
 from dlsweep.trainers.base import Trainer
+from dlsweep.trial.peak_memory import peak_memory
 from dlsweep.trial.signature import build, is_trainer, locate
 from dlsweep.trial.system_metrics import sampled
 
@@ -69,13 +71,29 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
         1 if it failed, else 0.
     """
     started = time.time()
+    _log_hyperparameters(run)
     with _stop_on_signals(run):
         attempt = _attempt if processes == 1 else functools.partial(_attempt_together, processes)
         status, reason, metrics = attempt(run, work)
     reason = scrub(reason, run.dir.config_file.read_text())
     run.attempt.check()
-    run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
+    memory = peak_memory(run.dir)
+    run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds, memory))
     return int(status in FAILURES)
+
+
+def _log_hyperparameters(run: Run) -> None:
+    """Logs the numbers among the parameters where population based training has set them."""
+    lineage = lineage_of(run.dir)
+    found = run.checkpoints.latest()
+    if not lineage or (found and not found.is_inherited):
+        return
+    numbers = {
+        f"hparams/{key}": float(value)
+        for key, value in lineage[-1].params.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    run.log(numbers, found.step if found else 0)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ import pytest
 
 from dlsweep.data import Augmentation, Data, Split
 from dlsweep.errors import CheckpointError, ConfigError, DataError, Diverged
+from dlsweep.folders.lineage import Inheritance
 from dlsweep.folders.rundir import RunDir
+from dlsweep.run.inheritance import newest, stage, take
 from dlsweep.run.run import Run
 from dlsweep.trainers import Trainer
 from dlsweep.trainers.callbacks import Callback
@@ -304,6 +306,66 @@ def test_a_scheduler_follows_the_epochs(
     still = {"name": "SGD", "lr": 1e-6}  # so slow that the accuracy stays as it is
     _, folder = fit(trainer(side, still, scheduler, epochs=4))
     assert [record["lr"] for record in logged(folder)] == pytest.approx(rates, rel=1e-5)
+
+
+# How it goes on from another trial's checkpoint
+
+
+def inherit(
+    side: Side, make_run: Callable[..., RunDir], donor: RunDir, tried: Trainer
+) -> tuple[dict[str, float], RunDir]:
+    """Trains on from the latest checkpoint of another run, as population based training does."""
+    folder = make_run(name="0001", objective=[tried.monitor], directions=["maximize"])
+    found = newest(donor, 1, 9)
+    entry = Inheritance(1, 0, found.step, found.path.name, {})
+    assert stage(found, folder, entry)
+    take(folder, [entry])
+    importlib.import_module(side.module).setup(seed=0)
+    with Run.open(folder.path) as run:
+        return tried.fit(run), folder
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "rates"),
+    [
+        (None, [2e-6, 2e-6]),
+        ({"name": "CosineAnnealingLR", "T_max": 4}, [1e-6, 2 * 1.46447e-7]),
+        ({"name": "ReduceLROnPlateau", "mode": "max", "patience": 1}, [2e-6, 2e-7]),
+    ],
+)
+def test_an_inherited_training_has_the_learning_rate_of_its_config(
+    side: Side,
+    fit: Fit,
+    make_run: Callable[..., RunDir],
+    scheduler: dict[str, Any] | None,
+    rates: list[float],
+) -> None:
+    first, second = ({"name": "SGD", "lr": rate} for rate in (1e-6, 2e-6))
+    _, donor = fit(trainer(side, first, scheduler, epochs=4), stop_at=2)
+    _, heir = inherit(side, make_run, donor, trainer(side, second, scheduler, epochs=4))
+    assert [record["step"] for record in logged(heir)] == [3, 4]
+    assert [record["lr"] for record in logged(heir)] == pytest.approx(rates, rel=1e-5)
+
+
+def test_an_inherited_training_goes_on_to_the_last_bit_and_with_its_own_options(
+    side: Side, fit: Fit, make_run: Callable[..., RunDir]
+) -> None:
+    def sgd(momentum: float) -> Trainer:
+        return trainer(side, {"name": "SGD", "lr": 0.05, "momentum": momentum}, epochs=4)
+
+    _, donor = fit(sgd(0.5), stop_at=2)
+    _, undisturbed = fit(sgd(0.5), name="0002")
+    metrics, heir = inherit(side, make_run, donor, sgd(0.5))
+    for expected, found in zip(
+        side.arrays(last(undisturbed)), side.arrays(last(heir)), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    kept = [json.loads(each.read_text()) for each in heir.checkpoints.glob("*/manifest.json")]
+    assert metrics in [each["metrics"] for each in kept], "the best that it has the weights of"
+    before = side.weights(last(heir))
+    _, other = inherit(side, make_run, donor, sgd(0.9))
+    pairs = zip(before, side.weights(last(other)), strict=True)
+    assert any((one != another).any() for one, another in pairs)
 
 
 # How it ends

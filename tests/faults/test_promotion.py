@@ -64,7 +64,7 @@ def test_kills_change_neither_rungs_nor_trials(ended, sweeps, times) -> None:
 def test_a_training_without_checkpoints_may_start_over_only_if_asked(sweeps) -> None:
     arguments = ("tracking=none", *RUNGS, "hydra/sweeper/pruner=promote", "-m")
     said = sweeps.run(*arguments, "hydra.sweeper.n_trials=6", code=1)
-    assert "reached its rung and saved no checkpoint" in said
+    assert "has paused and saved no checkpoint" in said
     assert "hydra.sweeper.pruner.start_over=true" in said
     assert "Traceback" not in said
     sweeps.run(*arguments, "hydra.sweeper.n_trials=6", "hydra.sweeper.pruner.start_over=true")

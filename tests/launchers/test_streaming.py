@@ -80,6 +80,12 @@ def files(folder: RunDir) -> dict[str, bytes]:
     return {name: content for name, content in found.items() if name not in own}
 
 
+def test_a_node_knows_whose_weights_a_trial_has(node) -> None:
+    one = node()
+    (one.there.path / "lineage.json").write_text("[]")
+    assert (node(one.there).here.path / "lineage.json").read_text() == "[]"
+
+
 def test_the_driver_has_what_the_trial_has_written(node) -> None:
     one = node()
     train(one, range(1, 4), size=9 << 20)  # several parts

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from made_studies import BEGAN, HIDDEN, LR, OPTIMIZER, Made, make_study
 
+import dlsweep
 from dlsweep.errors import ConfigError, StudyError
+from dlsweep.folders.lineage import Inheritance, plain
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.report import curves, page
 from dlsweep.results.tables import Finished
@@ -121,6 +123,29 @@ def test_curves_that_are_too_long_are_thinned_or_left_out_and_the_page_says_so(
     thinned, left_out = study["notes"]
     assert thinned == "The curves of val/accuracy show one of 3 points, and the last."
     assert "left out, as they have too many points: other." in left_out
+
+
+def test_a_lineage_is_shown_as_it_was_recorded(tmp_path: Path) -> None:
+    copied = Inheritance(1, 0, 2, "step-00000002", {LR: 0.016}, {LR: [0.02, 0.016]})
+    lineage = plain([Inheritance.beginning({LR: 0.5}), copied])
+    first = Made({LR: 0.02}, [0.3], [0.1, 0.2, 0.3], "pruned")
+    attrs = {"lineage": lineage}
+    second = Made({LR: 0.05}, [0.25], [0.1, 0.2, 0.25], "pruned", attrs=attrs)
+    folder, _ = make_study(tmp_path / "mine", [first, second])
+    assert data_of(folder)["lineage"] == {
+        "last": [2, 2],
+        "copies": [[1, 1, 0, 2, [f"{LR}: 0.02 → 0.016"]]],
+    }
+    table = Finished(folder).table()
+    assert list(table["lineage"].fillna("")) == ["", "0000@2"]
+    assert list(dlsweep.load(folder.path).trials["lineage"]) == ["", "0000@2"]
+    alone, _ = make_study(tmp_path / "alone", [first])
+    assert data_of(alone)["lineage"] is None
+    assert "lineage" not in Finished(alone).table()
+    torn = Made({LR: 0.05}, [0.1], [0.1], attrs={"lineage": [{"at": 1}]})
+    damaged, _ = make_study(tmp_path / "damaged", [torn])
+    with pytest.raises(StudyError, match="trial 0 of the study is damaged"):
+        data_of(damaged)
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

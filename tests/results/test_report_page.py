@@ -17,6 +17,7 @@ import pytest
 from made_studies import HIDDEN, LR, OPTIMIZER, SPACE, Made, make_study
 from optuna.distributions import CategoricalDistribution
 
+from dlsweep.folders.lineage import Inheritance, plain
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.report import page
 from dlsweep.results.report.live import Reports
@@ -396,3 +397,24 @@ def test_a_served_page_refreshes_itself(driver: WebDriver, tmp_path: Path) -> No
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_lineage_is_drawn_where_there_is_one(
+    driver: WebDriver, study: StudyDir, tmp_path: Path
+) -> None:
+    made = trials(6)
+    copied = Inheritance(3, 2, 5, "step-00000005", made[2].params, {LR: [0.1, 0.2]})
+    lineage = plain([Inheritance.beginning(made[0].params), copied])
+    curve = made[0].curve
+    made[0] = Made(made[0].params, curve[-1:], curve, "pruned", attrs={"lineage": lineage})
+    folder, _ = make_study(tmp_path / "population", made)
+    page.write_page([Finished(folder)], folder.report)
+    headless.open_page(driver, headless.address_of(folder.report))
+    assert (pixels(driver, "lineage") < 128).all(axis=2).sum() > 100, "the arrow is dark"
+    assert driver.execute_script("return strandsOf(current().lineage).slice(0, 2)") == [
+        [0, 0, 3],
+        [0, 5, 11],
+    ]
+    assert driver.get_log("browser") == []
+    headless.open_page(driver, headless.address_of(study.report))
+    assert not driver.find_element("css selector", "#lineage-section").is_displayed()

@@ -18,6 +18,7 @@ from dlsweep.folders.rundir import COMPLETED, FAILURES, RunDir
 from dlsweep.results.report import provenance
 from dlsweep.results.report.curves import Curves
 from dlsweep.results.report.importance import importances
+from dlsweep.results.report.lineage import lineage_data
 from dlsweep.results.report.links import tracker_links
 from dlsweep.results.report.numbers import finite, rounded
 from dlsweep.results.report.slots import Span, spans, timeline
@@ -80,6 +81,7 @@ def study_data(study: Finished) -> dict[str, Any]:
         "best": [trial.number for trial in best],
         "importance": [importances(study, goal) for goal in range(len(study.objective))],
         "curves": curves,
+        "lineage": lineage_data(study.trials),
         "slots": timeline(folders.spans),
         "environment": provenance.environment(study.folder),
         "data": provenance.data(run for run in folders.runs if run),
@@ -206,7 +208,7 @@ def _kind(state: str) -> str:
         return "done"
     if state in FAILURES:
         return "failed"
-    return "cut" if state in ("pruned", "stopped") else "open"
+    return "cut" if state in ("pruned", "stopped", "rejected") else "open"
 
 
 def _shared(overrides: Sequence[list[str] | None]) -> list[str]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlsweep.folders.lineage import LINEAGE
 from dlsweep.folders.rundir import COMPLETED, Result, RunDir
 from dlsweep.run.manifest import MANIFEST
 from dlsweep.trackers.base import State
@@ -58,8 +59,10 @@ def missing_files(
 
 
 def _log_and_trace(run: RunDir) -> dict[str, Path]:
+    """Returns the run's log, trace and lineage, as far as there are some, by their names."""
     files = {f"profile/{name}": path for name, path in trace_files(run).items()}
-    return {"log.txt": run.log_file, **files} if run.log_file.exists() else files
+    texts = {"log.txt": run.log_file, LINEAGE: run.path / LINEAGE}
+    return {**{name: file for name, file in texts.items() if file.exists()}, **files}
 
 
 def _checkpoint(run: RunDir, result: Result, keep: Keep) -> Kept | None:

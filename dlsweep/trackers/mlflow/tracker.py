@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from dlsweep.errors import TrackerError
 from dlsweep.folders import origin
+from dlsweep.folders.lineage import in_words, lineage_of
 from dlsweep.folders.rundir import COMPLETED, Record, Result, RunDir, Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import require_package
@@ -48,6 +49,7 @@ _STATUS: dict[Status, str] = {
     "pruned": "FINISHED",
     "killed": "KILLED",
     "stopped": "KILLED",
+    "rejected": "KILLED",
 }
 #: MLflow itself retries for minutes. The mirror retries without limit and blocks nothing.
 _ENVIRONMENT = {
@@ -208,6 +210,8 @@ class MLflowTracker(Readable, Registry):
         returned = [(f"result/{k}", v, result.ended, 0) for k, v in result.metrics.items()]
         attrs = {key(name): str(value) for name, value in run.user_attrs().items()}
         tags = {**attrs, "dlsweep.status": result.status, "dlsweep.reason": result.reason}
+        if lineage := lineage_of(run):
+            tags["dlsweep.lineage"] = in_words(lineage)
         self._client.log_batch(run_id, metrics=to_metrics(returned), tags=to_tags(tags))
         send_files(self._client, run, result, self._checkpoint, state)
         if result.status in COMPLETED:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from dlsweep.errors import ConfigError, TrackerError
 from dlsweep.folders import origin
+from dlsweep.folders.lineage import in_words, lineage_of
 from dlsweep.folders.rundir import COMPLETED, FAILURES, Media, Record, Result, RunDir
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.machine.imports import require_package
@@ -165,6 +166,8 @@ class WandbTracker(Readable, Registry):
         """Sets the summary, adds log, trace and checkpoint, and finishes the run."""
         opened = self._opened(run, state)
         attrs = run.user_attrs()
+        if lineage := lineage_of(run):
+            attrs = {**attrs, "lineage": in_words(lineage)}
         metrics = {_column(name): value for name, value in result.metrics.items()}
         opened.summary.update(
             {**attrs, **metrics, "status": result.status, "reason": result.reason}

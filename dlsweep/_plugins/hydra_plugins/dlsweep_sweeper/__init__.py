@@ -50,10 +50,12 @@ class DlsweepSweeperConf:
     step_timeout: float | None = None  # seconds without a new record: the trial hangs
     grace: float = 30.0  # seconds for a trial to save and end before it is killed
     failures: dict[str, Any] = field(default_factory=lambda: _failures())  # policies by status
+    predict_memory: bool = True  # do not launch points that are almost sure not to fit
     keep: Any = None  # of ended trials' checkpoints: best (default), a number of trials, or all
     enqueue: list[Any] = field(default_factory=list)  # points to try first
     warm_start: Any = field(default_factory=list)  # folders of earlier studies for the sampler
     plan: Any = False  # true, or json: show the space and the first trials, and run nothing
+    progress: str = "auto"  # json: print each event as a line of JSON
     launcher: Any = None  # where trials run; set by the group launcher
     tracking: Any = None  # the trackers; set by the group tracking
 
@@ -128,7 +130,8 @@ class TakeOver(Callback):
             _set_target(config, _TARGET)
             print(
                 f"hydra.sweeper._target_: {written} is ignored, as hydra/sweeper=dlsweep is asked "
-                "for. Remove that line from your YAML to have this sentence no more."
+                "for. Remove that line from your YAML to have this sentence no more.",
+                file=sys.stderr,
             )
 
 
@@ -188,6 +191,15 @@ def _register() -> None:
         },
         "promote": {"_target_": "dlsweep.sweep.rungs.PromotePruner", **rungs},
         "pasha": {"_target_": "dlsweep.sweep.rungs.PashaPruner", **rungs},
+        "pbt": {
+            "_target_": "dlsweep.sweep.pbt.PopulationBasedTraining",
+            "perturbation_interval": 1,
+            "max_resource": "auto",
+            "quantile_fraction": 0.25,
+            "resample_probability": 0.25,
+            "perturbation_factors": [1.2, 0.8],
+            "perturb": None,
+        },
         "patience": {
             "_target_": "optuna.pruners.PatientPruner",
             "wrapped_pruner": None,

@@ -167,6 +167,92 @@ const pareto = (study, colors) => {
   });
 };
 
+/** The steps that each trial trained itself: [row, from, to], cut where it has copied another. */
+const strandsOf = ({ last, copies }) =>
+  last.flatMap((end, row) => {
+    const own = copies.filter((copy) => copy[0] === row);
+    const starts = [0, ...own.map((copy) => copy[3])];
+    const ends = [...own.map((copy) => copy[1]), end];
+    return starts.map((from, index) => [row, from, ends[index]]).filter(([, from, to]) => to > from);
+  });
+
+/** An arc from a point to one above or below it, bent to the right. */
+const arc = ([x1, y1], [x2, y2], style) => {
+  const bend = x1 + 14 + Math.abs(y2 - y1) * 0.15;
+  const [tip, wide] = [x2 + 2, x2 + 9];
+  const points = [
+    [tip, y2],
+    [wide, y2 - 4],
+    [wide, y2 + 4],
+  ];
+  const curve = { x1, y1, x2: wide, y2, cpx1: bend, cpy1: y1, cpx2: bend, cpy2: y2 };
+  return {
+    type: "group",
+    children: [
+      { type: "bezierCurve", shape: curve, style: { ...style, fill: "none", lineWidth: 1.5 } },
+      { type: "polygon", shape: { points }, style: { ...style, lineWidth: 0 } },
+      { type: "circle", shape: { cx: x1, cy: y1, r: 3 }, style: { ...style, lineWidth: 0 } },
+    ],
+  };
+};
+
+const lineage = (study, colors, element) => {
+  if (!study.lineage) return "No trial has copied another one.";
+  const { number } = study.trials;
+  const { copies } = study.lineage;
+  element.style.height = `${Math.min(900, 70 + number.length * 28)}px`;
+  const isMarked = (...rows) => page.row === null || rows.includes(page.row);
+  return base(colors, {
+    tooltip: {
+      ...base(colors).tooltip,
+      formatter: ({ seriesIndex, dataIndex, value }) => {
+        if (seriesIndex === 0) return trialTip(study, value[0]);
+        const [row, at, donor, step, changed] = copies[dataIndex];
+        const [to, from] = [row, donor].map((one) => fourDigits(number[one]));
+        return tip(`Trial ${to}, after step ${at}, copied trial ${from} at step ${step}`, ...changed);
+      },
+    },
+    grid: { left: 8, right: 18, top: 4, bottom: 34, outerBoundsMode: "same", outerBoundsContain: "all" },
+    xAxis: axis(colors, { name: "step", min: 0, minInterval: 1, scale: false }),
+    yAxis: axis(colors, {
+      type: "category",
+      inverse: true,
+      data: number.map(fourDigits),
+      splitLine: { show: false },
+    }),
+    series: [
+      {
+        type: "custom",
+        progressive: 0,
+        data: strandsOf(study.lineage),
+        encode: { x: [1, 2], y: 0 },
+        renderItem: (_, api) => {
+          const row = api.value(0);
+          const [from, to] = [api.coord([api.value(1), row]), api.coord([api.value(2), row])];
+          return {
+            type: "rect",
+            shape: { x: from[0], y: from[1] - 4, width: to[0] - from[0], height: 8, r: 4 },
+            style: { fill: colors[kindOf(study, row)], opacity: isMarked(row) ? 0.55 : 0.25 },
+          };
+        },
+      },
+      {
+        type: "custom",
+        progressive: 0,
+        z: 5,
+        data: copies.map(([row, , donor, step]) => [row, donor, step]),
+        encode: { x: 2, y: [0, 1] },
+        renderItem: (_, api) => {
+          const [row, donor, step] = [api.value(0), api.value(1), api.value(2)];
+          const opacity = isMarked(row, donor) ? 1 : 0.2;
+          const style = { fill: colors.ink, stroke: colors.ink, opacity };
+          return arc(api.coord([step, donor]), api.coord([step, row]), style);
+        },
+      },
+    ],
+  });
+};
+
 const kindOfStatus = (study, row, status) => (status === "interrupted" ? "open" : kindOf(study, row));
 
 const timeline = (study, colors, element) => {

@@ -25,6 +25,7 @@ const CHARTS = {
   slice,
   contour,
   pareto,
+  lineage,
   timeline,
 };
 
@@ -64,6 +65,7 @@ const listen = (name, chart) => {
   }
   chart.on("click", ({ value, data }) => {
     if (name === "timeline") select(value[1]);
+    else if (name === "lineage") select(value[0]);
     else if (name === "parallel") select(data.row);
     else if (["history", "slice", "contour", "pareto"].includes(name) && value.length > 2) select(value[2]);
   });
@@ -88,7 +90,7 @@ const select = async (row) => {
   page.row = row;
   drawDetails(current(), row);
   markSelected();
-  for (const name of ["history", "curves", "parallel", "slice", "contour", "pareto", "timeline"]) {
+  for (const name of ["history", "curves", "parallel", "slice", "contour", "pareto", "lineage", "timeline"]) {
     await breath();
     if (page.row !== row) return; // another was selected meanwhile
     draw(name);
@@ -134,6 +136,7 @@ const control = (study) => {
 
   show("goal-label", study.objective.length > 1);
   show("pareto-section", study.objective.length > 1);
+  show("lineage-section", study.lineage !== null);
   const goalAt = (name) => study.objective.indexOf(name);
   options("goal", study.objective, study.objective[page.goal], (name) => {
     page.goal = goalAt(name);
