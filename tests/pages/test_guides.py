@@ -6,11 +6,10 @@ A block ``text`` of a guide shows what a test does not have, such as a server.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import ROOT, Shell, bash_of, blocks, commands, warm_shell
+from pages import ROOT, Shell, bash_of, blocks, commands
 
 pytestmark = pytest.mark.slow
 
@@ -18,12 +17,6 @@ GUIDES = [page for page in sorted((ROOT / "docs" / "howto").glob("*.md")) if bas
 ERRORS = [one.text for one in blocks(ROOT / "docs" / "reference" / "errors.md")]
 #: Commands that other tests run, and which.
 ELSEWHERE = {"python -m dlsweep devices": "tests/cli/test_devices.py"}
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Shell]:
-    with warm_shell() as shell:
-        yield shell
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)

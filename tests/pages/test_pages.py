@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pages import ROOT, Shell, walk, warm_shell
+from pages import ROOT, Shell, walk
 
 pytestmark = pytest.mark.slow
 
 PAGES = [
     one for part in ("tutorials", "course") for one in sorted((ROOT / "docs" / part).glob("*"))
 ]
-
-
-@pytest.fixture(scope="module")
-def warm() -> Iterator[Shell]:
-    with warm_shell() as shell:
-        yield shell
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
