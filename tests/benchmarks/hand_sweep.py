@@ -7,22 +7,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import optuna
 
 N_TRIALS, EPOCHS = 24, 27
 
 
-def objective(trial: optuna.Trial) -> float:
+@dataclass(frozen=True)
+class Space:
+    """The ranges that are searched; those of ``+experiment=mnist`` unless others are given."""
+
+    lr: tuple[float, float] = (1e-4, 1e-1)
+    hidden: tuple[int, int] = (32, 512)
+    dropout: tuple[float, float] = (0.0, 0.5)
+
+
+def objective(trial: optuna.Trial, space: Space = Space()) -> float:
     from by_hand import train
 
     optimizer = trial.suggest_categorical("optimizer", ["adam", "sgd"])
     options = {
-        "lr": trial.suggest_float("lr", 1e-4, 1e-1, log=True),
+        "lr": trial.suggest_float("lr", *space.lr, log=True),
         "momentum": trial.suggest_float("momentum", 0.0, 0.99) if optimizer == "sgd" else 0.0,
         "batch_size": trial.suggest_categorical("batch_size", [64, 128, 256]),
-        "hidden": trial.suggest_int("hidden", 32, 512, log=True),
-        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+        "hidden": trial.suggest_int("hidden", *space.hidden, log=True),
+        "dropout": trial.suggest_float("dropout", *space.dropout),
     }
 
     def report(value: float, step: int) -> bool:
