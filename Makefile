@@ -1,5 +1,5 @@
 # One word for each thing a developer does; `make check` is what CI runs.
-.PHONY: check format quick next bench faults gpu wheels
+.PHONY: check format quick docs reference next dist pictures bench faults gpu wheels
 
 check:
 	ruff format --check .
@@ -14,6 +14,15 @@ format:
 quick:
 	pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
+# The site, in build/site; `python -m http.server -d build/site` shows it. A warning, such as a dead
+# link, is an error.
+docs: reference
+	python -m zensical build --strict --clean
+
+# The pages of docs/reference that are read from the code.
+reference:
+	python -m reference
+
 # The quick tests and the main job with the newest pre-releases of Hydra and OmegaConf, which lie in
 # an environment of their own in front of the current one.
 next:
@@ -25,6 +34,20 @@ next:
 	.venv-next/bin/python -c "import hydra, omegaconf; print(hydra.__version__, omegaconf.__version__)"
 	.venv-next/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 	.venv-next/bin/python -m dlsweep +experiment=mnist outputs=$$(mktemp -d) hydra.sweeper.n_trials=4 -m
+
+# The wheel and the sdist; the wheel is installed into an environment of its own and runs the main
+# job in an empty folder.
+dist:
+	rm -rf dist
+	python -m build
+	twine check --strict dist/*
+	python -m venv --clear .venv-dist
+	.venv-dist/bin/pip install -q -c constraints.txt "$$(ls $(CURDIR)/dist/*.whl)[torch,mlflow,tensorboard]"
+	cd $$(mktemp -d) && $(CURDIR)/.venv-dist/bin/python -m dlsweep +experiment=mnist hydra.sweeper.n_trials=4 -m
+
+# The pictures of the docs, from a real sweep in a real browser.
+pictures:
+	python tests/results/pictures.py
 
 faults:
 	pytest tests/faults --long-faults --durations=10

@@ -10,4 +10,4 @@ from dlsweep.run.run import Run
 from dlsweep.trial.reporting import report, set_user_attr
 
 __all__ = ["Run", "__version__", "load", "load_model", "report", "save_model", "set_user_attr"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -129,6 +129,12 @@ def test_a_projects_file_goes_before_a_shipped_one_of_the_same_name(project: Pat
     assert "momentum: 0.9" in shown, "the shipped groups are there as well"
 
 
+def test_an_error_says_that_the_root_config_is_that_of_another_app(project: Path) -> None:
+    (project / "conf" / "config.yaml").write_text("lr: 0.1\n")
+    said = python(project, "-m", "dlsweep", "model=mlp", code=1)
+    assert f"{project / 'conf' / 'config.yaml'} takes the place of dlsweep's root config." in said
+
+
 @pytest.mark.slow
 def test_a_metric_that_is_never_logged_fails_the_trials_with_what_there_is(project: Path) -> None:
     output = dlsweep(project, "training.depth=range(1,7)", "seed=1", "-m", code=1)

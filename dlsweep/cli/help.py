@@ -1,7 +1,8 @@
-"""``python -m dlsweep --help``: examples, config groups and verbs."""
+"""``python -m dlsweep --help``, and the help of each verb."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,7 +44,42 @@ Groups, one choice each, as in  model=cnn  (your own folder ./conf adds to them)
 See what they compose     add  --cfg job              and override any key:  training.epochs=3
 See the sweep's own keys  add  --cfg hydra -p hydra.sweeper
 Hydra's own flags         python -m dlsweep --hydra-help
+Completion with Tab       eval "$(dlsweep -sc install=bash)"     then type  dlsweep model=<Tab>
+A verb's own help         python -m dlsweep status --help
 """
+
+#: Of each verb: an example, and the page under docs/ to read on.
+_VERBS = {
+    "status": ("outputs", "running.md"),
+    "attach": ("outputs/mnist", "running.md"),
+    "pause": ("outputs/mnist", "running.md"),
+    "resume": ("outputs/mnist/runs/2026-11-29_10-00-00", "running.md"),
+    "stop": ("outputs/mnist/trials/0007", "running.md"),
+    "enqueue": ("outputs/mnist training.optimizer.lr=0.01", "running.md"),
+    "extend": ("outputs/mnist --n-trials 48", "running.md"),
+    "report": ("outputs/mnist outputs/keras --html", "report.md"),
+    "save": ("outputs/mnist/trials/0007 model.pt", "export.md"),
+    "best": ("outputs/mnist --top 3 --seeds 5", "best.md"),
+    "export": ("outputs/mnist --to onnx,torch --name digits", "export.md"),
+    "sync": ("outputs/mnist wandb tracking.wandb.project=digits", "running.md"),
+    "devices": ("", "running.md"),
+    "verify": ("outputs/mnist --repair", "automation.md"),
+    "prune": ("outputs/mnist --keep 10", "disk.md"),
+    "ui": ("mlflow optuna --folder outputs/mnist", "report.md"),
+    "serve": ("exports/digits/onnx --port 8501", "serve.md"),
+}
+
+
+def parser(verb: str, description: str) -> argparse.ArgumentParser:
+    """Returns the parser of a verb; its help has an example and where to read on."""
+    example, page = _VERBS[verb]
+    command = f"python -m dlsweep {verb}"
+    return argparse.ArgumentParser(
+        prog=command,
+        description=f"{description[:1].upper()}{description[1:]}.",
+        epilog=f"Example:  {command} {example}".rstrip() + f"\nRead on:  docs/{page}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def text(folders: Iterable[Path]) -> str:

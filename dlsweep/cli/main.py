@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlsweep import __version__
 from dlsweep.cli import help
-from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders
+from dlsweep.cli.search_path import VERSION_BASE, UserConf, conf_dir, conf_folders, own_root
 from dlsweep.errors import DlsweepError
 from dlsweep.folders.studydir import refuse_address
 from dlsweep.launchers.snapshot import CODE_VARIABLE
@@ -90,7 +90,7 @@ def _run_hydra() -> None:
             raise
         from dlsweep.cli.explain import explain
 
-        _end(explain(error, sys.argv[1:]))
+        _end(f"{explain(error, sys.argv[1:])}{own_root()}")
     except ValueError as error:
         from dlsweep.cli.explain import null_group
 
@@ -124,7 +124,9 @@ def _train() -> int:
 
 
 def _resume(arguments: Sequence[str]) -> int:
-    parser = _parser("resume", "resume a run from its last checkpoint, or a study that is paused")
+    parser = help.parser(
+        "resume", "resume a run from its last checkpoint, or a study that is paused"
+    )
     parser.add_argument(
         "folder", type=Path, help="the run folder, as outputs/mnist/runs/…, or the study's folder"
     )
@@ -143,45 +145,47 @@ def _stop(arguments: Sequence[str]) -> int:
     from dlsweep.cli import control
 
     words = "stop a sweep, a trial or a run: it saves and ends; wait until it has"
-    return control.stop(_parser("stop", words), arguments)
+    return control.stop(help.parser("stop", words), arguments)
 
 
 def _pause(arguments: Sequence[str]) -> int:
     from dlsweep.cli import control
 
     words = "start no more trials of a sweep until  python -m dlsweep resume <study>"
-    return control.pause(_parser("pause", words), arguments)
+    return control.pause(help.parser("pause", words), arguments)
 
 
 def _enqueue(arguments: Sequence[str]) -> int:
     from dlsweep.cli import control
 
     words = "add a point that a sweep tries next, also while it runs"
-    return control.enqueue(_parser("enqueue", words), arguments)
+    return control.enqueue(help.parser("enqueue", words), arguments)
 
 
 def _extend(arguments: Sequence[str]) -> int:
     from dlsweep.cli import control
 
     words = "raise the number of trials of a sweep, also while it runs"
-    return control.extend(_parser("extend", words), arguments)
+    return control.extend(help.parser("extend", words), arguments)
 
 
 def _status(arguments: Sequence[str]) -> int:
     from dlsweep.cli import status
 
-    return status.status(_parser("status", "print what sweeps do now"), arguments)
+    return status.status(help.parser("status", "print what sweeps do now"), arguments)
 
 
 def _attach(arguments: Sequence[str]) -> int:
     from dlsweep.cli import status
 
     words = "show a running sweep until it ends; Ctrl-C leaves the sweep alone"
-    return status.attach(_parser("attach", words), arguments)
+    return status.attach(help.parser("attach", words), arguments)
 
 
 def _report(arguments: Sequence[str]) -> int:
-    parser = _parser("report", "print the leaderboard of a study, or write its report as a page")
+    parser = help.parser(
+        "report", "print the leaderboard of a study, or write its report as a page"
+    )
     parser.add_argument(
         "folders", type=Path, nargs="+", metavar="folder", help="a study's folder, as outputs/mnist"
     )
@@ -212,7 +216,9 @@ def _report(arguments: Sequence[str]) -> int:
 
 
 def _save(arguments: Sequence[str]) -> int:
-    parser = _parser("save", "save a run's trained model to a file of its framework's own format")
+    parser = help.parser(
+        "save", "save a run's trained model to a file of its framework's own format"
+    )
     parser.add_argument("folder", type=Path, help="the run folder, as outputs/mnist/trials/0007")
     parser.add_argument(
         "file",
@@ -233,7 +239,7 @@ def _save(arguments: Sequence[str]) -> int:
 
 
 def _best(arguments: Sequence[str]) -> int:
-    parser = _parser("best", "train the best trials over several seeds, and choose one")
+    parser = help.parser("best", "train the best trials over several seeds, and choose one")
     from dlsweep.cli import best
 
     best.add_arguments(parser)
@@ -247,7 +253,7 @@ def _best(arguments: Sequence[str]) -> int:
 
 
 def _export(arguments: Sequence[str]) -> int:
-    parser = _parser("export", "export a trained model to formats that other programs run")
+    parser = help.parser("export", "export a trained model to formats that other programs run")
     from dlsweep.cli import export
 
     export.add_arguments(parser)
@@ -256,7 +262,7 @@ def _export(arguments: Sequence[str]) -> int:
 
 
 def _sync(arguments: Sequence[str]) -> int:
-    parser = _parser("sync", "sync run folders to trackers")
+    parser = help.parser("sync", "sync run folders to trackers")
     _add_trackers(parser)
     parser.add_argument(
         "--follow", action="store_true", help="continue until standard input closes"
@@ -270,7 +276,7 @@ def _sync(arguments: Sequence[str]) -> int:
 
 
 def _verify(arguments: Sequence[str]) -> int:
-    parser = _parser("verify", "compare a study, its run folders and its trackers")
+    parser = help.parser("verify", "compare a study, its run folders and its trackers")
     _add_trackers(parser)
     parser.add_argument("--repair", action="store_true", help="sync what differs again")
     _add_json(parser)
@@ -297,7 +303,7 @@ def _add_trackers(parser: argparse.ArgumentParser) -> None:
 
 
 def _prune(arguments: Sequence[str]) -> int:
-    parser = _parser("prune", "remove what ended trials of a study no longer need, once shown")
+    parser = help.parser("prune", "remove what ended trials of a study no longer need, once shown")
     from dlsweep.cli import prune
 
     prune.add_arguments(parser)
@@ -305,7 +311,7 @@ def _prune(arguments: Sequence[str]) -> int:
 
 
 def _ui(arguments: Sequence[str]) -> int:
-    parser = _parser("ui", "open dashboards on this machine until Ctrl-C")
+    parser = help.parser("ui", "open dashboards on this machine until Ctrl-C")
     parser.add_argument(
         "tools", nargs="*", help="report, mlflow, tensorboard, optuna; default: all"
     )
@@ -322,7 +328,7 @@ def _ui(arguments: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    parser = _parser("serve", "serve an exported model over HTTP until Ctrl-C")
+    parser = help.parser("serve", "serve an exported model over HTTP until Ctrl-C")
     parser.add_argument(
         "folder", type=Path, help="an export, as exports/digits/onnx, or one version of it"
     )
@@ -345,7 +351,7 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _devices(arguments: Sequence[str]) -> int:
-    _parser("devices", "print what each framework sees, and what a sweep would use").parse_args(
+    help.parser("devices", "print what each framework sees, and what a sweep would use").parse_args(
         arguments
     )
     from dlsweep.cli import devices
@@ -380,10 +386,6 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "ui": _ui,
     "serve": _serve,
 }
-
-
-def _parser(verb: str, description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"python -m dlsweep {verb}", description=description)
 
 
 def _end(message: object) -> None:

@@ -24,6 +24,17 @@ def user_conf() -> Path | None:
     return own if own.is_dir() and own.resolve() != conf_dir().resolve() else None
 
 
+def own_root() -> str:
+    """Returns a remark for errors: the user's folder has a root config, maybe that of an app."""
+    own = user_conf()
+    if own is None or not (own / "config.yaml").exists():
+        return ""
+    return (
+        f"\n{own / 'config.yaml'} takes the place of dlsweep's root config.\nIf it is that of a "
+        "@hydra.main script of yours, run dlsweep's experiments in another folder."
+    )
+
+
 def conf_folders() -> list[Path]:
     """Returns the trusted YAML folders: the user's, if there is one, and the shipped one."""
     return [folder for folder in (user_conf(), conf_dir()) if folder]

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dlsweep.drive.progress import Counts, LiveView, make_console, make_view
+from dlsweep.drive.progress import Counts, LiveView, make_console
+from dlsweep.drive.views import make_view
 from dlsweep.errors import StudyError
 from dlsweep.folders.requests import Requests
 from dlsweep.folders.studydir import StudyDir, studies_in
@@ -150,13 +151,15 @@ def _utc(seconds: float) -> str | None:
 def attach(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
     """The verb ``attach``: the view of a running sweep, until the sweep ends or Ctrl-C."""
     parser.add_argument("folder", type=Path, help="a study's folder, as outputs/mnist")
-    folder = parser.parse_args(arguments).folder
+    parser.add_argument("--json", action="store_true", help="print each event as a line of JSON")
+    options = parser.parse_args(arguments)
+    folder = options.folder
     follower = Follower(StudyDir(folder), Watch(StudyDir(folder)))
     if not follower.watch.wait():
         raise StudyError(
             f"{folder} is not running. Its results:  python -m dlsweep report {folder}"
         )
-    view = make_view(follower.objective, Counts())
+    view = make_view(follower.objective, Counts(), "json" if options.json else "auto")
     try:
         with view:
             is_first = is_alive = True
@@ -172,8 +175,12 @@ def attach(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> int:
         return 0
     total = follower.record.get("n_trials")
     done = f"{view.counts.done} of {total}" if total else str(view.counts.done)
+    missing = max(0, (total or 0) - view.counts.done)
     if follower.watch.owner:
-        view.say(f"{follower.watch.owner.holder} has died, {done} trials are finished.")
+        died = f"{follower.watch.owner.holder} has died, {done} trials are finished."
+        view.say(died, "warning")
+        view.over("died", missing, died)
         return 1
     view.say(f"The sweep has ended, {done} trials are finished.")
+    view.over("finished" if "finished" in follower.record else "stopped", missing)
     return 0

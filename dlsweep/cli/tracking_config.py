@@ -40,13 +40,15 @@ def parse_trackers(folder: Path, words: Sequence[str]) -> tuple[list[str], dict[
 
 def _composed(folder: Path, names: Iterable[str], overrides: Sequence[str]) -> dict[str, Any]:
     outputs = f"outputs='{_study_folder(folder).parent}'"
-    asked = [f"tracking=[{','.join(sorted(names))}]", outputs, *overrides]
+    asked = [f"tracking=[{','.join(sorted(names))}]", outputs]
     Plugins.instance().register(UserConf)
     try:
         with initialize_config_dir(str(conf_dir()), **VERSION_BASE):
-            return recorded_tracking(compose("config", asked).tracking)
+            # The folder's ./conf may have a root config of its own, that of a user's Hydra app.
+            added = [f"+{one}" for one in asked]
+            return recorded_tracking(compose(None, [*added, *overrides]).tracking)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, asked)) from None
+        raise ConfigError(explain(error, [*asked, *overrides])) from None
 
 
 def _study_folder(folder: Path) -> Path:

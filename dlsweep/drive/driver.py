@@ -139,7 +139,7 @@ class Driver:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._handlers[number] = signal.signal(number, self._on_signal)
         if self.limits.bounds and not self.launcher.is_beside:
-            self.view.say("Trials run in this process, so time limits do not apply.")
+            self.view.say("Trials run in this process, so time limits do not apply.", "warning")
         self.launcher.start(self._judge, self._folder)
         return self
 

@@ -74,7 +74,8 @@ class Mirror:
             if time.monotonic() - self._heard > _TRACKER_PATIENCE:
                 self._view.say(
                     "A tracker does not answer. Sync it later:  "
-                    f"python -m dlsweep sync {self._folder}"
+                    f"python -m dlsweep sync {self._folder}",
+                    "warning",
                 )
                 self._process.kill()
                 self._process.wait()

@@ -7,8 +7,10 @@ import math
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,12 +25,14 @@ from dlsweep.security.printable import printable
 _REDRAW = 0.25
 #: The most columns of a terminal that has no room for a long progress bar.
 _NARROW = 100
+Level = Literal["info", "warning"]
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {
     "completed": "green",
     "stopped_early": "green",
     "pruned": "yellow",
     "stopped": "yellow",
+    "rejected": "yellow",
     "interrupted": "blue",
     "preempted": "blue",
     "paused": "blue",
@@ -55,6 +59,7 @@ class Counts:
     completed: int = 0
     pruned: int = 0
     stopped: int = 0
+    rejected: int = 0
     failed: int = 0
     slots: int = 1
     began: float = field(default_factory=time.monotonic)
@@ -63,13 +68,14 @@ class Counts:
     @property
     def done(self) -> int:
         """The number of finished runs."""
-        return self.completed + self.pruned + self.stopped + self.failed
+        return self.completed + self.pruned + self.stopped + self.rejected + self.failed
 
     def add(self, status: str) -> None:
         """Counts a run that has ended; one that will be resumed counts nowhere."""
         self.completed += status in COMPLETED
         self.pruned += status == "pruned"
         self.stopped += status == "stopped"
+        self.rejected += status == "rejected"
         self.failed += status in FAILURES
 
     def time_left(self) -> float | None:
@@ -99,15 +105,32 @@ class View:
     def __exit__(self, *_: object) -> None:
         return
 
-    def started(self, folder: RunDir, overrides: Sequence[str], again: bool = False) -> None:
-        """Prints that a run was launched."""
-        self.found(folder, overrides, "goes on" if again else "started")
+    def begin(self, folder: Path, name: str, directions: Sequence[str]) -> None:
+        """Says what runs; a person sees that anyway."""
 
-    def found(self, folder: RunDir, overrides: Sequence[str], verb: str = "is running") -> None:
+    def over(self, reason: str, missing: int = 0, error: str = "") -> None:
+        """Says why all has ended; a person has read that by now.
+
+        Args:
+            reason: One word, such as ``finished``.
+            missing: The number of trials that are still to run.
+            error: What went wrong.
+        """
+
+    def started(
+        self, folder: RunDir, overrides: Sequence[str], again: bool = False, attempt: int = 1
+    ) -> None:
+        """Prints that a run was launched."""
+        self._run(folder, overrides, "resumed" if again else "started", attempt)
+
+    def found(self, folder: RunDir, overrides: Sequence[str], attempt: int = 1) -> None:
         """Prints that there is a running run."""
-        shown = Shown(folder.path.name, list(overrides))
-        self.running[folder.path.name] = shown
-        self._event(f"{shown.name} {verb}  {' '.join(overrides)}")
+        self._run(folder, overrides, "running", attempt)
+
+    def found_best(self, front: Mapping[int, list[float]], words: str) -> None:
+        """Stores the best trials so far, by number, and what to show of them."""
+        del front
+        self.best = words
 
     def logged(self, folder: RunDir, record: Record) -> None:
         """Stores a run's new record, for the live table."""
@@ -121,28 +144,17 @@ class View:
             else:
                 shown.other[name] = value
 
-    def ended(self, folder: RunDir, result: Result, best: str = "") -> None:
-        """Prints that a run has ended, and the best value so far."""
+    def ended(self, folder: RunDir, result: Result) -> None:
+        """Prints that a run has ended."""
         shown = self.running.pop(folder.path.name)
-        self.best = best or self.best
-        counts = self.counts
-        counts.add(result.status)
-        values = "  ".join(
-            f"{name}={result.metrics[name]:.6g}"
-            for name in self.objective
-            if name in result.metrics
-        )
-        seconds = time.monotonic() - shown.began
-        progress = f"[{counts.done}/{counts.total or '?'}] " if counts.total != 1 else ""
-        self._event(
-            f"{progress}{shown.name} {result.status} in {seconds:.1f} s  {values}",
-            _STYLES.get(result.status, "red"),
-        )
-        if result.status in FAILURES:
-            tail = folder.log_tail()
-            if result.reason not in tail:
-                self.say(f"  {result.reason}")
-            self.say("\n".join(f"  | {line}" for line in tail.splitlines()))
+        self.counts.add(result.status)
+        self._end(folder, result, time.monotonic() - shown.began)
+
+    def rejected(self, folder: RunDir, overrides: Sequence[str], reason: str) -> None:
+        """Prints why a trial is not launched."""
+        del overrides
+        self.counts.add("rejected")
+        self._event(f"{self._share()}{folder.path.name} rejected: {reason}", _STYLES["rejected"])
 
     def tick(self) -> None:
         """Refreshes the view; plain lines need no refresh."""
@@ -152,10 +164,38 @@ class View:
         for tracker, command in self.dashboards.items():
             self.say(f"{tracker + ':':<13}{command}")
 
-    def say(self, text: str) -> None:
-        """Prints a line."""
+    def say(self, text: str, level: Level = "info") -> None:
+        """Prints a sentence; scripts read its level."""
+        del level
         if text:
             self.console.print(printable(text), soft_wrap=True)
+
+    def _run(self, folder: RunDir, overrides: Sequence[str], what: str, attempt: int) -> None:
+        del attempt
+        shown = Shown(folder.path.name, list(overrides))
+        self.running[shown.name] = shown
+        verb = {"resumed": "goes on", "running": "is running"}.get(what, what)
+        self._event(f"{shown.name} {verb}  {' '.join(overrides)}")
+
+    def _end(self, folder: RunDir, result: Result, seconds: float) -> None:
+        values = "  ".join(
+            f"{name}={result.metrics[name]:.6g}"
+            for name in self.objective
+            if name in result.metrics
+        )
+        self._event(
+            f"{self._share()}{folder.path.name} {result.status} in {seconds:.1f} s  {values}",
+            _STYLES.get(result.status, "red"),
+        )
+        if result.status in FAILURES:
+            tail = folder.log_tail()
+            if result.reason not in tail:
+                self.say(f"  {result.reason}")
+            self.say("\n".join(f"  | {line}" for line in tail.splitlines()))
+
+    def _share(self) -> str:
+        counts = self.counts
+        return f"[{counts.done}/{counts.total or '?'}] " if counts.total != 1 else ""
 
     def _event(self, text: str, style: str = "") -> None:
         stamp = time.strftime("%H:%M:%S")
@@ -221,6 +261,7 @@ class LiveView(View):
             f"{counts.failed} failed" if counts.failed else "",
             f"{counts.pruned} pruned" if counts.pruned else "",
             f"{counts.stopped} stopped" if counts.stopped else "",
+            f"{counts.rejected} rejected" if counts.rejected else "",
             f"{len(self.running)}/{counts.slots} slots",
         ]
         line = Table.grid(padding=(0, 1))
@@ -229,12 +270,6 @@ class LiveView(View):
         words = Text("  ·  ".join(part for part in parts if part), no_wrap=True)
         line.add_row(bar, words)
         return line
-
-
-def make_view(objective: Sequence[str], counts: Counts) -> View:
-    """Returns a live view for a terminal, and plain lines for a file or a pipe."""
-    console = make_console()
-    return (LiveView if console.is_terminal else View)(objective, counts, console)
 
 
 def make_console() -> Console:

@@ -14,8 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlsweep.drive.driver import Driver, Limits, check_trackers, recorded_tracking
 from dlsweep.drive.preflight import preflight
-from dlsweep.drive.progress import Counts, make_console, make_view
+from dlsweep.drive.progress import Counts, View, make_console
+from dlsweep.drive.views import make_view
 from dlsweep.errors import DlsweepError
+from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.removal import Removal
 from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Result, RunDir, RunInfo
 from dlsweep.launchers.base import with_environment
@@ -70,7 +72,8 @@ def run_once(
     )
     try:
         addresses.remember({"tracking": info.tracking}, folder.path)
-        _drive(folder, info, config, env_set)
+        view = make_view(info.objective, Counts(total=1, slots=1), sweeper.progress)
+        _drive(folder, info, config, env_set, view)
     except DlsweepError:
         if not folder.info_file.exists():
             shutil.rmtree(path, ignore_errors=True)  # Hydra has created it, and no run has started
@@ -110,14 +113,27 @@ def resume(path: Path, conf: Sequence[Path]) -> None:
         make_console().print("It is trained here again, from its start.")
         Removal.forget(folder)
     folder.clear()
-    _drive(folder, info, config, {})
+    _drive(folder, info, config, {}, make_view(info.objective, Counts(total=1, slots=1)))
 
 
-def _drive(folder: RunDir, info: RunInfo, config: DictConfig, env_set: Mapping[str, str]) -> None:
+def _drive(
+    folder: RunDir, info: RunInfo, config: DictConfig, env_set: Mapping[str, str], view: View
+) -> None:
+    try:
+        result = _train(folder, info, config, env_set, view)
+        _say(folder, result, view)
+    except DlsweepError as error:
+        view.over("error", error=str(error))
+        raise
+    view.over(result.status, missing=int(result.status in UNFINISHED))
+
+
+def _train(
+    folder: RunDir, info: RunInfo, config: DictConfig, env_set: Mapping[str, str], view: View
+) -> Result:
     check_trackers(info.tracking)
     options: Any = OmegaConf.to_container(config.launcher, resolve=True)
     launcher = build("launcher", with_environment(options, env_set))
-    view = make_view(info.objective, Counts(total=1, slots=1))
     argv = [
         *_COMMAND,
         f"hydra.run.dir={folder.path}",
@@ -132,18 +148,20 @@ def _drive(folder: RunDir, info: RunInfo, config: DictConfig, env_set: Mapping[s
         if not folder.info_file.exists():
             folder.create(info, config)
         with view:
-            view.started(folder, info.overrides, again=folder.records_file.exists())
+            view.begin(folder.path, info.study, info.directions)
+            attempt = Attempt.current(folder).number + (not is_adopted)
+            view.started(folder, info.overrides, folder.records_file.exists(), attempt)
             if not is_adopted:
                 driver.launch(argv, folder)
             while not (ended := list(driver.turn())):
                 pass
             view.ended(folder, ended[0][1])
     view.print_dashboards()
-    _say(folder, ended[0][1])
+    return ended[0][1]
 
 
-def _say(folder: RunDir, result: Result) -> None:
-    console = make_console()
+def _say(folder: RunDir, result: Result, view: View) -> None:
+    console = view.console
     for name, value in sorted(result.metrics.items()):
         console.print(f"  {name:<16} {value:.6g}")
     shown = os.path.relpath(folder.path)

@@ -46,6 +46,7 @@ Status = Literal[
     "stopped_early",  # by early stopping; counts as completed
     "pruned",
     "stopped",  # by the user, for good: ``python -m dlsweep stop <trial folder>``
+    "rejected",  # never launched: it was predicted not to fit into memory
     "interrupted",  # by its driver
     "preempted",  # by a signal to this run only
     "paused",  # until it is promoted
@@ -67,10 +68,6 @@ UNFINISHED: frozenset[Status] = frozenset({"interrupted", "preempted", "paused"}
 FAILURES: frozenset[Status] = frozenset(
     {"crashed", "killed", "out_of_memory", "diverged", "timed_out", "node_lost"}
 )
-#: The name of an objective that has none: the number that a user's Hydra app returns.
-OBJECTIVE = "objective"
-#: Attributes of Optuna's trials that dlsweep itself sets, and what they are for.
-OWN_ATTRS = ("enqueued", "lineage", "paused_at", "point", "reason", "rung", "status", "went_on_at")
 #: What the reading of a damaged record raises.
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 _LARGEST_STEP = 2**63 - 1  # of a record: what 64 bits can hold
@@ -116,9 +113,9 @@ class Result:
         status: How the run ended.
         reason: One sentence for the user; empty if the run completed.
         metrics: The metrics that the training returned, by name.
-        started: The start of this attempt, wall time in seconds.
-        ended: The end of this attempt, wall time in seconds.
+        started, ended: The start and the end of this attempt, wall time in seconds.
         train_seconds: Seconds of training that led to the result, over all attempts.
+        peak_memory: The most bytes that this attempt has used: ``host``, and ``gpu`` of one GPU.
     """
 
     status: Status
@@ -127,6 +124,7 @@ class Result:
     started: float = 0.0
     ended: float = 0.0
     train_seconds: float = 0.0
+    peak_memory: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", encodable(str(self.reason)))
@@ -239,6 +237,8 @@ class RunDir:
             metrics = result.metrics if result else {}
             result = Result("timed_out", timed_out, metrics, ended=time.time())
             self.write_result(result)
+        if code == LOST and result and (result.status, result.reason) == ("interrupted", ""):
+            result = result if self.stop_reason() else None  # it ended as its parent was gone
         if result is None:
             status, reason = _death(code, memory_ran_out)
             if not self.info_file.exists():

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import RunDir
+from dlsweep.run.channel import RUN_VARIABLE
 
 #: Called for a run with new records: returns a reason to stop it, or None to continue.
 Judge = Callable[[RunDir], str | None]
@@ -35,11 +37,13 @@ class Launcher(ABC):
     """Runs commands in slots.
 
     Attributes:
+        is_here: Whether every run has its own process on this machine, so that its memory counts.
         is_beside: Whether runs have their own processes, so that the driver can stop hung ones.
         code: The snapshot of the user's code that runs import from; None for the code as it is.
         most: The number of runs that the driver will ever run at a time, if it is known.
     """
 
+    is_here = False
     is_beside = True
     code: Path | None = None
     most: int | None = None
@@ -77,6 +81,12 @@ class Launcher(ABC):
     @abstractmethod
     def close(self) -> None:
         """Ends everything that the launcher has started."""
+
+
+def environment_of(folder: RunDir) -> dict[str, str]:
+    """Returns the environment variables that tell a process which attempt of which run it is."""
+    number = Attempt.current(folder).number
+    return {RUN_VARIABLE: str(folder.path), ATTEMPT_VARIABLE: str(number)}
 
 
 def with_environment(options: Mapping[str, Any], env_set: Mapping[str, str]) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dlsweep.errors import ConfigError
-from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import RunDir
-from dlsweep.launchers.base import Job, Judge, Launcher
+from dlsweep.launchers.base import Job, Judge, Launcher, environment_of
 from dlsweep.launchers.program import run_python
-from dlsweep.run.channel import CHANNEL_VARIABLE, RUN_VARIABLE, Channel, DriverEnd
+from dlsweep.run.channel import CHANNEL_VARIABLE, Channel, DriverEnd
 
 
 class InlineJob(Job):
@@ -69,15 +68,16 @@ class InlineLauncher(Launcher):
             )
         wire = DriverEnd()
         os.environ[CHANNEL_VARIABLE] = str(os.dup(wire.child_descriptor))
-        os.environ[RUN_VARIABLE] = str(folder.path)
-        os.environ[ATTEMPT_VARIABLE] = str(Attempt.current(folder).number)
+        own = environment_of(folder)
+        os.environ.update(own)
         wire.close_child()
         answering = threading.Thread(target=self._answer, args=(wire, folder), daemon=True)
         answering.start()
         try:
             code = run_python(list(argv))
         finally:
-            del os.environ[RUN_VARIABLE], os.environ[ATTEMPT_VARIABLE]
+            for name in own:
+                del os.environ[name]
             if unused := Channel.inherited():  # by a command other than a trial
                 unused.close()
         answering.join()

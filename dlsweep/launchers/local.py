@@ -17,13 +17,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from dlsweep.errors import ConfigError
-from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import LOST, RunDir
-from dlsweep.launchers.base import Job, Judge, Launcher
+from dlsweep.launchers.base import Job, Judge, Launcher, environment_of
 from dlsweep.launchers.snapshot import CODE_VARIABLE, in_snapshot
 from dlsweep.machine.devices import Share, Slot, cut_slots
 from dlsweep.machine.imports import require_package
-from dlsweep.run.channel import RUN_VARIABLE, DriverEnd
+from dlsweep.run.channel import DriverEnd
 
 #: Environment variables of the warm parent, so that imports start no thread and touch no GPU.
 _IMPORT_ONLY = {
@@ -79,6 +78,8 @@ class SlotLauncher(Launcher):
         env: Environment variables of every trial, set before anything is imported.
     """
 
+    is_here = True
+
     def __init__(
         self,
         slots: Sequence[Slot],
@@ -119,11 +120,7 @@ class SlotLauncher(Launcher):
         slot = self._free.popleft()
         wire = DriverEnd()
         job = LocalJob(folder, slot, wire)
-        env = {
-            RUN_VARIABLE: str(folder.path),
-            ATTEMPT_VARIABLE: str(Attempt.current(folder).number),
-            "PYTHONUNBUFFERED": "1",
-        }
+        env = {**environment_of(folder), "PYTHONUNBUFFERED": "1"}
         if self.code:
             argv = in_snapshot(argv, Path.cwd(), self.code)
             env[CODE_VARIABLE] = str(self.code)

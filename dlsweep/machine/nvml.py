@@ -40,6 +40,13 @@ class GPUs:
             for name, value in self._read(handle):
                 yield f"gpu_{number}_{name}", value
 
+    def memory(self) -> Iterator[int]:
+        """Yields the bytes that each GPU has, free or not."""
+        for handle in self._handles:
+            memory = _Memory()
+            if self._ask("nvmlDeviceGetMemoryInfo", handle, memory):
+                yield memory.total
+
     def _read(self, handle: ctypes.c_void_p) -> Iterator[tuple[str, float]]:
         utilization, memory, milliwatts = _Utilization(), _Memory(), ctypes.c_uint()
         if self._ask("nvmlDeviceGetUtilizationRates", handle, utilization):

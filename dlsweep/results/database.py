@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import sqlalchemy
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
@@ -60,9 +60,10 @@ def open_storage(url: str, keep_connection: bool = False) -> RDBStorage:
         if address.get_backend_name() == "sqlite":
             return RDBStorage(url)
         options = _options(address)
+        with_limit = _with_limit(address, options)
         kept = {"pool_pre_ping": True} if keep_connection else {"poolclass": sqlalchemy.NullPool}
         with _tables_locked(address, options):
-            storage = RDBStorage(url, engine_kwargs={**options, **kept})
+            storage = RDBStorage(url, engine_kwargs={**with_limit, **kept})
     except MissingExtraError:
         raise
     except DBAPIError as error:
@@ -73,6 +74,17 @@ def open_storage(url: str, keep_connection: bool = False) -> RDBStorage:
         raise StudyError(_unreachable(url, cause) if cause else said) from error
     sqlalchemy.event.listen(storage.engine, "handle_error", _raise_if_away)
     return storage
+
+
+def wait_for_creation(storage: BaseStorage, study: int) -> None:
+    """Waits until no transaction creates a trial of a study.
+
+    A server that was silent may still carry out a commit whose connection is closed.
+    """
+    if isinstance(storage, RDBStorage) and storage.engine.dialect.name == "postgresql":
+        row = sqlalchemy.text("SELECT 1 FROM studies WHERE study_id = :study FOR UPDATE")
+        with storage.engine.begin() as connection:
+            connection.execute(row, {"study": study})
 
 
 def first_line(error: BaseException) -> str:
@@ -89,6 +101,15 @@ def _options(address: URL) -> dict[str, Any]:
         return {}
     unsaid = {key: value for key, value in _PATIENCE.items() if key not in address.query}
     return {"connect_args": unsaid}
+
+
+def _with_limit(address: URL, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of an engine that also gives up on a server that is silent."""
+    if address.get_driver_name() != "psycopg":
+        return options
+    from dlsweep.results.silence import connector  # only who has such a URL has psycopg
+
+    return {"creator": connector(address, options["connect_args"])}
 
 
 @contextlib.contextmanager

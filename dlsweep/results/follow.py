@@ -125,7 +125,8 @@ class Follower:
         view.objective = self.objective
         view.is_paused = self.folder.paused_file.exists()
         self._count(view.counts)
-        view.best = in_words(self.front)
+        if is_first:
+            view.begin(self.folder.path, self.record["name"], self.record["directions"])
         for name, seen in list(self._open.items()):
             if seen.status == "running" and name not in view.running:
                 self._told.discard(name)
@@ -137,14 +138,20 @@ class Follower:
             elif seen.is_over and self._is_settled(seen):
                 del self._open[name]
         for seen in self.running:
-            for record in self._new_records(seen):
-                view.logged(seen.folder, record)
+            self._log(view, seen)
+        view.found_best(self.front, in_words(self.front))
+
+    def _log(self, view: View, seen: Seen) -> None:
+        for record in self._new_records(seen):
+            view.logged(seen.folder, record)
 
     def _is_final(self, seen: Seen) -> bool:
         """Whether the driver will not change the result of a trial that is over."""
         assert seen.result
         has_values = seen.result.metrics.keys() >= set(self.objective)
-        if seen.status in ("pruned", "stopped") or (seen.status in COMPLETED and has_values):
+        if seen.status in ("pruned", "stopped", "rejected") or (
+            seen.status in COMPLETED and has_values
+        ):
             return True
         return not self._is_alive or time.monotonic() - seen.since > _FRESH
 
@@ -153,11 +160,11 @@ class Follower:
         return self._is_final(seen) and not may_be_retried
 
     def _show_running(self, view: View, seen: Seen, is_first: bool) -> None:
+        attempt = Attempt.current(seen.folder).number
         if is_first:
-            view.found(seen.folder, seen.overrides())
+            view.found(seen.folder, seen.overrides(), attempt)
         else:
-            again = Attempt.current(seen.folder).number > 1
-            view.started(seen.folder, seen.overrides(), again)
+            view.started(seen.folder, seen.overrides(), attempt > 1, attempt)
         lasted = max(0.0, time.time() - _begun(seen.folder))
         view.running[seen.folder.path.name].began = time.monotonic() - lasted
 
@@ -172,17 +179,23 @@ class Follower:
             self._end(view, seen, seen.result)
 
     def _end(self, view: View, seen: Seen, result: Result) -> None:
+        if result.status == "rejected":
+            view.rejected(seen.folder, seen.overrides(), result.reason)
+            return
         name = seen.folder.path.name
+        if name not in view.running and _begun(seen.folder):  # it began since the last look
+            self._show_running(view, seen, is_first=False)
         shown = view.running.setdefault(name, Shown(name, seen.overrides()))
         shown.began = time.monotonic() - max(0.0, result.ended - _begun(seen.folder))
-        view.ended(seen.folder, result, view.best)
+        self._log(view, seen)
+        view.ended(seen.folder, result)
 
     def _count(self, counts: Counts) -> None:
         """Counts the trials whose end is shown, and those that an earlier driver has ended."""
         total, slots = self.record.get("n_trials"), self.record.get("slots")
         counts.total = total if isinstance(total, int) else None
         counts.slots = slots if isinstance(slots, int) else 1
-        counts.completed = counts.pruned = counts.stopped = counts.failed = 0
+        counts.completed = counts.pruned = counts.stopped = counts.failed = counts.rejected = 0
         for name in self._told:
             counts.add(self.trials[name].status)
         since = self.watch.owner.since if self.watch.owner else time.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -19,8 +20,10 @@ from dlsweep.drive.progress import make_console
 from dlsweep.errors import StudyError
 from dlsweep.folders import removal
 from dlsweep.folders.lineage import LINEAGE_ATTR, Inheritance, in_words, read_lineage
-from dlsweep.folders.rundir import COMPLETED, OWN_ATTRS, write_atomically
+from dlsweep.folders.reserved import OWN_ATTRS
+from dlsweep.folders.rundir import COMPLETED, write_atomically
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.machine.imports import no_garbage
 from dlsweep.results.database import open_storage
 from dlsweep.results.keeping import kept_trials
 from dlsweep.run.keeping import Keep
@@ -111,6 +114,15 @@ class Finished:
             "folder": f"{self.folder.trials.name}/{self.folder.name(trial.number)}",
             "reason": trial.user_attrs.get("reason", ""),
         }
+
+
+def import_pandas() -> None:
+    """Imports what the tables need, early and beside other work.
+
+    The garbage collector skips what is imported here; searching it would delay the driver's exit.
+    """
+    with no_garbage():
+        importlib.import_module("pandas")
 
 
 def _load(folder: StudyDir, record: dict[str, Any]) -> optuna.Study:

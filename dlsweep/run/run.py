@@ -15,7 +15,8 @@ from dlsweep.errors import ConfigError, StudyError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.lock import Lock
 from dlsweep.folders.reading import open_file
-from dlsweep.folders.rundir import OBJECTIVE, OWN_ATTRS, Media, RunDir, refuse_link
+from dlsweep.folders.reserved import OBJECTIVE, OWN_ATTRS
+from dlsweep.folders.rundir import Media, RunDir, refuse_link
 from dlsweep.run import media
 from dlsweep.run.channel import Channel
 from dlsweep.run.checkpoint import Checkpointer

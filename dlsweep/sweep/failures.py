@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from dlsweep.errors import ConfigError, did_you_mean
-from dlsweep.folders.rundir import COMPLETED, FAILURES, OBJECTIVE, Result, RunDir, Status
+from dlsweep.folders.reserved import OBJECTIVE
+from dlsweep.folders.rundir import COMPLETED, FAILURES, Result, RunDir, Status
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,6 @@ def checked(
         return result
     found = ", ".join(result.metrics) or "no metrics"
     reason = f"the run never reported {absent[0]!r}; it has: {found}"
-    failed = Result("crashed", reason, result.metrics, result.started, result.ended)
+    failed = dataclasses.replace(result, status="crashed", reason=reason)
     folder.write_result(failed)
     return failed

@@ -58,7 +58,8 @@ class Forecast:
             self._view.say(
                 f"The disk will not do: the other {self._total - finished} trials need about "
                 f"{size(need)}, and {size(free)} are free in {self._folder.path}.\n{least}"
-                "  When it is full, the sweep stops; make room, and the same command resumes it."
+                "  When it is full, the sweep stops; make room, and the same command resumes it.",
+                "warning",
             )
 
     def need(self, rest: int) -> float:

@@ -97,11 +97,12 @@ class Inbox:
         point = request.about["params"]
         text = " ".join(f"{key}={value}" for key, value in point.items())
         if self._exhaustive:
-            self._driver.view.say(f"{text} is left out: this sweep tries every point once.")
+            said = f"{text} is left out: this sweep tries every point once."
+            self._driver.view.say(said, "warning")
             return
         try:
             self._study.enqueue(point, request.path.stem)
         except ConfigError as error:
-            self._driver.view.say(f"{error} The point is left out.")
+            self._driver.view.say(f"{error} The point is left out.", "warning")
         else:
             self._driver.view.say(f"Enqueued: {text}")

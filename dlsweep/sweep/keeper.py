@@ -95,7 +95,7 @@ class Keeper:
         """Waits until what has begun is removed; prints what could not be."""
         removing, self._removing = self._removing, None
         for sentence in removing.result() if removing else ():
-            self._view.say(sentence)
+            self._view.say(sentence, "warning")
 
     def conclude(self) -> None:
         """Removes the rest, when the sweep and its mirror have ended; prints what has to wait."""
@@ -104,14 +104,15 @@ class Keeper:
         try:
             with locked(self._folder):
                 for sentence in self._remove(self._due()):
-                    self._view.say(sentence)
+                    self._view.say(sentence, "warning")
         except StudyLockedError:
             return  # that driver does it
         if self._waiting:
             names = ", ".join(sorted(set().union(*self._waiting.values())))
             self._view.say(
                 f"{len(self._waiting)} ended trials keep all their checkpoints, because they are "
-                f"not synced to {names}. Then type  python -m dlsweep prune {self._folder.path}"
+                f"not synced to {names}. Then type  python -m dlsweep prune {self._folder.path}",
+                "warning",
             )
 
     def _due(self) -> dict[int, bool]:

@@ -12,8 +12,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dlsweep.drive.driver import Driver, Limits, check_trackers
-from dlsweep.drive.progress import Counts, make_view
-from dlsweep.errors import ConfigError, room_to_write
+from dlsweep.drive.progress import Counts, View
+from dlsweep.drive.views import make_view
+from dlsweep.errors import ConfigError, DlsweepError, room_to_write
 from dlsweep.folders.lease import locked
 from dlsweep.folders.studydir import StudyDir, refuse_address
 from dlsweep.launchers.base import Launcher, with_environment
@@ -41,15 +42,30 @@ def multirun(app: App, options: Mapping[str, Any], arguments: Sequence[str]) -> 
     if options["plan"]:
         _plan(app, options, arguments, folder)
         return
+    view = make_view([], Counts(), options["progress"])
+    for sentence in ignored:
+        view.say(sentence)
+    try:
+        _sweep(app, options, arguments, folder, view)
+    except DlsweepError as error:
+        view.over("error", error=str(error))
+        raise
+
+
+def _sweep(
+    app: App,
+    options: Mapping[str, Any],
+    arguments: Sequence[str],
+    folder: StudyDir,
+    view: View,
+) -> None:
     # Trials of other apps set these variables themselves.
     env_set = dict(app.config.hydra.job.env_set) if app.is_own else {}
     os.environ.update(env_set)
     tracking = options["tracking"] or {}
     check_trackers(tracking)
     launcher = _launcher(options["launcher"], env_set)
-    view = make_view([], Counts(slots=launcher.free_slots))
-    for sentence in ignored:
-        view.say(sentence)
+    view.counts.slots = launcher.free_slots
     driver = Driver(
         launcher, folder.path, view, bool(tracking), Limits.read(options), most=options["n_jobs"]
     )
@@ -97,7 +113,10 @@ def _launcher(config: Mapping[str, Any] | None, env_set: Mapping[str, str]) -> L
 
 def _imported() -> list[str]:
     """Returns the frameworks that a user's app has imported: its trials will import them too."""
-    return [name for name in ("torch", "tensorflow", "keras") if name in sys.modules]
+    found: list[str] = [one for one in ("torch", "tensorflow", "keras") if one in sys.modules]
+    if "torch" in found:
+        found.append("torch._dynamo")  # the first optimizer would import it, which takes a second
+    return found
 
 
 def _plain(value: Any) -> Any:

@@ -29,7 +29,8 @@ class Outages:
         if now and now is not self._said:
             self._view.say(
                 f"The study's database does not answer: {now.reason}.\n"
-                "Running trials go on, and new ones wait for it."
+                "Running trials go on, and new ones wait for it.",
+                "warning",
             )
             self._said = now
         elif before and not now:
@@ -41,5 +42,6 @@ class Outages:
         if outage := self._study.outage:
             self._view.say(
                 f"The database has not answered for {duration(outage.seconds)}. What it lacks is "
-                "in the trials' folders; the same command brings it up to date."
+                "in the trials' folders; the same command brings it up to date.",
+                "warning",
             )

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 
 from dlsweep.errors import ConfigError
+from dlsweep.sweep.quick_pruners import QUICK
 from dlsweep.sweep.seen import WarmSampler
 from dlsweep.sweep.space import Scalar, SearchSpace
 
@@ -67,7 +68,7 @@ def build(role: str, config: dict[str, Any]) -> Any:
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return target(**options)
+            return QUICK.get(target, target)(**options)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"hydra.sweeper.{role}: {config['_target_']} cannot be built: {error}\n"

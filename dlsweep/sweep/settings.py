@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dlsweep.drive.driver import recorded_tracking
 from dlsweep.errors import ConfigError, SpaceError
 from dlsweep.folders.database import sqlite_url
-from dlsweep.folders.rundir import OBJECTIVE, Status
+from dlsweep.folders.reserved import OBJECTIVE
+from dlsweep.folders.rundir import Status
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.run.keeping import Keep, read_keep
 from dlsweep.security import secrets
@@ -47,6 +48,7 @@ class SweepSettings:
         exhaustive: Whether every point is tried once at most: a grid, or a sampler that does so.
         tracking: Trackers by name.
         keep: What stays of ended trials' checkpoints; None to go on as the study has begun.
+        predict_memory: Whether points that would not fit into memory are not launched.
     """
 
     n_trials: int | None
@@ -58,6 +60,7 @@ class SweepSettings:
     exhaustive: bool
     tracking: dict[str, Any]
     keep: Keep | None
+    predict_memory: bool
 
 
 def ask(
@@ -186,6 +189,7 @@ def sweep_settings(
         grid or exhaustive,
         options["tracking"],
         None if options["keep"] is None else read_keep("hydra.sweeper.keep", options["keep"]),
+        options["predict_memory"],
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -16,10 +15,10 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from dlsweep.errors import StudyError
-from dlsweep.results.database import AwayError
+from dlsweep.results.database import AwayError, wait_for_creation
 
 Direction: TypeAlias = Literal["minimize", "maximize"]
 #: The trial attributes in which CMA-ES stores its pickled state, and the only names that such a
@@ -87,7 +86,6 @@ class OneWriterStorage(InMemoryStorage):
     def __init__(self, disk: BaseStorage, name: str, directions: Sequence[Direction]) -> None:
         super().__init__()
         self._disk = disk
-        self._seen_as_pruned: frozenset[int] = frozenset()
         stored = optuna.create_study(
             study_name=name, storage=disk, directions=list(directions), load_if_exists=True
         )
@@ -158,43 +156,12 @@ class OneWriterStorage(InMemoryStorage):
     def _create(self, trial_id: int) -> int:
         template = self.get_trial(trial_id)
         if self._in_doubt:
+            wait_for_creation(self._disk, self._disk_study)
             with contextlib.suppress(KeyError):
                 return self._disk.get_trial_id_from_study_id_trial_number(
                     self._disk_study, template.number
                 )
         return self._disk.create_new_trial(self._disk_study, template)
-
-    @contextlib.contextmanager
-    def seen_as_pruned(self, numbers: Iterable[int]) -> Iterator[None]:
-        """Shows some running trials as pruned: a sampler learns from those, not from running ones.
-
-        Args:
-            numbers: The trials, by number.
-        """
-        self._seen_as_pruned = frozenset(numbers)
-        try:
-            yield
-        finally:
-            self._seen_as_pruned = frozenset()
-
-    def get_all_trials(
-        self,
-        study_id: int,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-    ) -> list[FrozenTrial]:
-        """Reads the trials from memory."""
-        if not self._seen_as_pruned:
-            return super().get_all_trials(study_id, deepcopy, states)
-        trials = map(self._shown, super().get_all_trials(study_id, deepcopy))
-        return [trial for trial in trials if states is None or trial.state in states]
-
-    def _shown(self, trial: FrozenTrial) -> FrozenTrial:
-        if trial.number not in self._seen_as_pruned:
-            return trial
-        shown = copy.copy(trial)
-        shown.state = TrialState.PRUNED
-        return shown
 
     def close(self) -> None:
         """Closes the database. Its file is complete then, without a write-ahead log."""

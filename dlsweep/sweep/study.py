@@ -20,14 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dlsweep.errors import ConfigError, DlsweepError, StudyError
 from dlsweep.folders.database import sqlite_path
-from dlsweep.folders.rundir import (
-    COMPLETED,
-    FAILURES,
-    OWN_ATTRS,
-    UNFINISHED,
-    Record,
-    Result,
-)
+from dlsweep.folders.reserved import ENQUEUED, OWN_ATTRS, PEAK_MEMORY, REASON
+from dlsweep.folders.rundir import COMPLETED, FAILURES, UNFINISHED, Record, Result
 from dlsweep.folders.studydir import StudyDir
 from dlsweep.results.database import open_storage
 from dlsweep.results.front import with_trial
@@ -41,13 +35,12 @@ from dlsweep.sweep.points import check_point
 from dlsweep.sweep.population import Population
 from dlsweep.sweep.promotion import Promotion
 from dlsweep.sweep.rungs import PromotePruner
+from dlsweep.sweep.seen import SeenStorage
 from dlsweep.sweep.space import Scalar, SearchSpace
-from dlsweep.sweep.storage import Direction, OneWriterStorage, Outage
+from dlsweep.sweep.storage import Direction, Outage
 from dlsweep.sweep.warm_start import WarmStart
 
-ENQUEUED = "enqueued"
-EXHAUSTED = "exhausted"
-REASON = "reason"
+_EXHAUSTED = "exhausted"
 #: Pruners that are not Optuna's: they pause trials.
 _PAUSING = (PromotePruner, PopulationBasedTraining)
 #: Samplers that draw from one sequence. A new seed for each trial would break the sequence.
@@ -147,7 +140,7 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names(self.settings.objective)  # for Optuna's dashboard
         for point in self._enqueue:
-            self._study.enqueue_trial(point)
+            self._study.enqueue_trial(point, user_attrs={ENQUEUED: "hydra.sweeper.enqueue"})
         self._storage.flush()
         self._enqueue = []
 
@@ -249,6 +242,8 @@ class Study:
         for key, value in (user_attrs or {}).items():
             if key not in OWN_ATTRS:
                 trial.optuna.set_user_attr(key, value)
+        if result.peak_memory:
+            trial.optuna.set_user_attr(PEAK_MEMORY, result.peak_memory)
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
         self.promotion.end(trial, result.status)
@@ -265,6 +260,10 @@ class Study:
             state = TrialState.PRUNED
         elif result.status == "stopped":
             trial.optuna.set_user_attr(REASON, "stopped by the user")
+        elif result.status == "rejected":  # as if it had run out of memory
+            trial.optuna.set_user_attr(REASON, result.reason)
+            trial.optuna.set_constraint("out_of_memory", 1.0)
+            state = TrialState.PRUNED
         else:
             assert result.status in FAILURES
             trial.optuna.set_user_attr(REASON, f"{result.status}: {result.reason}"[:1000])
@@ -280,12 +279,17 @@ class Study:
             self._study._thread_local.in_optimize_loop = False
         self._finished += 1
         if self._study._stop_flag:
-            self._study.set_user_attr(EXHAUSTED, True)
+            self._study.set_user_attr(_EXHAUSTED, True)
+
+    @staticmethod
+    def is_enqueued(trial: Trial) -> bool:
+        """Whether the user has asked for a trial's point."""
+        return ENQUEUED in trial.optuna.user_attrs
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the sampler has tried every point of the space."""
-        return bool(self._study.user_attrs.get(EXHAUSTED))
+        return bool(self._study.user_attrs.get(_EXHAUSTED))
 
     def finished_trials(self) -> list[FrozenTrial]:
         """Returns every finished trial, by number."""
@@ -370,7 +374,7 @@ def _build_pruner(settings: StudySettings) -> Any:
     return build("pruner", config)
 
 
-def _open(settings: StudySettings) -> OneWriterStorage:
+def _open(settings: StudySettings) -> SeenStorage:
     try:
         if database := sqlite_path(settings.storage or ""):
             _prepare_sqlite(database)
@@ -378,7 +382,7 @@ def _open(settings: StudySettings) -> OneWriterStorage:
         stored = settings.storage
         memory = optuna.storages.InMemoryStorage()
         disk = open_storage(stored, keep_connection=True) if stored else memory
-        return OneWriterStorage(disk, settings.name, settings.directions)
+        return SeenStorage(disk, settings.name, settings.directions)
     except DlsweepError:
         raise
     except Exception as error:

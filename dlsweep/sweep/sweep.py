@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from dlsweep.drive.driver import Driver
-from dlsweep.drive.preflight import preflight
 from dlsweep.errors import ConfigError, DiskFullError, StudyError
-from dlsweep.folders.rundir import (
-    DISK_FULL,
-    FAILURES,
-    Result,
-    RunDir,
-    RunInfo,
-)
+from dlsweep.folders.attempt import Attempt
+from dlsweep.folders.rundir import DISK_FULL, FAILURES, Result, RunDir, RunInfo
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.machine.imports import no_garbage
+from dlsweep.machine.memory import memory_limits
 from dlsweep.results import tables
 from dlsweep.results.front import in_words
 from dlsweep.results.report import page
@@ -37,12 +28,14 @@ from dlsweep.sweep.failures import Policy, checked
 from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.keeper import Keeper, policy
+from dlsweep.sweep.memory import MemoryForecast
 from dlsweep.sweep.orphans import unrecorded_result, wait_for_orphan
 from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.pausing import Trial
 from dlsweep.sweep.record import StudyRecord
 from dlsweep.sweep.settings import SweepSettings
 from dlsweep.sweep.space import Scalar
+from dlsweep.sweep.space_check import check_space
 from dlsweep.sweep.study import Study
 
 #: The failure rate is computed over at least this many trials, so one early failure ends nothing.
@@ -81,6 +74,9 @@ class Sweep:
         self.record.keep = policy(settings.keep, self.record.read(), folder, self.view)
         self._forecast = Forecast(folder, study, self.record.keep, settings.n_trials, self.view)
         self.keeper = Keeper(folder, study, self.record.keep, self.view)
+        is_predicted = settings.predict_memory and driver.launcher.is_here
+        limits = memory_limits() if is_predicted else None
+        self._memory = MemoryForecast(study, limits, self.view)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -103,10 +99,10 @@ class Sweep:
         # what an earlier driver was killed before syncing.
         self.driver.start_mirror()
         if not over:
-            threading.Thread(target=_import_for_the_end, daemon=True).start()
+            threading.Thread(target=tables.import_pandas, daemon=True).start()
             self._adopt()
             if not self._trials:  # otherwise their driver has checked, and they hold the slots
-                self._preflight()
+                check_space(self.app, self.folder, self.study, self.driver)
             self.study.begin()
             with self.view:
                 self._loop()
@@ -127,6 +123,8 @@ class Sweep:
         self._outages.print_last()
         if missing > 0:
             self.view.say(f"{missing} trials are missing; the same command resumes the sweep.")
+        ended = "exhausted" if self.study.is_exhausted else "finished"
+        self.view.over(self.driver.stopping or ended, max(0, missing))
         if self.driver.stopping == "failures":
             raise StudyError("Too many trials failed; see the reasons above and in their logs.")
         if missing <= 0 and not (self.study.best or self.view.counts.completed):
@@ -232,15 +230,32 @@ class Sweep:
         if again:
             wait_for_orphan(folder, self.driver.limits.grace, self.view.say)
         self._create(folder, trial, overrides)
-        self.view.started(folder, trial.overrides, again)
         judge = functools.partial(self.study.judge, trial)
-        if again and (result := unrecorded_result(folder, judge)):
+        result = unrecorded_result(folder, judge) if again else None
+        if result and result.status == "rejected":  # its driver was killed before it was stored
+            self._reject(trial, folder, result)
+            return
+        attempt = Attempt.current(folder).number
+        is_new = not (attempt or folder.records_file.exists())
+        if is_new and (why := self._memory.objection(trial)):
+            self._reject(trial, folder, Result("rejected", why, ended=time.time()))
+            return
+        self.view.started(folder, trial.overrides, again, attempt + (result is None))
+        if result:
             self._end(trial, folder, result)
             return
         self.study.promotion.prepare(trial, folder)
         folder.clear()
         self._trials[folder.path] = trial
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
+
+    def _reject(self, trial: Trial, folder: RunDir, result: Result) -> None:
+        """Records a trial that is not launched, because it would not fit into memory."""
+        folder.write_result(result)
+        self.study.tell(trial, result)
+        self._memory.note(trial.number, trial.params, result)
+        self.view.rejected(folder, trial.overrides, result.reason)
+        self.driver.start_mirror()
 
     def _adopt(self) -> None:
         """Watches the trials that an earlier driver has left running on a cluster."""
@@ -251,7 +266,8 @@ class Sweep:
             if folder.info_file.exists() and self.driver.adopt(folder, judge):
                 self._open.remove(trial)
                 self._trials[folder.path] = trial
-                self.view.started(folder, trial.overrides, again=True)
+                attempt = Attempt.current(folder).number
+                self.view.started(folder, trial.overrides, again=True, attempt=attempt)
 
     def _end(self, trial: Trial, folder: RunDir, result: Result) -> None:
         """Records and prints how a trial ended, unless it will be retried or resumed."""
@@ -265,7 +281,9 @@ class Sweep:
             self._pause(trial, folder, result)
         infeasible = bool(policy and policy.infeasible)
         self.study.tell(trial, result, infeasible, folder.user_attrs())
-        self.view.ended(folder, result, self._best_so_far())
+        self._memory.note(trial.number, trial.params, result)
+        self.view.ended(folder, result)
+        self._show_best()
         self._forecast.ended()
         self._count_failure(result)
 
@@ -299,7 +317,8 @@ class Sweep:
         self._later.append((time.monotonic() + policy.pause, trial))
         reason = f"{result.status}: {result.reason}".rstrip(": ")
         again = f" in {policy.pause:g} s" if policy.pause else ""
-        self.view.say(f"  {folder.path.name} {reason}; it will be retried{again}.")
+        said = f"  {folder.path.name} {reason}; it will be retried{again}."
+        self.view.say(said, "warning")
         postponed = dataclasses.replace(result, status="interrupted", reason=reason)
         folder.write_result(postponed)
         return postponed
@@ -330,21 +349,11 @@ class Sweep:
         if share > self.settings.max_failure_rate and not self.driver.stopping:
             self.view.say(
                 f"{self._failed} of {self.study.finished} trials failed, more than "
-                f"hydra.sweeper.max_failure_rate={self.settings.max_failure_rate} allows: stopping."
+                "hydra.sweeper.max_failure_rate="
+                f"{self.settings.max_failure_rate} allows: stopping.",
+                "warning",
             )
             self.driver.stop("failures")
-
-    def _preflight(self) -> None:
-        texts = [self.study.space.overrides(point) for point in self.study.space.probes()]
-        configs = [self.composer.config(overrides) for overrides in texts]
-        pauses, changes = self.study.promotion, {}
-        if self.app.is_own:
-            variants = {key: list(map(self._composed, pauses.variants(key))) for key in pauses.keys}
-            changes = preflight(self.driver, configs, self.folder.path / "check", variants)
-        pauses.preflight(changes)
-
-    def _composed(self, points: Sequence[dict[str, Scalar]]) -> list[DictConfig]:
-        return [self.composer.config(self.study.space.overrides(point)) for point in points]
 
     def _untried_points(self) -> Iterator[dict[str, Scalar]]:
         points = [tables.point_of(trial) for trial in self.study.finished_trials()]
@@ -352,15 +361,17 @@ class Sweep:
         tried = {frozenset(point.items()) for point in points}
         return (p for p in self.study.space.points() if frozenset(p.items()) not in tried)
 
-    def _best_so_far(self) -> str:
-        return in_words(self.study.best)
+    def _show_best(self) -> None:
+        self.view.found_best(self.study.best, in_words(self.study.best))
 
     def _count_earlier(self) -> None:
         counts = self.view.counts
         for trial in self.study.finished_trials():
             counts.add(tables.state_of(trial))
         counts.begun_with = counts.done
-        self.view.best = self._best_so_far()
+        settings = self.study.settings
+        self.view.begin(self.folder.path, settings.name, settings.directions)
+        self._show_best()
 
     def _conclude(self) -> None:
         """Writes tables and the report while the mirror syncs the last trials."""
@@ -377,12 +388,3 @@ class Sweep:
                 self.record.write(**end, report=self.folder.report.name)
         self.keeper.settle()
         self.driver.drain()
-
-
-def _import_for_the_end() -> None:
-    """Imports what the results need, while the warm parent imports the framework.
-
-    The garbage collector skips what is imported here; searching it would delay the driver's exit.
-    """
-    with no_garbage():
-        importlib.import_module("pandas")

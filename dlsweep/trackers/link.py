@@ -125,6 +125,12 @@ def make_tracker(name: str, options: Options) -> Tracker:
     Raises:
         ConfigError: If they do not build a tracker.
     """
+    if not isinstance(options, dict):
+        raise ConfigError(
+            f"tracking.{name}: Received {options!r}. Expected a tracker's name, with its _target_ "
+            "and arguments below.\nType  # @package tracking.<name>  as the first line of the YAML "
+            "file in conf/tracking/."
+        )
     arguments = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
     assert isinstance(arguments, dict)
     target = str(arguments.pop("_target_", None))

@@ -25,7 +25,7 @@ from dlsweep.trackers.traces import trace_files, viewer_name
 #: A constant name, so that a rewritten file replaces the old one.
 _FILE = "events.out.tfevents.{}.dlsweep"
 #: The column of HParams with how a trial ended, and what it may say.
-_STATE, _ENDS = "state", sorted({*COMPLETED, "pruned", *FAILURES})
+_STATE, _ENDS = "state", sorted({*COMPLETED, "pruned", "rejected", *FAILURES})
 #: The width to which integers are aligned.
 _DIGITS = 12
 

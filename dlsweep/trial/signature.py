@@ -74,6 +74,12 @@ def problems(config: DictConfig) -> list[str]:
         return [f"{key}: it cannot be resolved: {reason}.\nType  {key}=<value>"]
     if missing := OmegaConf.missing_keys(config):
         return [f"{key}: a value is needed.  Type  {key}=<value>" for key in sorted(missing)]
+    if OmegaConf.is_dict(config.get("experiment")):
+        keys = ", ".join(f"experiment.{key}" for key in config.experiment)
+        found.append(
+            f"experiment: Received {keys}, which nothing reads. Expected an experiment's keys at "
+            "the config's root.\nType  # @package _global_  as the first line of its YAML file."
+        )
     for key, node in _targets(config):
         try:
             target = locate(key, node["_target_"])

@@ -40,6 +40,7 @@ from dlsweep.run.ranks import Processes, Ranks
 from dlsweep.run.run import Run
 from dlsweep.security.secrets import Scrubbed, scrub
 from dlsweep.trainers.base import Trainer
+from dlsweep.trial.peak_memory import peak_memory
 from dlsweep.trial.signature import build, is_trainer, locate
 from dlsweep.trial.system_metrics import sampled
 
@@ -76,7 +77,8 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
         status, reason, metrics = attempt(run, work)
     reason = scrub(reason, run.dir.config_file.read_text())
     run.attempt.check()
-    run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds))
+    memory = peak_memory(run.dir)
+    run.dir.write_result(Result(status, reason, metrics, started, time.time(), run.seconds, memory))
     return int(status in FAILURES)
 
 

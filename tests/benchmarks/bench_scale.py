@@ -278,6 +278,8 @@ def size(url: str) -> int:
 def sweep(folder: Path, url: str, workers: int, trials: int, options: Sequence[str] = ()) -> dict:
     """Runs a sweep to that many trials in all; returns what was measured."""
     figures = folder / "figures.json"
+    if not any(one.startswith("hydra/sweeper/pruner=") for one in options):
+        options = ["hydra.sweeper.pruner.n_warmup_steps=3", *options]
     command = [
         *(sys.executable, "-m", "dlsweep", "+experiment=quadratic", "tracking=csv"),
         "launcher._target_=bench_scale.SimulatedLauncher",
@@ -285,8 +287,7 @@ def sweep(folder: Path, url: str, workers: int, trials: int, options: Sequence[s
         *("~launcher.preload", "~launcher.env"),
         *(f"+launcher.workers={workers}", f"+launcher.figures='{figures}'"),
         *(f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.storage={url}"),
-        *("hydra/sweeper/sampler=random", "hydra.sweeper.pruner.n_warmup_steps=3"),
-        *(*options, "-m"),
+        *("hydra/sweeper/sampler=random", *options, "-m"),
     ]
     began = time.monotonic()
     with (folder / "log.txt").open("w") as log:
@@ -344,7 +345,7 @@ def measure(name: str, url: str, options: argparse.Namespace) -> Iterator[str]:
         done = 0
         for stored in options.stored:
             if stored and not done:  # what is copied
-                done = sweep(folder, address, COPIED, COPIED)["trials"]
+                done = sweep(folder, address, COPIED, COPIED, options.options)["trials"]
             if stored > done:
                 grow(address, stored)
                 (folder / "outputs/quadratic/trials" / f"{stored - 1:04d}").mkdir(exist_ok=True)

@@ -25,6 +25,12 @@ class MyTrainer(Trainer):
 """
 
 
+_CONF = {
+    "conf/experiment/mine.yaml": "# mine\n# @package _global_\ntraining: {epochs: 1}\n",
+    "conf/tracking/mine.yaml": "_target_: mine.Tracker\n",
+}
+
+
 @dataclass(frozen=True)
 class Case:
     """A command, what its answer must say, and why no test passes yet, if one does not."""
@@ -47,6 +53,16 @@ CASES = [
             "training.param_groups: Received a value with keys that the config does not have",
             "+training.param_groups.<name>=<value>",
         ),
+    ),
+    Case(
+        "experiment in a package of its own",
+        ("+experiment=mine", *SHIPPED),
+        ("experiment: Received experiment.training, which nothing reads", "# @package _global_"),
+    ),
+    Case(
+        "tracker without a name",
+        (*QUADRATIC[:1], "tracking=mine"),
+        ("tracking._target_: Received 'mine.Tracker'", "# @package tracking.<name>"),
     ),
     Case("unknown group", ("modell=mlp",), ("no key 'modell'. Did you mean 'model'",)),
     Case(
@@ -225,7 +241,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     found = {case.name: root / case.name for case in CASES}
     for folder in found.values():
         folder.mkdir()
-        (folder / "mytrainer.py").write_text(_TRAINER)
+        for name, text in {"mytrainer.py": _TRAINER, **_CONF}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
     subprocess.run(
         [sys.executable, "-c", _SHELL],
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "0"},

@@ -49,9 +49,25 @@ class Server:
         finally:
             self.start()
 
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Suspends all its processes: the system still accepts connections and data for it."""
+        self._head.suspend()  # first, so that it starts no more
+        processes = [*self._head.children(recursive=True), self._head]
+        try:
+            for process in processes:
+                process.suspend()
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
+    @property
+    def _head(self) -> psutil.Process:
+        return psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+
     def kill(self) -> None:
-        head = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
-        processes = [head, *head.children(recursive=True)]
+        processes = [self._head, *self._head.children(recursive=True)]
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

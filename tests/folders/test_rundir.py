@@ -78,6 +78,27 @@ def test_what_a_run_said_itself_outweighs_its_exit_code(make_run: Callable[..., 
 
 
 @pytest.mark.parametrize(
+    ("status", "asked", "expected"),
+    [
+        ("interrupted", None, "node_lost"),  # it noticed that its parent was gone
+        ("interrupted", "interrupted", "interrupted"),
+        ("interrupted", "stopped", "stopped"),
+        ("preempted", None, "preempted"),
+        ("completed", None, "completed"),
+    ],
+)
+def test_a_run_that_ends_because_its_parent_is_gone_is_lost(
+    make_run: Callable[..., RunDir], status: str, asked: str | None, expected: str
+) -> None:
+    run = make_run()
+    if asked:
+        run.request_stop(asked)
+    run.write_result(Result(status))
+    assert run.settle(LOST).status == expected
+    assert run.result() == run.settle(LOST)
+
+
+@pytest.mark.parametrize(
     ("step", "time"), [("1" + "0" * 40, "1.0"), ("1", "Infinity"), ("1", "NaN")]
 )
 def test_a_record_with_an_impossible_step_or_time_is_damaged(

@@ -128,6 +128,9 @@ def precision(folder: Path, on_gpu: bool) -> str:
         result = json.loads((folder / kind / "result.json").read_text())
         accuracy = result["metrics"]["val/accuracy"]
         assert accuracy > 0.8, f"{kind}: val/accuracy is {accuracy}"
+        peaks = result["peak_memory"]
+        assert peaks["host"] > 0, f"its peaks are {peaks}"
+        assert bool(peaks.get("gpu")) == on_gpu, f"its peaks are {peaks}"
         found.append(f"{kind} {accuracy:.3f} in {result['train_seconds']:.1f} s")
     return "val/accuracy after two epochs: " + ", ".join(found)
 

@@ -123,6 +123,23 @@ def test_a_trial_behind_a_cut_network_is_replaced(
         assert attempt_of(trials[kind]) > 1
 
 
+def test_a_trial_goes_on_when_its_raylet_is_killed(joined: Project, cluster: Cluster) -> None:
+    """Without the raylet the node is gone; when it is back, the trial goes on there."""
+    walk = joined.walk("walk", *FAR, "hydra.sweeper.n_trials=1", steps=40, seconds=0.1)
+    driver, trial = joined.start(*walk), joined.trial("walk")
+    wait_for(lambda: len(steps_of(trial)) > 3, driver)
+    kill(cluster.far_processes("raylet/raylet"))
+    joined.read_until(driver, "is lost: ")
+    wait_for(lambda: not cluster.far_processes("ray::Actor"), driver)
+    before = len(steps_of(trial))
+    cluster.start_far()
+    output, _ = driver.communicate()
+    assert driver.returncode == 0, output
+    assert_whole(trial, 40)
+    assert before < 40, "the trial was over before its raylet was"
+    assert attempt_of(trial) > 1
+
+
 def test_a_node_that_differs_is_named(joined: Project, cluster: Cluster, tmp_path: Path) -> None:
     walk = joined.walk("walk", *FAR, "hydra.sweeper.n_trials=1")
     (other := tmp_path / "other").mkdir()

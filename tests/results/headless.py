@@ -15,6 +15,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
 MISSING = "needs the programs chromium and chromedriver, which are not installed"
+INSTALL = "apt-get install chromium chromium-driver"
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",

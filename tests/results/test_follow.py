@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dlsweep.drive.progress import Counts, make_view
+from dlsweep.drive.progress import Counts
+from dlsweep.drive.views import make_view
 from dlsweep.errors import StudyError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import Result, RunDir
@@ -94,6 +95,19 @@ def test_a_failure_is_told_only_if_it_is_not_retried(make_run, follower: Followe
         "0000 goes on",
         "[1/3] 0000 pruned",
     ]
+
+
+def test_a_trial_that_is_not_launched_is_told_with_its_reason(
+    make_run, follower: Follower, capsys
+) -> None:
+    view = make_view([], Counts())
+    follower.look(is_alive=True)
+    follower.show(view, is_first=True)
+    make_run().write_result(Result("rejected", "it needs too much", ended=2e9))
+    follower.look(is_alive=True)
+    follower.show(view, is_first=False)
+    assert capsys.readouterr().out.endswith("[1/3] 0000 rejected: it needs too much\n")
+    assert (view.counts.rejected, view.running) == (1, {})
 
 
 def test_a_long_run_is_read_from_near_its_end(make_run, follower: Follower) -> None:

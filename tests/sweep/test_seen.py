@@ -5,12 +5,11 @@ from __future__ import annotations
 import optuna
 from optuna.trial import TrialState
 
-from dlsweep.sweep.seen import SeenStudy
-from dlsweep.sweep.storage import OneWriterStorage
+from dlsweep.sweep.seen import SeenStorage, SeenStudy
 
 
 def test_a_paused_trial_is_seen_as_pruned_only_until_it_goes_on() -> None:
-    storage = OneWriterStorage(optuna.storages.InMemoryStorage(), "study", ["minimize"])
+    storage = SeenStorage(optuna.storages.InMemoryStorage(), "study", ["minimize"])
     study = optuna.load_study(study_name="study", storage=storage)
     earlier = [optuna.trial.create_trial(value=1.0)]
     seen = SeenStudy("study", storage, earlier)

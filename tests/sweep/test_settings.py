@@ -35,6 +35,7 @@ OPTIONS: dict[str, Any] = {
     "seed": 0,
     "enqueue": [],
     "keep": None,
+    "predict_memory": True,
     "warm_start": [],
 }
 
@@ -55,7 +56,7 @@ def settings(app: App, make_space: Callable[..., SearchSpace]) -> Callable[..., 
 @pytest.fixture
 def study(make_space: Callable[..., SearchSpace]) -> Callable[..., StudySettings]:
     def read(*texts: str, grid: bool = False, **options: Any) -> StudySettings:
-        limits = SweepSettings(3, None, None, 0.5, {}, grid, grid, {}, None)
+        limits = SweepSettings(3, None, None, 0.5, {}, grid, grid, {}, None, True)
         space = make_space(*(texts or (INTERVAL,)))
         return study_settings({**OPTIONS, **options}, space, StudyDir("out"), limits)
 

@@ -41,7 +41,7 @@ def origin(project, made: Path) -> Path:
     return made / "outputs"
 
 
-@pytest.fixture(params=["moved", "copied"])
+@pytest.fixture
 def outputs(request, project, origin: Path) -> Iterator[Path]:
     """The same results in the current project; the original is gone, or must stay as it is."""
     shutil.copytree(origin, project.path / "outputs")
@@ -71,7 +71,9 @@ def make_older(outputs: Path, place: Path) -> None:
             file.write_text(json.dumps(record))
 
 
-@pytest.mark.parametrize("records", ["today's", "older"])
+@pytest.mark.parametrize(
+    ("outputs", "records"), [("moved", "today's"), ("copied", "older")], indirect=["outputs"]
+)
 def test_every_verb_works_in_the_new_place(project, origin: Path, outputs: Path, records) -> None:
     study = outputs / "quadratic"
     if records == "older":
@@ -122,6 +124,7 @@ def artifacts(outputs: Path) -> list[str]:
     return [run_id for *_, run_id in runs]
 
 
+@pytest.mark.parametrize("outputs", ["copied"], indirect=True)
 def test_the_move_is_said_once(project, outputs: Path, origin: Path) -> None:
     said = project.run("sync", "outputs/quadratic", "mlflow")
     moved = f"{outputs}/mlflow.db has moved from {origin}: MLflow finds its artifacts here again.\n"
@@ -129,6 +132,7 @@ def test_the_move_is_said_once(project, outputs: Path, origin: Path) -> None:
     assert project.run("sync", "outputs/quadratic", "mlflow") == "mlflow: 0 new records\n"
 
 
+@pytest.mark.parametrize("outputs", ["moved"], indirect=True)
 def test_mlflow_s_page_opens_the_artifacts(project, outputs: Path) -> None:
     process = project.start("ui", "mlflow", "--folder", "outputs")
     try:

@@ -104,13 +104,17 @@ def test_each_visible_gpu_has_its_figures(make_run: Callable[..., RunDir], tmp_p
     code = (
         "import sys\nfrom dlsweep.folders.rundir import RunDir\n"
         "from dlsweep.trial.system_metrics import sampled\n"
-        "with sampled(RunDir(sys.argv[1]), 60): pass"
+        "from dlsweep.machine.memory import memory_limits\n"
+        "with sampled(RunDir(sys.argv[1]), 60): pass\n"
+        "print(memory_limits()['gpu'])"
     )
-    subprocess.run(
+    found = subprocess.run(
         [sys.executable, "-c", code, str(run.path)],
         check=True,
+        capture_output=True,
         env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "3,GPU-ab,9"},
     )
+    assert int(found.stdout) == 1_000_000_000
     (sample,) = samples(run)
     assert {name: value for name, value in sample.items() if "gpu" in name} == {
         "system/gpu_0_utilization_percentage": 30.0,

@@ -208,7 +208,7 @@ def _kind(state: str) -> str:
         return "done"
     if state in FAILURES:
         return "failed"
-    return "cut" if state in ("pruned", "stopped") else "open"
+    return "cut" if state in ("pruned", "stopped", "rejected") else "open"
 
 
 def _shared(overrides: Sequence[list[str] | None]) -> list[str]:

@@ -49,6 +49,7 @@ _STATUS: dict[Status, str] = {
     "pruned": "FINISHED",
     "killed": "KILLED",
     "stopped": "KILLED",
+    "rejected": "KILLED",
 }
 #: MLflow itself retries for minutes. The mirror retries without limit and blocks nothing.
 _ENVIRONMENT = {

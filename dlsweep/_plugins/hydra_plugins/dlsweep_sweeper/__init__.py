@@ -33,29 +33,31 @@ class DlsweepSweeperConf:
     _target_: str = _TARGET
     _recursive_: bool = False
 
-    study_name: str | None = "default"
+    study_name: str | None = "default"  # also the name of its folder; by default the experiment's
     storage: str | None = None  # an Optuna storage URL; default: study.db in the study's folder
     direction: Any = "minimize"  # or maximize; a list for several objectives
     n_trials: int | None = None  # default: every point of a finite space
     n_jobs: int | None = None  # trials at a time; default: as many as the launcher has slots
-    sampler: Any = MISSING
+    sampler: Any = MISSING  # a group: what suggests the next point
     params: dict[str, Any] = field(default_factory=dict)  # the space: key -> sweep override
     max_failure_rate: float = 0.5  # share of trials that may fail before the sweep stops
 
     metric: Any = None  # the objective; default: the number that the app returns
-    pruner: Any = MISSING
+    pruner: Any = MISSING  # a group: what stops or pauses a trial early
     seed: int | None = None  # the sampler's seed
     timeout: float | None = None  # seconds after which the sweep stops
     trial_timeout: float | None = None  # seconds that one attempt of a trial may take
     step_timeout: float | None = None  # seconds without a new record: the trial hangs
     grace: float = 30.0  # seconds for a trial to save and end before it is killed
-    failures: dict[str, Any] = field(default_factory=lambda: _failures())
+    failures: dict[str, Any] = field(default_factory=lambda: _failures())  # policies by status
+    predict_memory: bool = True  # do not launch points that are almost sure not to fit
     keep: Any = None  # of ended trials' checkpoints: best (default), a number of trials, or all
     enqueue: list[Any] = field(default_factory=list)  # points to try first
     warm_start: Any = field(default_factory=list)  # folders of earlier studies for the sampler
     plan: Any = False  # true, or json: show the space and the first trials, and run nothing
-    launcher: Any = None
-    tracking: Any = None
+    progress: str = "auto"  # json: print each event as a line of JSON
+    launcher: Any = None  # where trials run; set by the group launcher
+    tracking: Any = None  # the trackers; set by the group tracking
 
     search_space: Any = None  # these three are Hydra's Optuna sweeper's: refused with what to write
     custom_search_space: Any = None
@@ -128,7 +130,8 @@ class TakeOver(Callback):
             _set_target(config, _TARGET)
             print(
                 f"hydra.sweeper._target_: {written} is ignored, as hydra/sweeper=dlsweep is asked "
-                "for. Remove that line from your YAML to have this sentence no more."
+                "for. Remove that line from your YAML to have this sentence no more.",
+                file=sys.stderr,
             )
 
 

@@ -1,0 +1,153 @@
+"""Predicts which points do not fit into memory, from what finished trials needed.
+
+A trial that runs out of memory costs a launch and says little: only that its point needs more than
+there is. Those that fit say how the need grows with each swept key. A point is rejected only if it
+is almost sure that it needs more than points that ran out of memory, or than this machine has.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dlsweep.drive.progress import View, size
+from dlsweep.folders.reserved import PEAK_MEMORY, REASON
+from dlsweep.folders.rundir import COMPLETED, Result
+from dlsweep.results.report.numbers import finite
+from dlsweep.results.tables import point_of, state_of
+from dlsweep.sweep.growth import Growth, Vector, encoded, fit
+from dlsweep.sweep.pausing import Trial
+from dlsweep.sweep.study import Study
+
+#: Statuses of trials that trained, so that their peak is what their point needs.
+_FITTED = COMPLETED | {"pruned", "diverged"}
+#: So many trials must have run out of memory below a point: one may have had bad luck.
+_WITNESSES = 2
+#: After so many rejections in a row the next point is launched, to check the prediction.
+_MOST = 10
+#: The part of what there is that a trial must have used, before others are compared with all of it.
+_NEAR = 1 / 8
+#: The trials that are learned from: the last ones that fitted.
+_LEARNED = 1000
+#: Words in the message of a GPU that has run out of memory.
+_GPU_WORDS = re.compile(r"\b(cuda|gpu|hip|rocm|xpu|cudnn|cublas)\b", re.IGNORECASE)
+_NAMES = {"host": "memory", "gpu": "GPU memory"}
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """An encoded point that fitted, and the bytes that it needed at most, by kind of memory."""
+
+    row: Vector
+    peaks: Mapping[str, float]
+
+
+class MemoryForecast:
+    """Says which points would not fit into memory.
+
+    It knows only what the study has stored, so a resumed sweep decides as an undisturbed one.
+
+    Args:
+        study: The study.
+        limits: The bytes of ``host`` and ``gpu`` memory that there are; None to reject nothing.
+        view: Shows that a prediction is checked.
+    """
+
+    def __init__(self, study: Study, limits: Mapping[str, int] | None, view: View) -> None:
+        self._study = study
+        self._limits = limits
+        self._view = view
+        self._fitted: dict[int, _Fitted] = {}
+        self._lacked: dict[str, dict[int, Mapping[str, Any]]] = {"host": {}, "gpu": {}}
+        self._rejected: set[int] = set()
+        self._largest = dict.fromkeys(_NAMES, 0.0)
+        self._models: dict[str, Growth | None] = {}
+        for trial in study.finished_trials() if limits is not None else ():
+            reason, peaks = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(PEAK_MEMORY, {})
+            self._note(trial.number, point_of(trial), state_of(trial), reason, peaks)
+
+    def note(self, number: int, params: Mapping[str, Any], result: Result) -> None:
+        """Learns from a trial that has ended."""
+        if self._limits is not None:
+            self._note(number, params, result.status, result.reason, result.peak_memory)
+
+    def objection(self, trial: Trial) -> str:
+        """Returns why a trial would not fit; empty if it may be launched."""
+        if self._limits is None or self._study.is_enqueued(trial):
+            return ""
+        for kind in sorted(_NAMES):
+            if why := self._judged(kind, trial.params):
+                return "" if self._is_check(trial.number) else why
+        return ""
+
+    def _note(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        status: str,
+        reason: str,
+        peaks: Any,
+    ) -> None:
+        if status == "rejected":
+            self._rejected.add(number)
+        elif status == "out_of_memory":
+            kind = "gpu" if _GPU_WORDS.search(str(reason)) else "host"
+            self._lacked[kind][number] = params
+        elif status in _FITTED and (known := _positive(peaks)):
+            row = encoded(self._study.space.dimensions, params)
+            self._fitted[number] = _Fitted(row, known)
+            self._largest = {kind: max(self._largest[kind], known.get(kind, 0)) for kind in _NAMES}
+            self._models = {}
+            if len(self._fitted) > 2 * _LEARNED:
+                self._fitted = {n: self._fitted[n] for n in sorted(self._fitted)[-_LEARNED:]}
+
+    def _judged(self, kind: str, params: Mapping[str, Any]) -> str:
+        assert self._limits is not None
+        limit, lacked = self._limits.get(kind, math.inf), self._lacked[kind]
+        is_near = self._largest[kind] > _NEAR * limit
+        if len(lacked) < _WITNESSES and not is_near:
+            return ""
+        model = self._model(kind)
+        expected = model.expected(params) if model else None
+        if model is None or expected is None or expected <= model.largest:
+            return ""
+        if len(lacked) < _WITNESSES and expected <= limit:
+            return ""
+        least = model.least(params)
+        if least <= model.largest:
+            return ""
+        needs = f"it needs at least {size(least)} of {_NAMES[kind]}, about {size(expected)}"
+        if least > limit and is_near:
+            return f"{needs}, and this machine has {size(limit)}"
+        less = [number for number, other in lacked.items() if model.needs_more(params, other)]
+        if len(less) < _WITNESSES:
+            return ""
+        named = ", ".join(f"{number:04d}" for number in sorted(less)[:_WITNESSES])
+        return f"{needs}; {len(less)} trials that needed less ran out of it, as {named}"
+
+    def _model(self, kind: str) -> Growth | None:
+        if kind not in self._models:
+            dimensions = self._study.space.dimensions
+            numbers = [n for n in sorted(self._fitted) if kind in self._fitted[n].peaks]
+            known = [self._fitted[number] for number in numbers[-_LEARNED:]]
+            rows, peaks = [one.row for one in known], [one.peaks[kind] for one in known]
+            self._models[kind] = fit(dimensions, rows, peaks)
+        return self._models[kind]
+
+    def _is_check(self, number: int) -> bool:
+        """Whether the trial is launched against the prediction, because so many were not."""
+        if not all(number - back in self._rejected for back in range(1, _MOST + 1)):
+            return False
+        self._view.say(
+            f"{_MOST} points in a row were rejected; {number:04d} is launched to check that."
+        )
+        return True
+
+
+def _positive(peaks: Any) -> dict[str, float]:
+    """Returns the figures among what a folder or a database says, which may be anybody's."""
+    found = {kind: finite(peaks.get(kind)) for kind in _NAMES} if isinstance(peaks, dict) else {}
+    return {kind: peak for kind, peak in found.items() if peak and peak > 0}
