@@ -21,8 +21,9 @@ from dlsweep.run.keeping import Keep, read_keep, surplus
 from dlsweep.sweep.study import Study
 from dlsweep.trackers.views import unsynced
 
-#: Seconds between two looks at which trials are synced.
-_PAUSE = 1.0
+#: Seconds between two looks at which trials are synced, and how many times longer than the last
+#: look at least: with 100,000 trials a look takes 0.1 s, in which no trial is answered.
+_PAUSE, _LONGER = 1.0, 20.0
 
 
 def policy(asked: Keep | None, begun: Mapping[str, Any], folder: StudyDir, view: View) -> Keep:
@@ -84,12 +85,14 @@ class Keeper:
         """Removes what may go by now, in the background."""
         if self._keep == "all" or time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + _PAUSE
+        began = time.monotonic()
+        self._next = began + _PAUSE
         if self._removing and not self._removing.done():
             return
         self.settle()
         if due := self._due():
             self._removing = self._pool.submit(self._remove, due)
+        self._next += _LONGER * (time.monotonic() - began)
 
     def settle(self) -> None:
         """Waits until what has begun is removed; prints what could not be."""
