@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 TOOLS = str(Path(sys.executable).parent)
 _BLOCK = re.compile(r'```(\w+)(?: title="([^"]+)")?\n(.*?)```', re.DOTALL)
 _NUMBER = re.compile(r"[+-]?\d[\d.,]*(e[+-]?\d+)?")
-_INSTALLS = ("python3 -m venv", "pip install")
+_INSTALLS = ("python3 -m venv", "pip install", "make ")
 _PORT = "8501"
 _OURS = ("dlsweep.cli.main", "dlsweep.trial.task", "optuna", "pandas")
 _KERAS = (*_OURS, "tensorflow", "keras", "dlsweep.keras")

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from dlsweep.sweep.parts import build
 from dlsweep.sweep.seen import SeenStorage
 
-STUDIES = 25
+STUDIES = 10
 
 
 def opened(direction: str, pruner: Any, disk: Any = None) -> optuna.Study:
