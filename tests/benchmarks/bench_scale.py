@@ -158,6 +158,7 @@ class SimulatedLauncher(Launcher):
         job = SimulatedJob(folder, self._clock.now)
         if "check" in argv:
             write_atomically(folder.path / "problems.json", "[]")
+            write_atomically(folder.path / "changes.json", "{}")
             job.code = 0
             return job
         if not self._began:
