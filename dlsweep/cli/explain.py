@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import ValidationError
 
 from dlsweep.cli.best_group import GROUP
 from dlsweep.cli.search_path import VERSION_BASE, conf_dir
@@ -24,9 +25,12 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         error: The error of Hydra or OmegaConf.
         arguments: The command line; its other overrides tell which keys are valid.
     """
-    text = "\n".join(str(one) for one in _chain(error))
+    chain = _chain(error)
+    text = "\n".join(str(one) for one in chain)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _unknown_choice(error)
+    if wrong := next((one for one in chain if isinstance(one, ValidationError)), None):
+        return _wrong_type(wrong) or text
     found = re.search(r"Could not override '([^']+)'", text) or re.search(
         r"config group '([^']+)' does not exist|Could not find '([^']+)'", text
     )
@@ -72,6 +76,19 @@ def null_group(error: ValueError, arguments: Sequence[str], folders: Sequence[Pa
                 f"{', '.join(sorted(options))}.\nType  {instead}"
             )
     return "A config group is set to null. Expected one of its options, or  ~<group>  for none."
+
+
+#: What OmegaConf says of a value that a key of a sweep cannot take, and what it can.
+_TYPES = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+
+
+def _wrong_type(error: ValidationError) -> str:
+    said, key = str(error).partition("\n")[0], error.full_key
+    if found := re.search(r"Value '(.*)' (?:of type .* converted to|is not a valid) (\w+)", said):
+        return f"{key}: Received {found[1]!r}. Expected {_TYPES.get(found[2], found[2])}."
+    if found := re.search(r"Cannot convert '.*' to string: '(.*)'", said):
+        return f"{key}: Received {found[1]}. Expected a text."
+    return ""
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

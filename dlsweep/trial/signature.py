@@ -60,7 +60,9 @@ def build(key: str, node: Any) -> Any:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, DlsweepError):
             raise cause from None
-        raise ConfigError(f"{key}: {cause or error}") from cause
+        config = OmegaConf.create(node)
+        wrong = list(_mismatches(key, locate(key, config["_target_"]), config))
+        raise ConfigError("\n".join(wrong) or f"{key}: {cause or error}") from cause
 
 
 def problems(config: DictConfig) -> list[str]:

@@ -64,6 +64,31 @@ CASES = [
         (*QUADRATIC[:1], "tracking=mine"),
         ("tracking._target_: Received 'mine.Tracker'", "# @package tracking.<name>"),
     ),
+    Case(
+        "a word for a whole number",
+        (*SWEEP[:-1], "hydra.sweeper.n_trials=many", "-m"),
+        ("hydra.sweeper.n_trials: Received 'many'. Expected a whole number.\n",),
+    ),
+    Case(
+        "a word for a number",
+        (*SWEEP[:-1], "hydra.sweeper.timeout=soon", "-m"),
+        ("hydra.sweeper.timeout: Received 'soon'. Expected a number.\n",),
+    ),
+    Case(
+        "a word for true or false",
+        (*SWEEP[:-1], "hydra.sweeper.predict_memory=maybe", "-m"),
+        ("hydra.sweeper.predict_memory: Received 'maybe'. Expected true or false.\n",),
+    ),
+    Case(
+        "a list for a text",
+        (*SWEEP[:-1], "hydra.sweeper.study_name=[1]", "-m"),
+        ("hydra.sweeper.study_name: Received [1]. Expected a text.\n",),
+    ),
+    Case(
+        "a word for the cores of a trial",
+        (*SWEEP[:-1], "launcher.cpus_per_trial=many", "-m"),
+        ("launcher.cpus_per_trial: Received 'many' (str). Expected float or 'auto'.\n",),
+    ),
     Case("unknown group", ("modell=mlp",), ("no key 'modell'. Did you mean 'model'",)),
     Case(
         "unknown choice",
