@@ -76,6 +76,16 @@ def _result(info: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (info or {}).items() if key not in _UNSEEN}
 
 
+def _end(result: Result | None) -> dict[str, Any] | None:
+    """Returns a run's result as a position stores it; older results have no peak of memory."""
+    if result is None:
+        return None
+    fields = asdict(result)
+    if not result.peak_memory:
+        del fields["peak_memory"]
+    return fields
+
+
 def synced_trackers(run: RunDir | StudyDir) -> dict[str, tuple[Options, State]]:
     """Returns the options and the state of each tracker that a run, or a study, was synced to.
 
@@ -94,7 +104,7 @@ def unsynced(run: RunDir, trackers: Mapping[str, Options]) -> list[str]:
         trackers: The options of the trackers that it is synced to, by name.
     """
     result = run.result()
-    end = json.dumps(asdict(result)) if result else None
+    end = json.dumps(_end(result)) if result else None
     positions = {
         name: _Position.load(run.mirror_file(name), options) for name, options in trackers.items()
     }
@@ -184,7 +194,7 @@ class RunView:
 
     def update(self, tracker: Tracker, parent: State, end: Result | None, verify: bool) -> None:
         """Logs all new records, and the result if the run has ended."""
-        result = asdict(end) if end else None
+        result = _end(end)
         if self._position is None or self._started_by is not tracker:
             position = _Position.load(self._file, self._link.options)
             if end and position.result == result and not verify:
@@ -211,7 +221,7 @@ class RunView:
         records = chain(self._run.records(), self._run.samples())
         truth = [(r.step, n, v) for r, _ in records for n, v in r.metrics.items()]
         found = _compare(truth, tracker.read(self._run, position.state))
-        if position.result != (asdict(end) if end else None):
+        if position.result != _end(end):
             found.append("its result was not synced")
         elif end:
             found += tracker.missing(self._run, end, position.state)

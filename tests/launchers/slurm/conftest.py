@@ -250,7 +250,11 @@ class Project:
     def training_in_job(self, job: str) -> int:
         """The process that holds the lock of the trial of a job."""
         told = f"SLURM_JOB_ID={job}\0".encode()
-        return next(p for p in self.training() if told in Path(f"/proc/{p}/environ").read_bytes())
+        for process in self.training():
+            with contextlib.suppress(OSError):  # it has ended
+                if told in Path(f"/proc/{process}/environ").read_bytes():
+                    return process
+        raise AssertionError(f"job {job} trains nothing")
 
     def assert_exactly_once(self, count: int) -> None:
         """Each trial has each step once, and a kill had at most one step done again."""
