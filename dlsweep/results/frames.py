@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from array import array
-from datetime import timezone
+from datetime import UTC
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ class StudyTables:
         study, index = self._study, self._index()
         goals = [trial.values or [None] * len(study.objective) for trial in study.trials]
         starts = [trial.datetime_start for trial in study.trials]  # without a time zone: local
-        begun = [moment and moment.astimezone(timezone.utc) for moment in starts]
+        begun = [moment and moment.astimezone(UTC) for moment in starts]
         lasted = [None if t.duration is None else t.duration.total_seconds() for t in study.trials]
         columns: dict[str, Any] = {
             "state": [state_of(trial) for trial in study.trials],

@@ -23,7 +23,7 @@ def check_space(app: App, folder: StudyDir, study: Study, driver: Driver) -> Non
     Raises:
         ConfigError: If there are problems; lists every distinct one.
     """
-    space, pauses = study.space, study.promotion
+    space, pauses = study.space, study.pauses
     configs = [space.composer.config(space.overrides(point)) for point in space.probes()]
     changes: dict[str, str] = {}
     if app.is_own:

@@ -125,7 +125,7 @@ class Study:
         self._study.sampler = self._build_sampler(0 if self._is_sequential else self._begun)
         self._finished = sum(trial.state.is_finished() for trial in trials)
         self._best = {t.number: t.values for t in self._best_trials(trials)}
-        self.promotion = self._pauses(pruner, folder)
+        self.pauses = self._find_pauses(pruner, folder)
         # A driver that was killed before the first trial may have stored some of the points.
         where = "hydra.sweeper.enqueue"
         points = [] if self._begun else [self._checked_point(p, where) for p in settings.enqueue]
@@ -191,7 +191,7 @@ class Study:
     def open_trials(self) -> list[Trial]:
         """Returns the unfinished trials of earlier drivers, by number."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return self.promotion.take_paused([self._reopen(frozen) for frozen in running])
+        return self.pauses.take_paused([self._reopen(frozen) for frozen in running])
 
     def ask(self, point: dict[str, Scalar] | None = None) -> Trial:
         """Starts a trial: asks the sampler for its parameters and stores them.
@@ -206,7 +206,7 @@ class Study:
         self._begun += 1
         if point is not None:
             self._study.enqueue_trial(point)
-        with self._storage.seen_as_pruned(trial.number for trial in self.promotion.paused):
+        with self._storage.seen_as_pruned(trial.number for trial in self.pauses.paused):
             return self._complete(self._study.ask())
 
     def judge(self, trial: Trial, records: Sequence[Record]) -> str | None:
@@ -220,7 +220,7 @@ class Study:
                 trial.curve[record.step] = value
         if trial.optuna.should_prune():
             return "pruned"
-        return "paused" if self.promotion.is_due(trial) else None
+        return "paused" if self.pauses.is_due(trial) else None
 
     def tell(
         self,
@@ -246,7 +246,7 @@ class Study:
             trial.optuna.set_user_attr(PEAK_MEMORY, result.peak_memory)
         if result.status not in ("completed", "pruned"):
             trial.optuna.set_user_attr(STATUS, result.status)
-        self.promotion.end(trial, result.status)
+        self.pauses.end(trial, result.status)
         state, values = TrialState.FAIL, None
         if result.status in COMPLETED and not result.metrics:
             state = TrialState.PRUNED  # Optuna has no completed trial without a value
@@ -323,13 +323,13 @@ class Study:
         if point is None:
             return self._complete(trial)  # its driver was killed while asking: ask for the rest
         # The overrides are made from the search space: the stored ones may be anybody's.
-        lineage = self.promotion.lineage(frozen.number)
+        lineage = self.pauses.lineage(frozen.number)
         known = lineage[-1].params if lineage else point["params"]
         params = self._checked_point(known, f"trial {frozen.number} of the study")
         curve = dict(frozen.intermediate_values)
         return Trial(frozen.number, params, self.space.overrides(params), trial, curve, lineage)
 
-    def _pauses(self, pruner: Any, folder: StudyDir | None) -> Pauses:
+    def _find_pauses(self, pruner: Any, folder: StudyDir | None) -> Pauses:
         """Returns the paused trials, as the pruner has them."""
         if isinstance(pruner, PromotePruner):
             return Promotion(self._study, pruner)

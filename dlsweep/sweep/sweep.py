@@ -90,7 +90,7 @@ class Sweep:
             self._raise_total(extended)
         self._inbox.extend()
         self.view.counts.total = self.record.total
-        over = not self._open and not self.study.promotion.paused and not self._wants_more()
+        over = not self._open and not self.study.pauses.paused and not self._wants_more()
         if not over and self.record.is_of_other_code:
             self.view.say("The code has changed since this study began; its next trials use it.")
         self.record.write(**(self.record.earlier_end() if over else {}))
@@ -134,8 +134,8 @@ class Sweep:
         while True:
             self._inbox.look()
             more = self._launch_some()
-            others = self.study.promotion.paused or self._wants_more()
-            self.study.promotion.others_wait = bool(others) and not self._has_room()
+            others = self.study.pauses.paused or self._wants_more()
+            self.study.pauses.others_wait = bool(others) and not self._has_room()
             if not (self.driver.running or more):
                 if self.driver.stopping:
                     return
@@ -152,7 +152,7 @@ class Sweep:
 
     def _waits(self) -> bool:
         """Whether there is more to do, though no trial runs."""
-        waiting = self._open or self.study.promotion.paused or self._wants_more()
+        waiting = self._open or self.study.pauses.paused or self._wants_more()
         return bool(self._later or self.study.outage or (waiting and not self._has_room()))
 
     def _launch_some(self) -> bool:
@@ -188,11 +188,11 @@ class Sweep:
         if self._open:
             return self._open.pop(0)
         others_begin = self._wants_more()
-        if paused := self.study.promotion.next(others_begin):
+        if paused := self.study.pauses.next(others_begin):
             return paused
         if not others_begin:
             is_last = not (self.driver.running or self._later or self.study.best)
-            return self.study.promotion.last() if is_last else None
+            return self.study.pauses.last() if is_last else None
         if self.settings.grid:
             point = next(self._points, None)
             return self.study.ask(point) if point is not None else None
@@ -204,7 +204,7 @@ class Sweep:
             self.study.finished
             + len(self._trials)
             + len(self._later)
-            + len(self.study.promotion.paused)
+            + len(self.study.pauses.paused)
         )
         return (total is None or begun < total) and not self.study.is_exhausted
 
@@ -244,7 +244,7 @@ class Sweep:
         if result:
             self._end(trial, folder, result)
             return
-        self.study.promotion.prepare(trial, folder)
+        self.study.pauses.prepare(trial, folder)
         folder.clear()
         self._trials[folder.path] = trial
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
@@ -293,18 +293,18 @@ class Sweep:
         Raises:
             ConfigError: If it has saved no checkpoint to go on from, and may not start over.
         """
-        if not any(folder.checkpoints.glob("step-*")) and not self.study.promotion.may_start_over:
+        if not any(folder.checkpoints.glob("step-*")) and not self.study.pauses.may_start_over:
             raise ConfigError(
                 f"Trial {folder.path.name} has paused and saved no checkpoint, so it cannot go on "
                 "from there later.\nSave one with run.checkpoints.save(…)"
-                f"{self.study.promotion.way_out}"
+                f"{self.study.pauses.way_out}"
             )
         folder.note_attempt(result)
-        self.study.promotion.pause(trial)
+        self.study.pauses.pause(trial)
 
     def _end_paused(self) -> None:
         """Records the trials that were never promoted as pruned, when the study is complete."""
-        for trial in self.study.promotion.paused:
+        for trial in self.study.pauses.paused:
             folder = self.folder.trial(trial.number)
             result = folder.result() or Result("paused")
             result = dataclasses.replace(result, status="pruned")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_trials_have_a_row_each_and_stable_columns(folder: StudyDir) -> None:
 
 def test_times_are_in_utc(folder: StudyDir) -> None:
     study = dlsweep.load(str(folder.path))
-    late = datetime.now(timezone.utc) - study.trials["start"]
+    late = datetime.now(UTC) - study.trials["start"]
     assert (late.dt.total_seconds().between(0, 600)).all(), "the study was made a moment ago"
     assert study.curves["time"].iloc[0].timestamp() == pytest.approx(BEGAN + 0.5)
     assert str(study.curves["time"].dt.tz) == "UTC"
