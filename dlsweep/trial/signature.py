@@ -60,9 +60,13 @@ def build(key: str, node: Any) -> Any:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, DlsweepError):
             raise cause from None
-        config = OmegaConf.create(node)
-        wrong = list(_mismatches(key, locate(key, config["_target_"]), config))
-        raise ConfigError("\n".join(wrong) or f"{key}: {cause or error}") from cause
+        wrong = _wrong_arguments(key, node) if isinstance(cause, TypeError | ValueError) else ""
+        raise ConfigError(wrong or f"{key}: {cause or error}") from cause
+
+
+def _wrong_arguments(key: str, node: Any) -> str:
+    config = OmegaConf.create(node)
+    return "\n".join(_mismatches(key, locate(key, config["_target_"]), config))
 
 
 def problems(config: DictConfig) -> list[str]:

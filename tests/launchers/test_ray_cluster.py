@@ -101,7 +101,7 @@ def test_a_trial_behind_a_cut_network_is_replaced(
     for kind, slots in {"shared": 1, "streamed": 2}.items():
         outputs = outputs_of(kind, cluster, tmp_path)
         asked = [*FAR, f"launcher.slots={slots}", f"outputs={outputs}", "hydra.sweeper.n_trials=1"]
-        drivers[kind] = joined.start(*joined.walk(kind, *asked, steps=200, seconds=0.1))
+        drivers[kind] = joined.start(*joined.walk(kind, *asked, steps=200, seconds=0.2))
         trials[kind] = joined.trial(kind, outputs=outputs)
     for kind, driver in drivers.items():
         wait_for(lambda kind=kind: len(steps_of(trials[kind])) > 3, driver)
