@@ -31,11 +31,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: a third of the suite's time is spent waiting."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Has the quick part not even read what is slow as a whole: that imports the frameworks."""
     if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:
