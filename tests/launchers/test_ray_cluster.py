@@ -103,8 +103,8 @@ def test_a_trial_behind_a_cut_network_is_replaced(
         asked = [*FAR, f"launcher.slots={slots}", f"outputs={outputs}", "hydra.sweeper.n_trials=1"]
         drivers[kind] = joined.start(*joined.walk(kind, *asked, steps=200, seconds=0.2))
         trials[kind] = joined.trial(kind, outputs=outputs)
-    for kind, driver in drivers.items():
-        wait_for(lambda kind=kind: len(steps_of(trials[kind])) > 3, driver)
+        # One after the other: both slots of the second would leave the first none.
+        wait_for(lambda kind=kind: len(steps_of(trials[kind])) > 3, drivers[kind])
     wait_for(lambda: len(cluster.far_processes("ray::")) >= 2)
     try:
         cluster.cut()
