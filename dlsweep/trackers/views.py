@@ -76,14 +76,11 @@ def _result(info: dict[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (info or {}).items() if key not in _UNSEEN}
 
 
-def _end(result: Result | None) -> dict[str, Any] | None:
-    """Returns a run's result as a position stores it; older results have no peak of memory."""
-    if result is None:
-        return None
-    fields = asdict(result)
-    if not result.peak_memory:
-        del fields["peak_memory"]
-    return fields
+def _is_synced(kept: dict[str, Any] | None, end: Result | None) -> bool:
+    """Whether a position's result is that of a run; fields that older results lack are empty."""
+    if kept is None or end is None:
+        return kept is None and end is None
+    return json.dumps({**asdict(Result(end.status)), **kept}) == json.dumps(asdict(end))
 
 
 def synced_trackers(run: RunDir | StudyDir) -> dict[str, tuple[Options, State]]:
@@ -104,11 +101,12 @@ def unsynced(run: RunDir, trackers: Mapping[str, Options]) -> list[str]:
         trackers: The options of the trackers that it is synced to, by name.
     """
     result = run.result()
-    end = json.dumps(_end(result)) if result else None
     positions = {
         name: _Position.load(run.mirror_file(name), options) for name, options in trackers.items()
     }
-    return [name for name, one in positions.items() if json.dumps(one.result) != end]
+    return [
+        name for name, one in positions.items() if not (result and _is_synced(one.result, result))
+    ]
 
 
 def _read(file: Path) -> _Position:
@@ -194,17 +192,16 @@ class RunView:
 
     def update(self, tracker: Tracker, parent: State, end: Result | None, verify: bool) -> None:
         """Logs all new records, and the result if the run has ended."""
-        result = _end(end)
         if self._position is None or self._started_by is not tracker:
             position = _Position.load(self._file, self._link.options)
-            if end and position.result == result and not verify:
+            if end and _is_synced(position.result, end) and not verify:
                 return
             self._position = self._start(tracker, parent, position)
             self._started_by = tracker
         self._log(tracker, self._position)
-        if end and self._position.result != result:
+        if end and not _is_synced(self._position.result, end):
             tracker.finish(self._run, end, self._position.state)
-            self._position.result = result
+            self._position.result = asdict(end)
             self._position.save(self._file)
 
     def differences(self, tracker: Tracker, parent: State, end: Result | None) -> list[str]:
@@ -221,7 +218,7 @@ class RunView:
         records = chain(self._run.records(), self._run.samples())
         truth = [(r.step, n, v) for r, _ in records for n, v in r.metrics.items()]
         found = _compare(truth, tracker.read(self._run, position.state))
-        if position.result != _end(end):
+        if not _is_synced(position.result, end):
             found.append("its result was not synced")
         elif end:
             found += tracker.missing(self._run, end, position.state)

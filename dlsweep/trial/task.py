@@ -84,9 +84,10 @@ def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
 
 def _log_hyperparameters(run: Run) -> None:
     """Logs the numbers among the parameters where population based training has set them."""
-    lineage = lineage_of(run.dir)
+    if not (lineage := lineage_of(run.dir)):
+        return
     found = run.checkpoints.latest()
-    if not lineage or (found and not found.is_inherited):
+    if found and not found.is_inherited:
         return
     numbers = {
         f"hparams/{key}": float(value)
