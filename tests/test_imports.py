@@ -81,7 +81,7 @@ OWNERS = {
     "onnx": {"export/onnx_graph.py"},
     "onnxruntime": {"export/quantize.py", "runtimes/onnx.py"},
     "ray": {"launchers/ray.py", "launchers/ray_actor.py"},
-    "submitit": {"launchers/slurm.py"},
+    "submitit": {"launchers/slurm.py", "launchers/slurm_job.py"},
     "starlette": {"serve/app.py"},
     "uvicorn": {"serve/server.py"},
     "orjson": {"serve/contract.py"},

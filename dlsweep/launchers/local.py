@@ -79,6 +79,8 @@ class SlotLauncher(Launcher):
     """
 
     is_here = True
+    #: What the other nodes of each trial have, if there are any.
+    others: Sequence[Mapping[str, Any]] = ()
 
     def __init__(
         self,

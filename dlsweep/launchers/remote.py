@@ -229,7 +229,8 @@ class RemoteLauncher(Launcher):
             getattr(job.receiver, f"on_{kind}")(message)
 
     def _take_ready(self, seat: Seat, about: dict[str, Any]) -> None:
-        self.check(about)
+        for node in (about, *about["others"]):
+            self.check(node)
         seat.is_ready, seat.shares, seat.is_asked = True, about["shares"], False
         self._was_ready = True
 

@@ -17,8 +17,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,11 +26,13 @@ from typing import Any, Literal
 from dlsweep.errors import ConfigError, DeviceError, MissingExtraError
 from dlsweep.folders.rundir import LOST, refuse_link
 from dlsweep.launchers.base import Judge
-from dlsweep.launchers.mailbox import ANSWER_POLL, Inbox, MailPost, Outbox
+from dlsweep.launchers.mailbox import ANSWER_POLL, Inbox, Outbox
 from dlsweep.launchers.remote import RemoteLauncher
 from dlsweep.launchers.seat import RemoteJob, Seat
+from dlsweep.launchers.slurm_job import OVER, SlotJob
 from dlsweep.launchers.squeue import Jobs, partitions
-from dlsweep.launchers.worker import Message, Setup, Worker
+from dlsweep.launchers.worker import Message
+from dlsweep.machine.devices import NODES_VARIABLE
 
 try:
     import submitit
@@ -41,8 +41,6 @@ except ModuleNotFoundError as error:
 
 #: The folder with a mailbox for each worker, in the study folder.
 _WORKERS = "workers"
-#: The file in a mailbox that ends its job for good, also if Slurm or submitit requeues it.
-_OVER = "over"
 #: A worker that has been silent for so long is looked up in Slurm's queue; one that Slurm still
 #: calls running is lost after the second time. In seconds.
 _SILENT, _LEASE = 4.0, 120.0
@@ -60,45 +58,6 @@ _OWN = frozenset(
     {"array", "chdir", "error", "job-name", "nodes", "ntasks", "ntasks-per-node", "open-mode"}
     | {"output", "signal"}
 )
-
-
-class SlotJob:
-    """What a slot's job runs. submitit pickles it, so it has plain values only.
-
-    Args:
-        setup: What the worker is started with.
-        folder: The worker's mailbox.
-    """
-
-    def __init__(self, setup: Mapping[str, Any], folder: str) -> None:
-        self.setup, self.folder = dict(setup), folder
-
-    def __call__(self) -> None:
-        """Runs trials until the driver ends the worker, or the job has to leave."""
-        if self._is_over:
-            return
-        self._worker = Worker(Setup(**self.setup), MailPost(Path(self.folder)))
-        self._thread = threading.Thread(target=self._worker.serve)
-        signal.signal(signal.SIGTERM, lambda *_: self._worker.preempt())
-        self._thread.start()
-        self._wait()
-
-    def checkpoint(self) -> Any:
-        """Has the trial save and end, before submitit requeues the job; called by its handler."""
-        if hasattr(self, "_worker"):
-            self._worker.preempt()
-            self._wait()
-        if self._is_over:
-            return None
-        return submitit.helpers.DelayedSubmission(SlotJob(self.setup, self.folder))
-
-    @property
-    def _is_over(self) -> bool:
-        return (Path(self.folder) / _OVER).exists()
-
-    def _wait(self) -> None:
-        while self._thread.is_alive():  # signals are handled in between
-            self._thread.join(0.1)
 
 
 class SlurmSeat(Seat):
@@ -150,7 +109,7 @@ class SlurmSeat(Seat):
 
     def end(self) -> None:
         """Ends the worker and its job, for good."""
-        (self._folder / _OVER).touch()
+        (self._folder / OVER).touch()
         self.send({"kind": "end"})
         self._jobs.cancel(self.job_id)
 
@@ -208,8 +167,9 @@ class SlurmLauncher(RemoteLauncher):
         signal_delay_s: Seconds before the time limit at which the trial is told to save.
         setup: Shell commands that a job runs first, such as ``module load cuda``.
         sbatch: Any other options of ``sbatch``, such as ``{exclude: n3}``.
-        cpus_per_trial: CPUs of a trial; also the number of its threads.
-        gpus_per_trial: GPUs of a trial, all on one node.
+        cpus_per_trial: CPUs of a trial on each of its nodes; also the number of its threads there.
+        gpus_per_trial: GPUs of a trial on each of its nodes.
+        nodes_per_trial: Nodes of a trial, for trainers of PyTorch; each slot is a job on so many.
         start: As in the local launcher.
         preload: As in the local launcher.
         env: As in the local launcher.
@@ -232,12 +192,17 @@ class SlurmLauncher(RemoteLauncher):
         sbatch: Mapping[str, Any] = MappingProxyType({}),
         cpus_per_trial: int = 1,
         gpus_per_trial: int = 0,
+        nodes_per_trial: int = 1,
         start: Literal["warm", "fresh"] = "warm",
         preload: Sequence[str] = (),
         env: Mapping[str, str] = MappingProxyType({}),
         patience: float = 600.0,
     ) -> None:
+        _check_whole("nodes_per_trial", nodes_per_trial)
+        if nodes_per_trial > 1:
+            env = {**env, NODES_VARIABLE: str(nodes_per_trial)}
         super().__init__(cpus_per_trial, gpus_per_trial, start, preload, env, patience)
+        self._nodes = nodes_per_trial
         _check_whole("slots", slots)
         _check_whole("time", time)
         _check_whole("signal_delay_s", signal_delay_s)
@@ -276,10 +241,12 @@ class SlurmLauncher(RemoteLauncher):
             "constraint": constraint,
             "signal_delay_s": signal_delay_s,
             "setup": list(setup),
+            "nodes": nodes_per_trial,
+            "ntasks_per_node": 1,
             "cpus_per_task": self.cpus_per_trial,
             "gpus_per_node": int(gpus_per_trial) or None if "gpu" not in (gres or "") else None,
             # Since Slurm 22.05, a step does not inherit the CPUs of its job.
-            "srun_args": [f"--cpus-per-task={self.cpus_per_trial}"],
+            "srun_args": [f"--cpus-per-task={self.cpus_per_trial}", "--kill-on-bad-exit=1"],
             "additional_parameters": {"requeue": True, **sbatch},
         }
 
@@ -314,7 +281,7 @@ class SlurmLauncher(RemoteLauncher):
         seats: list[Seat] = []
         jobs = self._jobs.unfinished()
         for folder in sorted(self._workers.glob("*")):
-            if folder.name in jobs and not (folder / _OVER).exists():
+            if folder.name in jobs and not (folder / OVER).exists():
                 seats.append(SlurmSeat(folder, jobs[folder.name], self._jobs))
             else:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -332,7 +299,7 @@ class SlurmLauncher(RemoteLauncher):
             # The environment of the job that the driver may be in; submitit prints what it raises.
             with submitit.helpers.clean_env(), contextlib.redirect_stderr(io.StringIO()):
                 os.environ.update(kept)
-                job = executor.submit(SlotJob(self.setup(), str(folder)))
+                job = executor.submit(SlotJob(self.setup(), str(folder), self._nodes))
         except submitit.core.utils.FailedJobError as error:
             lines = re.findall(r"sbatch: (?:error: )?(.+)", str(error)) or [str(error)]
             raise DeviceError(

@@ -34,12 +34,13 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import signal
 import socket
 import tempfile
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,11 +122,15 @@ class Worker:
     Args:
         setup: What it is started with.
         post: What carries its messages.
+        launcher: Makes the launcher that starts its trials.
     """
 
-    def __init__(self, setup: Setup, post: Post) -> None:
+    def __init__(
+        self, setup: Setup, post: Post, launcher: Callable[..., SlotLauncher] = SlotLauncher
+    ) -> None:
         self._setup = setup
         self._post = post
+        self._make_launcher = launcher
         self._launcher: SlotLauncher | None = None
         self._waiting: Message | None = None
         self._unpacked: Unpacked | None = None
@@ -169,12 +174,16 @@ class Worker:
     def _begin(self) -> SlotLauncher:
         os.chdir(self._setup.project)
         slot = Slot(tuple(gpu_names()) if self._setup.gpus else (), self._setup.cpus)
-        self._launcher = SlotLauncher(
+        self._launcher = self._make_launcher(
             [slot], self._setup.start, self._setup.preload, self._setup.env
         )
         self._launcher.start(self._judge, Path(self._setup.study))
-        self._post.send({"kind": "ready", "about": facts(self._setup)})
+        self._post.send({"kind": "ready", "about": self._about()})
         return self._launcher
+
+    def _about(self) -> Message:
+        assert self._launcher
+        return {**facts(self._setup), "others": list(self._launcher.others)}
 
     def _break(self, error: str) -> None:
         text = f"The node {socket.gethostname()} can run no trial. {error}"
@@ -213,7 +222,11 @@ class Worker:
             self._job.stop(message["reason"])
 
     def _on_kill(self, _: Message) -> None:
-        if self._job:
+        if message := self._waiting:  # it has not started
+            self._waiting = None
+            trial = {key: message[key] for key in ("folder", "attempt")}
+            self._post.send({"kind": "ended", **trial, "code": -signal.SIGKILL})
+        elif self._job:
             self._job.kill()
 
     def _on_end(self, _: Message) -> None:
@@ -222,7 +235,7 @@ class Worker:
             self._job.kill()
 
     def _on_hello(self, _: Message) -> None:
-        state = {"setup": asdict(self._setup), "about": facts(self._setup)}
+        state = {"setup": asdict(self._setup), "about": self._about()}
         self._post.send(self._of_trial("state", is_streamed=self._sender is not None, **state))
         if self._is_asking:
             self._post.send(self._of_trial("notice", notice=self._notice))

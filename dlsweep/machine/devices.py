@@ -38,8 +38,8 @@ class Slot:
         }
 
 
-#: The environment variable with a trial's number of threads.
-THREADS_VARIABLE = "DLSWEEP_THREADS"
+#: The environment variables with a trial's number of threads, and of nodes that it trains on.
+THREADS_VARIABLE, NODES_VARIABLE = "DLSWEEP_THREADS", "DLSWEEP_NODES"
 
 
 def cpu_count() -> int:
@@ -60,23 +60,37 @@ def gpu_names() -> list[str]:
     return found.stdout.split() if found.returncode == 0 else []
 
 
+def node_count() -> int:
+    """Returns the number of nodes that this trial trains on."""
+    return int(os.environ.get(NODES_VARIABLE, 1))
+
+
 def replica_count(replicas: Replicas, on_gpus: bool) -> int:
-    """Returns the number of devices that this trial trains its model on.
+    """Returns the number of devices that this trial trains its model on, on all its nodes.
 
     Args:
-        replicas: The number; ``auto`` is one for each GPU that the launcher gave this process.
+        replicas: The number; ``auto`` is one for each GPU that the launcher gave this process or,
+            without GPUs, one for each node.
         on_gpus: Whether it may use GPUs.
 
     Raises:
         DeviceError: If it has GPUs, but fewer than that.
+        ConfigError: If its nodes cannot have the same number each.
     """
-    given = len(gpu_names()) if on_gpus and THREADS_VARIABLE in os.environ else 0
+    nodes = node_count()
+    given = nodes * len(gpu_names()) if on_gpus and THREADS_VARIABLE in os.environ else 0
     if replicas == "auto":
-        return max(1, given)
+        return max(nodes, given)
+    if replicas % nodes:
+        raise ConfigError(
+            f"training.replicas: Received {replicas} on {nodes} nodes. Expected auto, or a "
+            f"multiple of {nodes}.\nType  training.replicas={nodes}"
+        )
     if 0 < given < replicas:
+        on_nodes = f" on its {nodes} nodes" * (nodes > 1)
         raise DeviceError(
             f"training.replicas: Received {replicas}. This trial has {given} GPU"
-            f"{'s' * (given != 1)}.\nType  launcher.gpus_per_trial={replicas}"
+            f"{'s' * (given != 1)}{on_nodes}.\nType  launcher.gpus_per_trial={replicas // nodes}"
         )
     return replicas
 

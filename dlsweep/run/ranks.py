@@ -3,6 +3,9 @@
 A trial's process forks a rank for each GPU and watches them. If one fails or dies, all end. Rank 0
 does what a trial of one process does. It decides whatever depends on a clock, a file or the driver,
 and the other ranks wait for its decision. They write nothing.
+
+On several nodes, each node has such a process with as many ranks. That of the first node watches
+all; another one tells it how its own ranks end, and ends with it.
 """
 
 from __future__ import annotations
@@ -14,13 +17,14 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from dlsweep.machine.devices import THREADS_VARIABLE
+from dlsweep.run.nodes import Links, gather, join, node_number
 
 T = TypeVar("T")
 
@@ -39,6 +43,8 @@ class Ranks:
         size: The number of processes.
         wires: Connections: of rank 0, one to each other rank; of the others, the one to rank 0.
         folder: A folder that all of them share; it is removed at the end.
+        local_size: The number of processes on each node; None for all of them on one.
+        interface: The network interface by which they reach each other.
     """
 
     def __init__(
@@ -47,11 +53,20 @@ class Ranks:
         size: int = 1,
         wires: tuple[Connection, ...] = (),
         folder: Path | None = None,
+        local_size: int | None = None,
+        interface: str = "lo",
     ) -> None:
         self.rank = rank
         self.size = size
         self.folder = folder
+        self.local_size = local_size or size
+        self.interface = interface
         self._wires = wires
+
+    @property
+    def local_rank(self) -> int:
+        """The rank of this process among those of its node."""
+        return self.rank % self.local_size
 
     def agree(self, decide: Callable[[], T]) -> T:
         """Returns rank 0's decision. Every rank must call this, in the same order.
@@ -81,30 +96,41 @@ class Processes:
         work: Called in each rank; returns its outcome as a plain JSON value.
         folder: A folder that they share; it is removed at the end, and before the start if a killed
             run left it.
+        nodes: The number of nodes that they are on.
+        attempt: The number of the run's attempt.
+
+    Raises:
+        DeviceError: If a node is missing.
     """
 
-    def __init__(self, size: int, work: Callable[[Ranks], Any], folder: Path) -> None:
+    def __init__(
+        self,
+        size: int,
+        work: Callable[[Ranks], Any],
+        folder: Path,
+        nodes: int = 1,
+        attempt: int = 0,
+    ) -> None:
         self._size = size
+        self._folder = folder
         self._results: dict[int, Connection] = {}
         self._alive: dict[int, int] = {}
-        self._folder = folder
+        self._local_size = size // nodes
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        pipes = [Pipe() for _ in range(size - 1)]
-        for rank in range(size):
-            wires = (pipes[rank - 1][1],) if rank else tuple(first for first, _ in pipes)
-            self._fork(Ranks(rank, size, wires, folder), work)
+        folder.mkdir(mode=0o700)
+        self._links = gather(folder, attempt, nodes, self._local_size) if nodes > 1 else Links()
+        pipes = [Pipe() for _ in range(self._local_size - 1)]
+        self._fork(0, (*(first for first, _ in pipes), *self._links.ranks), work)
+        for rank, (_, second) in enumerate(pipes, start=1):
+            self._fork(rank, (second,), work)
         for number in _FORWARDED:
             signal.signal(number, self._forward)
 
-    def __enter__(self) -> Processes:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pid in self._alive.values():
-            os.kill(pid, signal.SIGKILL)
-        for pid in self._alive.values():
-            os.waitpid(pid, 0)
+        self._end_all()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def outcome(self, is_failure: Callable[[Any], bool]) -> Any:
@@ -113,7 +139,7 @@ class Processes:
         If a signal kills a rank, this process ends by the same signal.
         """
         while True:
-            ready = wait(list(self._results.values()), _LOOK_EVERY)
+            ready = wait([*self._results.values(), *self._links.nodes.values()], _LOOK_EVERY)
             for rank, result in list(self._results.items()):
                 if result in ready and (found := _received(result)) is not None:
                     if is_failure(found):
@@ -121,14 +147,34 @@ class Processes:
                     if rank == 0 or is_failure(found):
                         return found
                     del self._results[rank]
+            if (failed := self._heard()) is not None:
+                self._end_like_failed_rank(_CONSEQUENCE)
+                return failed
             self._end_like_failed_rank()
+
+    def _heard(self) -> Any:
+        """Returns the outcome of a rank elsewhere that has failed; dies like one that has died."""
+        for node, link in self._links.nodes.items():
+            if not link.poll():
+                continue
+            said = _received(link)
+            if said is None:
+                print(f"Node {node} of the trial is gone.", file=sys.stderr)
+                self._die(node * self._local_size, -signal.SIGKILL)
+            if "died" in said:
+                self._die(*said["died"])
+            return said["failed"]
+        return None
 
     def _forward(self, number: int, _: object) -> None:
         """Forwards a signal to rank 0, which decides for all."""
         if pid := self._alive.get(0):
             os.kill(pid, number)
 
-    def _fork(self, ranks: Ranks, work: Callable[[Ranks], Any]) -> None:
+    def _fork(self, rank: int, wires: tuple[Connection, ...], work: Callable[[Ranks], Any]) -> None:
+        ranks = Ranks(
+            rank, self._size, wires, self._folder, self._local_size, self._links.interface
+        )
         ours, theirs = Pipe(duplex=False)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -137,21 +183,34 @@ class Processes:
         if pid == 0:
             _become(ranks, work, theirs, parent)
         theirs.close()
-        self._results[ranks.rank] = ours
-        self._alive[ranks.rank] = pid
+        self._results[rank] = ours
+        self._alive[rank] = pid
 
     def _end_like_failed_rank(self, patience: float = 0.0) -> None:
         """Ends this process as a rank ended that sent no outcome; waits that long for one."""
         until = time.monotonic() + patience
         while True:
-            for rank, pid in list(self._alive.items()):
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    del self._alive[rank]
-                    self._die(rank, os.waitstatus_to_exitcode(status))
+            for rank, code in self._ended():
+                self._die(rank, code)
+            if patience:
+                self._heard()
             if time.monotonic() >= until:
                 return
             time.sleep(_LOOK_EVERY / 10)
+
+    def _ended(self) -> Iterator[tuple[int, int]]:
+        """Yields the ranks here that have ended by themselves, with their exit codes."""
+        for rank, pid in list(self._alive.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                del self._alive[rank]
+                yield rank, os.waitstatus_to_exitcode(status)
+
+    def _end_all(self) -> None:
+        for pid in self._alive.values():
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._alive.values():
+            os.waitpid(pid, 0)
 
     def _die(self, rank: int, code: int) -> NoReturn:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -166,6 +225,59 @@ class Processes:
         os._exit(code or 1)
 
 
+class HelpingProcesses(Processes):
+    """The ranks of a run on another node than its first; a context manager that ends them all.
+
+    Args:
+        size: The number of ranks on all nodes.
+        work: Called in each rank here.
+        folder: The folder that all of them share.
+        nodes: The number of nodes.
+        attempt: The number of the run's attempt.
+
+    Raises:
+        DeviceError: If the first node does not listen.
+    """
+
+    def __init__(
+        self, size: int, work: Callable[[Ranks], Any], folder: Path, nodes: int, attempt: int
+    ) -> None:
+        self._size = size
+        self._folder = folder
+        self._results = {}
+        self._alive = {}
+        self._local_size = size // nodes
+        for number in _FORWARDED:  # the first node decides
+            signal.signal(number, signal.SIG_IGN)
+        node = node_number()
+        self._links = join(folder, attempt, node, self._local_size)
+        for place, wire in enumerate(self._links.ranks):
+            self._fork(node * self._local_size + place, (wire,), work)
+
+    def __exit__(self, *_: object) -> None:
+        self._end_all()
+
+    def serve(self, is_failure: Callable[[Any], bool]) -> None:
+        """Tells the first node which ranks fail or die, until it ends them."""
+        first = self._links.nodes[0]
+        while True:
+            ready = wait([*self._results.values(), first], _LOOK_EVERY)
+            if first in ready:
+                return  # it says nothing, so it has hung up
+            for rank, result in list(self._results.items()):
+                if result in ready:
+                    del self._results[rank]
+                    if (found := _received(result)) is not None and is_failure(found):
+                        _send(first, {"failed": found})
+            for rank, code in self._ended():
+                _send(first, {"died": [rank, code]})
+
+
+def _send(link: Connection, said: dict[str, Any]) -> None:
+    with suppress(OSError):  # the next look sees that it has hung up
+        link.send_bytes(json.dumps(said).encode())
+
+
 def _received(result: Connection) -> Any:
     """Receives a rank's outcome; None if it has died."""
     with suppress(EOFError, OSError):
@@ -178,8 +290,8 @@ def _become(
     """Does a rank's work in a newly forked process, then waits to be killed."""
     try:
         _end_with(parent)
-        threads = int(os.environ.get(THREADS_VARIABLE, ranks.size))
-        os.environ[THREADS_VARIABLE] = str(max(1, threads // ranks.size))
+        threads = int(os.environ.get(THREADS_VARIABLE, ranks.local_size))
+        os.environ[THREADS_VARIABLE] = str(max(1, threads // ranks.local_size))
         if ranks.rank:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what the first prints is enough
             for number in _FORWARDED:

@@ -8,6 +8,7 @@ process draws for itself.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import sys
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -99,9 +101,9 @@ class DataParallel(Alone):
     def __init__(self, run: Run, device: torch.device) -> None:
         self.part = Part(run.ranks.rank, run.ranks.size)
         self.device = device
-        if sys.platform == "linux":
+        if sys.platform == "linux":  # on one node, local connections only
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-                os.environ.setdefault(name, "lo")  # local connections only
+                os.environ.setdefault(name, run.ranks.interface)
         assert run.ranks.folder is not None
         store = dist.FileStore(str(run.ranks.folder / "store"), run.ranks.size)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -139,10 +141,24 @@ class DataParallel(Alone):
         return cast(list[float], total.tolist())
 
     def gathered(self, value: T) -> list[T]:
-        """Returns the values of all processes by rank; only rank 0 gets all."""
-        found: list[Any] = [None] * self.part.ranks
-        dist.gather_object(value, None if self.part.rank else found, group=self._on_cpu)
-        return found
+        """Returns the values of all processes by rank.
+
+        PyTorch's own way would pickle them, so that whoever reaches its port could run code.
+
+        Args:
+            value: Tensors and plain values.
+        """
+        file = io.BytesIO()
+        torch.save(value, file)
+        mine = torch.frombuffer(file.getbuffer(), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.part.ranks)]
+        dist.all_gather(sizes, torch.tensor([len(mine)]), group=self._on_cpu)
+        most = max(int(size) for size in sizes)
+        parts = [torch.zeros(most, dtype=torch.uint8) for _ in sizes]
+        padded = functional.pad(mine, (0, most - len(mine)))
+        dist.all_gather(parts, padded, group=self._on_cpu)
+        found = (part[: int(size)] for part, size in zip(parts, sizes, strict=True))
+        return [torch.load(io.BytesIO(part.numpy().tobytes()), weights_only=True) for part in found]
 
 
 class FullySharded(DataParallel):

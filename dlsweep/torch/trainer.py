@@ -185,7 +185,7 @@ class TorchTrainer(EpochTrainer):
 
     def fit(self, run: Run) -> dict[str, float]:
         """Trains the model; see :meth:`EpochTrainer.fit`."""
-        device = self._device(run.ranks.rank)
+        device = self._device(run.ranks.local_rank)
         self._check_processes(run.ranks.size)
         if isinstance(self.criterion, nn.Module):
             self.criterion.to(device)
@@ -296,11 +296,11 @@ class TorchTrainer(EpochTrainer):
                 f"training.replicas={self.replica_count}"
             )
 
-    def _device(self, rank: int) -> torch.device:
+    def _device(self, local_rank: int) -> torch.device:
         if not self.has_gpu:
             return torch.device("cpu")
-        torch.cuda.set_device(rank)
-        return torch.device("cuda", rank)
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
 
     def _start(self, model: nn.Module, device: torch.device, together: Alone) -> TorchState:
         average = weight_average(model, self.ema_decay, self.swa_start, together.shards)

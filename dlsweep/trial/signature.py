@@ -19,6 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dlsweep.data.base import as_data
 from dlsweep.errors import ConfigError, DlsweepError, did_you_mean
+from dlsweep.machine.devices import node_count
 from dlsweep.security.instantiate import instantiate
 from dlsweep.trainers.base import Trainer
 from dlsweep.trainers.config import FACTS, fit_model_to_data
@@ -115,12 +116,25 @@ def _refusals(config: DictConfig) -> list[str]:
         built.append(build("training", training))
         built[0].preflight()
 
+    if training and (why := _refusal(lambda: _check_nodes(config, target))):
+        return found + why
     if is_trainer(target):
         found += _refusal(prepare)
         found += _refusal(lambda: _check_model_kind(config, target))
     if "_target_" in (config.get("data") or {}):
         found += _refusal(lambda: _check_data(config, built))
     return found
+
+
+def _check_nodes(config: DictConfig, target: Any) -> None:
+    """Raises ConfigError if a trial has several nodes, and its training one process."""
+    nodes = node_count()
+    if nodes > 1 and not (is_trainer(target) and target.process_count(config.training) > 1):
+        raise ConfigError(
+            f"launcher.nodes_per_trial: Received {nodes} with training._target_="
+            f"{config.training['_target_']}, which trains in one process.\n"
+            "Expected a PyTorch trainer. Type  launcher.nodes_per_trial=1"
+        )
 
 
 def _check_data(config: DictConfig, trainers: Sequence[Trainer]) -> None:

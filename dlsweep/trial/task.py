@@ -23,7 +23,7 @@ import numpy as np
 import numpy.ma  # numpy.unique would import it in each trial
 from omegaconf import DictConfig, OmegaConf
 
-from dlsweep.errors import ConfigError, Diverged, DlsweepError, is_disk_full
+from dlsweep.errors import ConfigError, DeviceError, Diverged, DlsweepError, is_disk_full
 from dlsweep.folders.lineage import lineage_of
 from dlsweep.folders.rundir import (
     COMPLETED,
@@ -31,12 +31,14 @@ from dlsweep.folders.rundir import (
     DISK_FULL_CODE,
     FAILURES,
     Result,
+    RunDir,
     Status,
     first_nonfinite,
 )
-from dlsweep.machine.devices import THREADS_VARIABLE
+from dlsweep.machine.devices import THREADS_VARIABLE, node_count
 from dlsweep.run.channel import RUN_VARIABLE, Channel
-from dlsweep.run.ranks import Processes, Ranks
+from dlsweep.run.nodes import node_number
+from dlsweep.run.ranks import HelpingProcesses, Processes, Ranks
 from dlsweep.run.run import Run
 from dlsweep.security.secrets import Scrubbed, scrub
 from dlsweep.trainers.base import Trainer
@@ -50,6 +52,8 @@ Outcome: TypeAlias = tuple[Status, str, dict[str, float]]
 
 def main() -> int:
     """Trains the run whose folder is in the environment; returns the exit code."""
+    if node_number():
+        return _help()
     try:
         with Run.open(Path(os.environ[RUN_VARIABLE]), Channel.inherited()) as run, _scrubbed(run):
             return execute(run, train, _process_count(run.config))
@@ -57,6 +61,19 @@ def main() -> int:
         if not is_disk_full(error):
             raise
         return DISK_FULL_CODE
+
+
+def _help() -> int:
+    """Trains with the ranks of this node what the trial's first node trains, as long as it does."""
+    run = Run(RunDir(os.environ[RUN_VARIABLE]))
+    processes, nodes = _process_count(run.config), node_count()
+    work = functools.partial(_as_rank, run, train)
+    with (
+        _scrubbed(run),
+        HelpingProcesses(processes, work, run.dir.ranks, nodes, run.attempt.number) as helping,
+    ):
+        helping.serve(_is_failure)
+    return 0
 
 
 def execute(run: Run, work: Callable[[Run], Any], processes: int = 1) -> int:
@@ -109,13 +126,24 @@ def _scrubbed(run: Run) -> Iterator[None]:
 
 
 def _attempt_together(processes: int, run: Run, work: Callable[[Run], Any]) -> Outcome:
-    def attempt(ranks: Ranks) -> Outcome:
-        run.join(ranks)
-        return _attempt(run, work)
-
-    with Processes(processes, attempt, run.dir.ranks) as together, _sampled(run):
-        status, reason, metrics = together.outcome(lambda outcome: outcome[0] in FAILURES)
+    as_rank = functools.partial(_as_rank, run, work)
+    try:
+        together = Processes(processes, as_rank, run.dir.ranks, node_count(), run.attempt.number)
+    except DeviceError as error:
+        print(error, file=sys.stderr)
+        return "crashed", str(error), {}
+    with together, _sampled(run):
+        status, reason, metrics = together.outcome(_is_failure)
         return status, reason, metrics
+
+
+def _as_rank(run: Run, work: Callable[[Run], Any], ranks: Ranks) -> Outcome:
+    run.join(ranks)
+    return _attempt(run, work)
+
+
+def _is_failure(outcome: Any) -> bool:
+    return outcome[0] in FAILURES
 
 
 def _attempt(run: Run, work: Callable[[Run], Any]) -> Outcome:

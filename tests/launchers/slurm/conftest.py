@@ -198,9 +198,12 @@ class Project:
         for module in (*_HERE.glob("trainings/*.py"), _HERE.parents[1] / _WALK):
             (path / module.name).write_text(module.read_text())
 
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, experiment: str = "quadratic", **env: str
+    ) -> subprocess.Popen[str]:
+        chosen = [f"+experiment={experiment}"] if experiment else []
         driver = subprocess.Popen(
-            [sys.executable, "-m", "dlsweep", "+experiment=quadratic", "tracking=none", *arguments],
+            [sys.executable, "-m", "dlsweep", *chosen, "tracking=none", *arguments],
             cwd=self.path,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,
@@ -210,8 +213,8 @@ class Project:
         self.drivers.append(driver)
         return driver
 
-    def run(self, *arguments: str, code: int = 0, **env: str) -> str:
-        return self.end_of(self.start(*arguments, **env), code)
+    def run(self, *arguments: str, code: int = 0, experiment: str = "quadratic", **env: str) -> str:
+        return self.end_of(self.start(*arguments, experiment=experiment, **env), code)
 
     def end_of(self, driver: subprocess.Popen[str], code: int = 0) -> str:
         output, _ = driver.communicate()
