@@ -59,7 +59,8 @@ class SlotJob:
 
     @property
     def _is_over(self) -> bool:
-        return (Path(self.folder) / OVER).exists()
+        folder = Path(self.folder)
+        return (folder / OVER).exists() or not folder.exists()
 
     def _nodes_launcher(self, *arguments: Any) -> NodesLauncher:
         return NodesLauncher([self._mailbox(n) for n in range(1, self.nodes)], *arguments)
@@ -72,7 +73,11 @@ class SlotJob:
         mailbox.mkdir(parents=True, exist_ok=True)
         env = {**self.setup["env"], NODE_VARIABLE: str(node)}
         setup = Setup(**{**self.setup, "env": env, "patience": math.inf})  # Slurm ends it
-        Worker(setup, MailPost(mailbox)).serve()
+        worker = Worker(setup, MailPost(mailbox))
+        thread = threading.Thread(target=worker.serve, daemon=True)
+        thread.start()
+        while thread.is_alive() and not self._is_over:
+            thread.join(0.1)
 
     def _mailbox(self, node: int) -> Path:
         """Returns the mailbox of another node's worker, a new one each time that the job starts."""
