@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import links
@@ -32,3 +33,16 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
     )
     pages = {file: page, other: links.of_markdown("# Y")}
     assert links.dead(page, file, pages) == ["#two", "b.md#x", "c.md", "d.png"]
+
+
+def test_every_file_that_a_page_names_exists() -> None:
+    """A page may also name a file that its reader writes, or an example in capitals."""
+    missing = {}
+    for file in FILES:
+        text = file.read_text()
+        named = set(re.findall(r"`((?:conf|dlsweep|docs|experiments|tests)/[\w./-]+)`", text))
+        own = set(re.findall(r'title="(.+?)"', text))
+        found = {name for name in named - own if not (ROOT / name).exists()}
+        if found := {name for name in found if not Path(name).stem.isupper()}:
+            missing[str(file)] = found
+    assert missing == {}
