@@ -6,11 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-LIBRARY = Path(__file__).parents[1] / "machine" / "gpus.c"
+sys.path.append(str(Path(__file__).parents[1] / "machine"))
+import fake_gpus
+from fake_gpus import GB
+
 #: Two GPUs with two slots each; prints where runs with these needs get a slot, one after another.
 CODE = """
 import json, sys
@@ -29,31 +34,26 @@ for number, need in enumerate(needs):
 crowded = [packing.was_crowded(Path(str(number))) for number in range(len(needs))]
 print(json.dumps([found, packing.without_need, crowded]))
 """
-GB = 1_000_000_000
 SMALL, LARGE, UNKNOWN = {"gpu": 10 * GB}, {"gpu": 60 * GB}, {}
 ALONE = {"gpu": float("inf")}
 
 
 @pytest.fixture
-def placed(tmp_path: Path):
-    library, used = tmp_path / "libnvidia-ml.so.1", tmp_path / "gpus"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(LIBRARY)], check=True)
-
+def placed(tmp_path: Path) -> Callable[..., list[Any]]:
     def place(
         *needs: dict[str, float], by_count: bool = False, total: int = 80 * GB, others: int = 0
-    ) -> list:
-        (used / "1").mkdir(parents=True, exist_ok=True)
-        (used / "1" / str(os.getpid())).write_text(str(others))  # of another process
-        environment = {
-            "LD_LIBRARY_PATH": str(tmp_path if total else used),
-            "FAKE_GPUS": str(used),
-            "FAKE_GPU_BYTES": str(total),
-        }
+    ) -> list[Any]:
+        machine = tmp_path / str(len(list(tmp_path.iterdir())))
+        environment = fake_gpus.build(machine, total)
+        used = machine / "gpus" / "1" / str(os.getpid())  # by another process
+        used.parent.mkdir()
+        used.write_text(str(others))
+        if not total:
+            (machine / "libnvidia-ml.so.1").unlink()
         code = [sys.executable, "-c", CODE, json.dumps([by_count, needs])]
-        done = subprocess.run(
-            code, check=True, capture_output=True, env={**os.environ, **environment}
-        )
-        return json.loads(done.stdout)
+        env = {**os.environ, **environment}
+        found: list[Any] = json.loads(subprocess.check_output(code, env=env))
+        return found
 
     return place
 

@@ -7,46 +7,17 @@ memory as they say.
 from __future__ import annotations
 
 import json
-import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+sys.path.append(str(Path(__file__).parents[1] / "machine"))
+import fake_gpus
+
 pytestmark = pytest.mark.slow
-MACHINE = Path(__file__).parents[1] / "machine"
-TOTAL = 80_000_000_000
-#: Has memory of its GPU, notes who else has some, and trains for a while.
-HOLDS = """
-import os, time
-from pathlib import Path
-
-def gpu():
-    return os.environ["CUDA_VISIBLE_DEVICES"]
-
-def others():
-    found = [int(file.name) for file in (Path(os.environ["FAKE_GPUS"]) / gpu()).iterdir()]
-    return [pid for pid in found if pid != os.getpid() and Path(f"/proc/{pid}").exists()]
-
-def train(run, cfg):
-    run.set_user_attr("began", time.time())
-    place = Path(os.environ["FAKE_GPUS"]) / gpu()
-    place.mkdir(exist_ok=True)
-    (place / str(os.getpid())).write_text(str(round(cfg.training.gigabytes * 1e9)))
-    time.sleep(cfg.training.seconds)
-    run.set_user_attr("gpu", gpu())
-    run.set_user_attr("threads", int(os.environ["DLSWEEP_THREADS"]))
-    run.set_user_attr("bytes", round(cfg.training.gigabytes * 1e9))
-    run.set_user_attr("ended", time.time())
-    return {"val/loss": cfg.training.x}
-
-def train_alone(run, cfg):
-    (Path(os.environ["FAKE_GPUS"]) / gpu()).mkdir(exist_ok=True)
-    if others():
-        raise MemoryError("CUDA out of memory")
-    return train(run, cfg)
-"""
 SWEEP = (
     *("+experiment=quadratic", "training._target_=holds.train", "tracking=csv"),
     *("training.seconds=1", "system_metrics=0.2", "training.x=interval(-5,5)"),
@@ -64,7 +35,7 @@ class Machine:
     env: dict[str, str]
 
     def sweep(self, *arguments: str, gpus: str = "0,1") -> str:
-        self.project.module("holds", HOLDS)
+        self.project.module("holds", (fake_gpus.HERE / "holds.py").read_text())
         return self.project.run(*SWEEP, *arguments, **self.env, CUDA_VISIBLE_DEVICES=gpus)
 
     def trials(self, study: str = "quadratic") -> list[dict[str, Any]]:
@@ -74,21 +45,7 @@ class Machine:
 
 @pytest.fixture
 def machine(project, tmp_path: Path) -> Machine:
-    libraries, gpus = tmp_path / "libraries", tmp_path / "gpus"
-    for folder in (libraries, gpus):
-        folder.mkdir()
-    for source, library in (("gpus.c", "libnvidia-ml.so.1"), ("cores.c", "cores.so")):
-        target = ["-o", str(libraries / library), str(MACHINE / source)]
-        subprocess.run(["cc", "-shared", "-fPIC", *target], check=True)
-    return Machine(
-        project,
-        {
-            "LD_LIBRARY_PATH": str(libraries),
-            "LD_PRELOAD": str(libraries / "cores.so"),
-            "FAKE_GPUS": str(gpus),
-            "FAKE_GPU_BYTES": str(TOTAL),
-        },
-    )
+    return Machine(project, fake_gpus.build(tmp_path / "machine"))
 
 
 def together(trials: list[dict[str, Any]], moment: float, gpu: str) -> list[dict[str, Any]]:
@@ -109,7 +66,7 @@ def test_small_trials_share_a_gpu_as_soon_as_their_memory_is_known(machine) -> N
     assert {one["threads"] for one in trials} == {4}, "as with a GPU of its own"
     found = crowds(trials)
     assert 3 <= max(map(len, found)) <= 4
-    assert max(sum(one["bytes"] for one in crowd) for crowd in found) < 0.95 * TOTAL
+    assert max(sum(one["bytes"] for one in crowd) for crowd in found) < 0.95 * 80e9
     early = trials[: 1 + min(n for n, crowd in enumerate(found) if len(crowd) > 1)]
     ended = sorted(one["ended"] for one in trials)
     assert sum(end < early[-1]["began"] for end in ended) >= 6, "it had learned from so many"
