@@ -229,7 +229,8 @@ class LocalLauncher(SlotLauncher):
             starts a new Python for each trial.
         cpus_per_trial: Cores for each trial.
         gpus_per_trial: GPUs for each trial; with a fraction, several trials share one; ``auto`` is
-            one, which trials share as soon as it is known that their memory fits.
+            one, which trials share as soon as it is known that their memory fits, unless there
+            are time limits.
         preload: Modules that the warm parent imports.
         env: Environment variables of every trial, set before anything is imported.
     """

@@ -41,12 +41,13 @@ class Packing:
     Attributes:
         most: The number of slots.
         shares: Whether runs may share a GPU.
+        by_count: As above.
     """
 
     def __init__(self, slots: Sequence[Slot], by_count: bool = True) -> None:
         self.most = len(slots)
         self.shares = len({slot.gpus for slot in slots}) < len(slots) and bool(slots[0].gpus)
-        self._by_count = by_count
+        self.by_count = by_count
         self._free = deque(slots)
         self._taken: dict[Path, _Taken] = {}
         self._crowded: set[Path] = set()
@@ -56,7 +57,7 @@ class Packing:
     @property
     def without_need(self) -> int:
         """The number of runs that can start now, if nothing tells what they need."""
-        if self._by_count:
+        if self.by_count:
             return len(self._free)
         return len({slot.gpus for slot in self._free if not self._beside(slot)})
 
@@ -105,7 +106,7 @@ class Packing:
         needs = [need, *(self._taken[run].need for run in beside)]
         memory = self._gpus.memory()
         if not all("gpu" in one for one in needs) or slot.gpus[0] not in memory:
-            return self._by_count
+            return self.by_count
         # CUDA may number different GPUs in another way than NVML, so the smallest one counts.
         total = _SHARE * min(total for total, _ in memory.values())
         predicted = sum(one["gpu"] + _CONTEXT for one in needs)

@@ -30,7 +30,9 @@ class Sharing:
     def __init__(self, driver: Driver, memory: MemoryForecast, folder: StudyDir) -> None:
         self._driver = driver
         packing = driver.launcher.packing
-        self._packing = packing if packing and packing.shares else None
+        # Beside others a trial takes longer, and so it might exceed a limit that it keeps alone.
+        has_time = not driver.limits.bounds or (packing and packing.by_count)
+        self._packing = packing if packing and packing.shares and has_time else None
         self._memory = memory
         self._folder = folder
         self._slot: Slot | None = None

@@ -98,8 +98,9 @@ def test_one_gpu_a_trial_never_shares_and_gives_the_same_results(machine) -> Non
     assert one.equals(other)
 
 
-def test_without_predictions_the_default_never_shares(machine) -> None:
-    output = machine.sweep(SIZES, "hydra.sweeper.n_trials=10", "hydra.sweeper.predict_memory=false")
+@pytest.mark.parametrize("option", ["predict_memory=false", "trial_timeout=100"])
+def test_without_predictions_or_with_limits_the_default_never_shares(machine, option) -> None:
+    output = machine.sweep(SIZES, "hydra.sweeper.n_trials=10", f"hydra.sweeper.{option}")
     assert SAID not in output
     assert max(map(len, crowds(machine.trials()))) == 1
 
