@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from dlsweep.errors import DlsweepError
-from dlsweep.machine.devices import cpu_count, cut_slots
+from dlsweep.machine.devices import cpu_count, cut_slots, shared
 
 #: Prints a framework's build and the GPUs that it sees, as JSON.
 _QUESTIONS = {
@@ -97,9 +97,11 @@ def _sweep() -> str:
         return f"cannot start: {error}"
     one = slots[0]
     gpus = ", ".join(f"GPU {' and '.join(slot.gpus)}" for slot in slots if slot.gpus)
+    most = len(shared(slots, "auto"))
+    at_once = f"up to {most} trials at a time, as soon as it is known that their memory fits\n"
     return (
         f"{_count(len(slots), 'slot')} of {_count(one.threads, 'thread')} each, "
-        f"{gpus or 'no GPU'}\n"
+        f"{gpus or 'no GPU'}\n{at_once if gpus and most > len(slots) else ''}"
         "change it with  launcher.cpus_per_trial=… launcher.gpus_per_trial=…"
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlsweep.folders.attempt import ATTEMPT_VARIABLE, Attempt
 from dlsweep.folders.rundir import RunDir
+from dlsweep.launchers.packing import Packing
 from dlsweep.run.channel import RUN_VARIABLE
 
 #: Called for a run with new records: returns a reason to stop it, or None to continue.
@@ -37,16 +38,16 @@ class Launcher(ABC):
     """Runs commands in slots.
 
     Attributes:
-        is_here: Whether every run has its own process on this machine, so that its memory counts.
         is_beside: Whether runs have their own processes, so that the driver can stop hung ones.
         code: The snapshot of the user's code that runs import from; None for the code as it is.
         most: The number of runs that the driver will ever run at a time, if it is known.
+        packing: Which slots runs get here, so that some may share a GPU; None elsewhere.
     """
 
-    is_here = False
     is_beside = True
     code: Path | None = None
     most: int | None = None
+    packing: Packing | None = None
 
     @abstractmethod
     def start(self, judge: Judge, folder: Path) -> None:
@@ -64,6 +65,13 @@ class Launcher(ABC):
     @abstractmethod
     def free_slots(self) -> int:
         """The number of jobs that can be submitted now."""
+
+    def memory(self) -> Sequence[Mapping[str, int]]:
+        """Returns the bytes of memory that a run may use, for each node; empty until all tell.
+
+        By kind: ``host`` and ``gpu``. A kind that a node does not tell is left out.
+        """
+        return ()
 
     @abstractmethod
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:

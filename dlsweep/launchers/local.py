@@ -19,9 +19,11 @@ from typing import Any, Literal
 from dlsweep.errors import ConfigError
 from dlsweep.folders.rundir import LOST, RunDir
 from dlsweep.launchers.base import Job, Judge, Launcher, environment_of
+from dlsweep.launchers.packing import Packing
 from dlsweep.launchers.snapshot import CODE_VARIABLE, in_snapshot
-from dlsweep.machine.devices import Share, Slot, cut_slots
+from dlsweep.machine.devices import Share, cut_slots, shared
 from dlsweep.machine.imports import require_package
+from dlsweep.machine.memory import memory_limits
 from dlsweep.run.channel import DriverEnd
 
 #: Environment variables of the warm parent, so that imports start no thread and touch no GPU.
@@ -43,9 +45,8 @@ _KEEP_MEMORY = {
 class LocalJob(Job):
     """A run in a process of its own."""
 
-    def __init__(self, folder: RunDir, slot: Slot, wire: DriverEnd) -> None:
+    def __init__(self, folder: RunDir, wire: DriverEnd) -> None:
         self.folder = folder
-        self.slot = slot
         self.wire = wire
         self.pid: int | None = None
         self.code: int | None = None
@@ -71,20 +72,20 @@ class SlotLauncher(Launcher):
     """Runs trials in given slots of this machine.
 
     Args:
-        slots: The slots.
+        packing: Which slots runs get.
         start: ``warm`` forks trials from a parent that has imported the framework; ``fresh``
             starts a new Python for each trial.
         preload: Modules that the warm parent imports.
         env: Environment variables of every trial, set before anything is imported.
     """
 
-    is_here = True
+    packing: Packing
     #: What the other nodes of each trial have, if there are any.
     others: Sequence[Mapping[str, Any]] = ()
 
     def __init__(
         self,
-        slots: Sequence[Slot],
+        packing: Packing,
         start: Literal["warm", "fresh"] = "warm",
         preload: Sequence[str] = (),
         env: Mapping[str, str] = MappingProxyType({}),
@@ -93,11 +94,12 @@ class SlotLauncher(Launcher):
         own = ["dlsweep.cli.main", "dlsweep.trial.task"]
         self._preload = [*own, *preload] if start == "warm" else []
         self._env = {name: str(value) for name, value in env.items()}
-        self._free = deque(slots)
+        self.packing = packing
         self._jobs: dict[int, LocalJob] = {}
         self._starting: deque[LocalJob] = deque()
         self._judge: Judge = lambda _: None
         self._ready = False
+        self._memory: dict[str, int] | None = None
 
     def start(self, judge: Judge, folder: Path) -> None:
         """Starts the warm parent, which imports while the driver continues."""
@@ -115,13 +117,19 @@ class SlotLauncher(Launcher):
     @property
     def free_slots(self) -> int:
         """The number of jobs that can be submitted now."""
-        return len(self._free)
+        return self.packing.without_need
+
+    def memory(self) -> Sequence[Mapping[str, int]]:
+        """Returns the bytes of memory of this machine."""
+        if self._memory is None:
+            self._memory = memory_limits()
+        return [self._memory]
 
     def submit(self, argv: Sequence[str], folder: RunDir) -> Job:
         """Asks the parent to start a run. Its output goes to the run folder's log."""
-        slot = self._free.popleft()
+        slot = self.packing.slot(folder.path)
         wire = DriverEnd()
-        job = LocalJob(folder, slot, wire)
+        job = LocalJob(folder, wire)
         env = {**environment_of(folder), "PYTHONUNBUFFERED": "1"}
         if self.code:
             argv = in_snapshot(argv, Path.cwd(), self.code)
@@ -179,7 +187,7 @@ class SlotLauncher(Launcher):
             job.kill()
             job.code = LOST
             job.wire.close()
-            self._free.append(job.slot)
+            self.packing.give_back(job.folder.path)
         self._jobs.clear()
         self._starting.clear()
         self._ready = False
@@ -195,7 +203,7 @@ class SlotLauncher(Launcher):
             job = self._jobs.pop(message["ended"])
             job.code = message["code"]
             job.wire.close()
-            self._free.append(job.slot)
+            self.packing.give_back(job.folder.path)
         elif "failed" in message:
             raise ConfigError(
                 f"launcher.preload: {message['failed']!r} cannot be imported:\n{message['error']}"
@@ -222,7 +230,9 @@ class LocalLauncher(SlotLauncher):
         start: ``warm`` forks trials from a parent that has imported the framework; ``fresh``
             starts a new Python for each trial.
         cpus_per_trial: Cores for each trial.
-        gpus_per_trial: GPUs for each trial; with a fraction, several trials share one.
+        gpus_per_trial: GPUs for each trial; with a fraction, several trials share one; ``auto`` is
+            one, which trials share as soon as it is known that their memory fits, unless there
+            are time limits.
         preload: Modules that the warm parent imports.
         env: Environment variables of every trial, set before anything is imported.
     """
@@ -235,7 +245,11 @@ class LocalLauncher(SlotLauncher):
         preload: Sequence[str] = (),
         env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        super().__init__(cut_slots(cpus_per_trial, gpus_per_trial), start, preload, env)
+        slots = cut_slots(cpus_per_trial, gpus_per_trial)
+        is_packed = gpus_per_trial == "auto" and bool(slots[0].gpus)
+        if is_packed:
+            slots = shared(slots, cpus_per_trial)
+        super().__init__(Packing(slots, by_count=not is_packed), start, preload, env)
 
 
 def check_start(start: str, preload: Sequence[str]) -> None:

@@ -81,6 +81,7 @@ class RemoteLauncher(Launcher):
         self._env = {name: str(value) for name, value in env.items()}
         self._patience = patience
         self._seats: list[Seat] = []
+        self._memory: dict[int, Mapping[str, int]] = {}
         self._waiting: deque[RemoteJob] = deque()
         self._adoptable: dict[Path, RemoteJob] = {}
         self._looked = 0.0
@@ -112,6 +113,10 @@ class RemoteLauncher(Launcher):
             return self.slots  # not started yet
         idle = sum(seat.is_ready and not seat.is_outdated and not seat.job for seat in self._seats)
         return idle - len(self._waiting)
+
+    def memory(self) -> Sequence[Mapping[str, int]]:
+        """Returns the bytes of memory that each seat's trials may use, when all have told."""
+        return list(self._memory.values()) if len(self._memory) == len(self._seats) else ()
 
     def start(self, judge: Judge, folder: Path) -> None:
         """Finds the workers of an earlier driver, and asks the cluster for the other seats.
@@ -233,6 +238,7 @@ class RemoteLauncher(Launcher):
             self.check(node)
         seat.is_ready, seat.shares, seat.is_asked = True, about["shares"], False
         self._was_ready = True
+        self._memory[self._seats.index(seat)] = about["memory"]
 
     def _job_of(self, seat: Seat, message: Message) -> RemoteJob | None:
         """Returns the seat's job that a message is about; it may be one to adopt."""

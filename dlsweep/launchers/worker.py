@@ -50,9 +50,11 @@ from dlsweep.errors import DlsweepError
 from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job
 from dlsweep.launchers.local import SlotLauncher
+from dlsweep.launchers.packing import Packing
 from dlsweep.launchers.snapshot import digest_of, take
 from dlsweep.launchers.streaming import Sender, Unpacked
 from dlsweep.machine.devices import Slot, gpu_names
+from dlsweep.machine.memory import memory_limits
 
 Message = dict[str, Any]
 #: How long a worker waits for its trial, or without one for a message, in seconds.
@@ -175,7 +177,7 @@ class Worker:
         os.chdir(self._setup.project)
         slot = Slot(tuple(gpu_names()) if self._setup.gpus else (), self._setup.cpus)
         self._launcher = self._make_launcher(
-            [slot], self._setup.start, self._setup.preload, self._setup.env
+            Packing([slot]), self._setup.start, self._setup.preload, self._setup.env
         )
         self._launcher.start(self._judge, Path(self._setup.study))
         self._post.send({"kind": "ready", "about": self._about()})
@@ -309,7 +311,10 @@ class Worker:
 
 
 def facts(setup: Setup) -> dict[str, Any]:
-    """Returns what must be the same on all nodes, and whether this one sees the study folder."""
+    """Returns what must be the same on all nodes, and what this one has for itself.
+
+    That is whether it sees the study folder, and the memory that a trial may use here.
+    """
     project = Path(setup.project)
     return {
         "host": socket.gethostname(),
@@ -317,6 +322,7 @@ def facts(setup: Setup) -> dict[str, Any]:
         "shares": (Path(setup.study) / setup.token).is_file(),
         "versions": versions(),
         "digest": digest_of(project, setup.code),
+        "memory": memory_limits(),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,8 @@ class Slot:
         }
 
 
+#: The most trials on one GPU that share it by their predicted memory.
+_MOST = 4
 #: The environment variables with a trial's number of threads, and of nodes that it trains on.
 THREADS_VARIABLE, NODES_VARIABLE = "DLSWEEP_THREADS", "DLSWEEP_NODES"
 
@@ -102,7 +105,7 @@ def cut_slots(cpus_per_trial: Share = "auto", gpus_per_trial: Share = "auto") ->
         cpus_per_trial: Cores for each trial; ``auto`` is one, or an equal share of the cores if
             there are GPUs.
         gpus_per_trial: GPUs for each trial; with a fraction, several trials share one; ``auto`` is
-            one if there are GPUs, else none.
+            one if there are GPUs, else none. See :func:`shared`.
 
     Raises:
         DeviceError: If not even one trial fits.
@@ -125,6 +128,20 @@ def cut_slots(cpus_per_trial: Share = "auto", gpus_per_trial: Share = "auto") ->
     if not share:
         groups = [()] * (cpus // threads)
     return [Slot(group, threads) for group in groups[: max(1, cpus // threads)]]
+
+
+def shared(slots: Sequence[Slot], cpus_per_trial: Share) -> list[Slot]:
+    """Returns the slots of a machine whose GPUs several trials may share, each with a core.
+
+    A trial has as many threads as with a GPU of its own, so that its results are the same.
+
+    Args:
+        slots: The slots, each with a GPU of its own.
+        cpus_per_trial: Cores for each trial; ``auto`` is at least one.
+    """
+    cores = 1 if cpus_per_trial == "auto" else slots[0].threads
+    most = max(len(slots), cpu_count() // cores)
+    return (list(slots) * _MOST)[:most]
 
 
 def _gpu_groups(gpus: list[str], share: float) -> list[tuple[str, ...]]:

@@ -15,7 +15,8 @@ _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 def memory_limits() -> dict[str, int]:
     """Returns the bytes of ``host`` memory and of the largest ``gpu``, as far as known."""
-    found = {"host": min(_host(), default=0), "gpu": max(GPUs(gpu_names()).memory(), default=0)}
+    totals = [total for total, _ in GPUs(gpu_names()).memory().values()]
+    found = {"host": min(_host(), default=0), "gpu": max(totals, default=0)}
     return {name: limit for name, limit in found.items() if limit}
 
 

@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from dlsweep.sweep.space import Dimension
 
-#: The probability that a need is above its lower bound, if the regression holds.
+#: The probability that a need is above its lower bound, or below its upper one, if the regression
+#: holds.
 _SURE = 0.999
 #: The fewest trials more than the regression has coefficients.
 _SPARE = 3
@@ -37,6 +38,7 @@ class Growth:
 
     Attributes:
         largest: The most bytes that fitted.
+        least_known: The least bytes that a point has needed.
         unexplained: The share of the variance that the keys do not explain.
     """
 
@@ -45,7 +47,7 @@ class Growth:
     ) -> None:
         self._dimensions = dimensions
         self._fixed = fixed
-        self.largest = float(peaks.max())
+        self.largest, self.least_known = float(peaks.max()), float(peaks.min())
         self._first, self._varies = rows[0], (rows != rows[0]).any(axis=0)
         self._middle = rows.mean(axis=0)
         centered, logs = rows - self._middle, np.log(peaks - fixed)
@@ -63,8 +65,13 @@ class Growth:
 
     @property
     def is_determined(self) -> bool:
-        """Whether there are enough trials, and their needs differ."""
-        return self._spare >= _SPARE and math.isfinite(self.unexplained)
+        """Whether there are enough trials."""
+        return self._spare >= _SPARE
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether every point needs the same, so that no key tells which need more."""
+        return not math.isfinite(self.unexplained)
 
     def expected(self, params: Mapping[str, Any]) -> float | None:
         """Returns the bytes that a point needs; None if no trial tells, as of an unseen choice."""
@@ -77,6 +84,13 @@ class Growth:
         if away is None:
             return 0.0
         return self._bytes(away @ self._slopes - self._margin(away, 1 + 1 / self._count))
+
+    def most(self, params: Mapping[str, Any]) -> float | None:
+        """Returns the bytes that almost surely suffice for a point; None if no trial tells."""
+        away = self._from_middle(params)
+        if away is None:
+            return None
+        return self._bytes(away @ self._slopes + self._margin(away, 1 + 1 / self._count))
 
     def needs_more(self, params: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         """Whether it is almost sure that a point needs more than another."""
@@ -95,13 +109,13 @@ class Growth:
         return away if is_known and is_spanned else None
 
     def _margin(self, away: Vector, own: float) -> float:
-        """Returns how much below an expected log it is, almost surely.
+        """Returns by how much a log is above or below the expected one at most, almost surely.
 
         Args:
             away: The distance between the two points.
             own: The variance of the points themselves, in units of the residual variance.
         """
-        from scipy.special import stdtrit  # slow, so only where a point may not fit
+        from scipy.special import stdtrit  # slow, so only where memory may matter
 
         error = math.sqrt(self._variance * (own + float(away @ self._inverse @ away)))
         return float(stdtrit(self._spare, _SURE)) * error

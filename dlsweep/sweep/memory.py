@@ -2,14 +2,15 @@
 
 A trial that runs out of memory costs a launch and says little: only that its point needs more than
 there is. Those that fit say how the need grows with each swept key. A point is rejected only if it
-is almost sure that it needs more than points that ran out of memory, or than this machine has.
+is almost sure that it needs more than points that ran out of memory, or than there is anywhere. The
+same figures say which trials fit into the memory of a GPU together.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,11 @@ _LEARNED = 1000
 #: Words in the message of a GPU that has run out of memory.
 _GPU_WORDS = re.compile(r"\b(cuda|gpu|hip|rocm|xpu|cudnn|cublas)\b", re.IGNORECASE)
 _NAMES = {"host": "memory", "gpu": "GPU memory"}
+#: Nodes whose memory differs by less than this part have the same.
+_SAME = 0.05
+
+
+Limits = Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -46,42 +52,65 @@ class _Fitted:
 
 
 class MemoryForecast:
-    """Says which points would not fit into memory.
+    """Says which points would not fit into memory, and how much others need at most.
 
     It knows only what the study has stored, so a resumed sweep decides as an undisturbed one.
 
     Args:
         study: The study.
-        limits: The bytes of ``host`` and ``gpu`` memory that there are; None to reject nothing.
+        nodes: Returns the bytes of ``host`` and ``gpu`` memory that a trial may use, for each node
+            that may run it; empty as long as that is not known.
         view: Shows that a prediction is checked.
     """
 
-    def __init__(self, study: Study, limits: Mapping[str, int] | None, view: View) -> None:
+    def __init__(self, study: Study, nodes: Callable[[], Sequence[Limits]], view: View) -> None:
         self._study = study
-        self._limits = limits
+        self._nodes = nodes
         self._view = view
         self._fitted: dict[int, _Fitted] = {}
         self._lacked: dict[str, dict[int, Mapping[str, Any]]] = {"host": {}, "gpu": {}}
         self._rejected: set[int] = set()
         self._largest = dict.fromkeys(_NAMES, 0.0)
         self._models: dict[str, Growth | None] = {}
-        for trial in study.finished_trials() if limits is not None else ():
+        for trial in study.finished_trials():
             reason, peaks = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(PEAK_MEMORY, {})
             self._note(trial.number, point_of(trial), state_of(trial), reason, peaks)
 
     def note(self, number: int, params: Mapping[str, Any], result: Result) -> None:
         """Learns from a trial that has ended."""
-        if self._limits is not None:
-            self._note(number, params, result.status, result.reason, result.peak_memory)
+        self._note(number, params, result.status, result.reason, result.peak_memory)
 
     def objection(self, trial: Trial) -> str:
         """Returns why a trial would not fit; empty if it may be launched."""
-        if self._limits is None or self._study.is_enqueued(trial):
-            return ""
-        for kind in sorted(_NAMES):
-            if why := self._judged(kind, trial.params):
-                return "" if self._is_check(trial.number) else why
+        why = self._doubt(trial)
+        if not (why and self._is_check(trial.number)):
+            return why
+        self._view.say(
+            f"{_MOST} points in a row were rejected; {trial.number:04d} is launched to check that."
+        )
         return ""
+
+    def rejects(self, trial: Trial) -> bool:
+        """Whether there is an objection to a trial."""
+        return bool(self._doubt(trial)) and not self._is_check(trial.number)
+
+    def most(self, trial: Trial) -> dict[str, float]:
+        """Returns the bytes that a trial needs at most, by kind, as far as trials tell."""
+        models = {kind: self._model(kind) for kind in _NAMES} if self._nodes() else {}
+        needs = {kind: model and model.most(trial.params) for kind, model in models.items()}
+        return {kind: need for kind, need in needs.items() if need}
+
+    def least(self) -> dict[str, float]:
+        """Returns the bytes that every trial needs at least, by kind, where they are predicted."""
+        models = {kind: self._model(kind) for kind in _NAMES} if self._nodes() else {}
+        return {kind: model.least_known for kind, model in models.items() if model}
+
+    def _doubt(self, trial: Trial) -> str:
+        nodes = () if self._study.is_enqueued(trial) else self._nodes()
+        if not nodes:
+            return ""
+        found = (self._judged(kind, trial.params, nodes) for kind in sorted(_NAMES))
+        return next(filter(None, found), "")
 
     def _note(
         self,
@@ -104,15 +133,17 @@ class MemoryForecast:
             if len(self._fitted) > 2 * _LEARNED:
                 self._fitted = {n: self._fitted[n] for n in sorted(self._fitted)[-_LEARNED:]}
 
-    def _judged(self, kind: str, params: Mapping[str, Any]) -> str:
-        assert self._limits is not None
-        limit, lacked = self._limits.get(kind, math.inf), self._lacked[kind]
+    def _judged(self, kind: str, params: Mapping[str, Any], nodes: Sequence[Limits]) -> str:
+        limits = [node.get(kind, math.inf) for node in nodes]
+        limit = max(limits)
+        # What a small node has no memory for may fit on a larger one.
+        lacked = self._lacked[kind] if min(limits) >= (1 - _SAME) * limit else {}
         is_near = self._largest[kind] > _NEAR * limit
         if len(lacked) < _WITNESSES and not is_near:
             return ""
         model = self._model(kind)
         expected = model.expected(params) if model else None
-        if model is None or expected is None or expected <= model.largest:
+        if model is None or model.is_flat or expected is None or expected <= model.largest:
             return ""
         if len(lacked) < _WITNESSES and expected <= limit:
             return ""
@@ -121,7 +152,7 @@ class MemoryForecast:
             return ""
         needs = f"it needs at least {size(least)} of {_NAMES[kind]}, about {size(expected)}"
         if least > limit and is_near:
-            return f"{needs}, and this machine has {size(limit)}"
+            return f"{needs}; no trial can have more than {size(limit)}"
         less = [number for number, other in lacked.items() if model.needs_more(params, other)]
         if len(less) < _WITNESSES:
             return ""
@@ -139,12 +170,7 @@ class MemoryForecast:
 
     def _is_check(self, number: int) -> bool:
         """Whether the trial is launched against the prediction, because so many were not."""
-        if not all(number - back in self._rejected for back in range(1, _MOST + 1)):
-            return False
-        self._view.say(
-            f"{_MOST} points in a row were rejected; {number:04d} is launched to check that."
-        )
-        return True
+        return all(number - back in self._rejected for back in range(1, _MOST + 1))
 
 
 def _positive(peaks: Any) -> dict[str, float]:

@@ -19,7 +19,6 @@ from dlsweep.errors import ConfigError, DiskFullError, StudyError
 from dlsweep.folders.attempt import Attempt
 from dlsweep.folders.rundir import DISK_FULL, FAILURES, Result, RunDir, RunInfo
 from dlsweep.folders.studydir import StudyDir
-from dlsweep.machine.memory import memory_limits
 from dlsweep.results import tables
 from dlsweep.results.front import in_words
 from dlsweep.results.report import page
@@ -34,6 +33,7 @@ from dlsweep.sweep.outages import Outages
 from dlsweep.sweep.pausing import Trial
 from dlsweep.sweep.record import StudyRecord
 from dlsweep.sweep.settings import SweepSettings
+from dlsweep.sweep.sharing import Sharing
 from dlsweep.sweep.space import Scalar
 from dlsweep.sweep.space_check import check_space
 from dlsweep.sweep.study import Study
@@ -74,9 +74,9 @@ class Sweep:
         self.record.keep = policy(settings.keep, self.record.read(), folder, self.view)
         self._forecast = Forecast(folder, study, self.record.keep, settings.n_trials, self.view)
         self.keeper = Keeper(folder, study, self.record.keep, self.view)
-        is_predicted = settings.predict_memory and driver.launcher.is_here
-        limits = memory_limits() if is_predicted else None
-        self._memory = MemoryForecast(study, limits, self.view)
+        nodes = driver.launcher.memory if settings.predict_memory else tuple
+        self._memory = MemoryForecast(study, nodes, self.view)
+        self._sharing = Sharing(driver, self._memory, folder)
         self._open = study.open_trials()
         self._points = self._untried_points() if settings.grid else iter(())
         self._trials: dict[Path, Trial] = {}
@@ -169,13 +169,13 @@ class Sweep:
         return (
             not self._inbox.paused
             and self._outages.is_stored()
-            and self.driver.free_slots > 0
+            and self._sharing.has_room()
             and (limit is None or self.driver.running < limit)
         )
 
     def _next(self) -> Trial | None:
         trial = self._choose()
-        if trial and not self._outages.is_stored():  # it is launched when it is
+        if trial and not (self._outages.is_stored() and self._sharing.suits(trial)):  # it waits
             self._open.insert(0, trial)
             return None
         return trial
@@ -247,6 +247,9 @@ class Sweep:
         self.study.pauses.prepare(trial, folder)
         folder.clear()
         self._trials[folder.path] = trial
+        if self._sharing.reserve(trial):
+            self.record.slots = self.view.counts.slots
+            self.record.write()
         self.driver.launch(self.app.argv(overrides, folder.path), folder, judge)
 
     def _reject(self, trial: Trial, folder: RunDir, result: Result) -> None:
@@ -274,7 +277,7 @@ class Sweep:
         result = checked(folder, result, self.study.settings.objective, self.settings.grid)
         if result.reason == DISK_FULL:
             raise DiskFullError(self.folder.path)
-        policy = self.settings.failures.get(result.status)
+        policy = self._sharing.again(folder, result) or self.settings.failures.get(result.status)
         if policy and policy.allows(folder.note_attempt(result)):
             result = self._postpone(trial, folder, result, policy)
         if result.status == "paused":

@@ -8,6 +8,7 @@ ignore them. Their step is a counter; their names are MLflow's::
     system/gpu_0_utilization_percentage        of each NVIDIA GPU that the process sees, by all
     system/gpu_0_memory_usage_megabytes        its users; also memory_usage_percentage and
     system/gpu_0_power_usage_watts             power_usage_watts
+    system/gpu_0_own_memory_usage_megabytes    of the process and its children, if NVML tells
 """
 
 from __future__ import annotations

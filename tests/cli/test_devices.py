@@ -62,6 +62,7 @@ def test_gpus_are_named_with_their_driver_and_make_the_slots(
     assert "GPU          0: NVIDIA H100, 81559 MiB\nGPU          1: NVIDIA H100" in output
     assert "driver       570.86, for CUDA up to 12.8" in output
     assert "each, GPU 0" in output
+    assert ("up to 8 trials at a time" in output) == (cpu_count() >= 8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert "CUDA_VISIBLE_DEVICES=1 hides all others" in printed(capsys)
 

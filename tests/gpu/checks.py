@@ -339,6 +339,30 @@ def sharing(folder: Path, on_gpu: bool) -> str:
     return found
 
 
+def packing(folder: Path, on_gpu: bool) -> str:
+    """Real trainings share a GPU as soon as their memory is known, and none runs out of it."""
+    from dlsweep.machine.devices import gpu_names
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_names()[:1])
+    printed = dlsweep(
+        folder,
+        *("tracking=none", f"training.epochs={10 if on_gpu else 1}", "system_metrics=1"),
+        *("seed=range(0,10)", "hydra.sweeper.n_jobs=2", "hydra.sweeper.study_name=packing", "-m"),
+    )
+    files = sorted((folder / "packing").glob("trials/*/result.json"))
+    results = [json.loads(file.read_text()) for file in files]
+    ends = {result["status"] for result in results}
+    assert ends == {"completed"}, f"they ended as {ends}:\n{printed[-2000:]}"
+    times = [{"began": one["started"], "ended": one["ended"]} for one in results]
+    peaks = [one["peak_memory"].get("gpu", 0) / 1e6 for one in results]
+    if on_gpu:
+        assert "Trials share GPUs from now on" in printed, f"no two have shared it:\n{printed}"
+        assert overlap(times[:5]) == 1, "two shared it before their memory was known"
+        assert overlap(times[5:]) == 2, "no two ran at the same time"
+        assert 0 < min(peaks) > 0.5 * max(peaks), f"a neighbour's memory counts: {peaks} MB"
+    return f"at a time: {overlap(times)}; peaks of {min(peaks):.0f} to {max(peaks):.0f} MB"
+
+
 def marked(folder: Path, on_gpu: bool) -> str:
     """The suite's own tests that are marked gpu."""
     if find_spec("pytest") is None:
@@ -376,6 +400,7 @@ CHECKS = {
     nvml: 45,
     throughput: 90,
     sharing: 90,
+    packing: 120,
     marked: 90,
 }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
+from pathlib import Path
 
 import psutil
 import pytest
+import wide
 from ray_nodes import OWN, Project, below, kill, steps_of, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -110,3 +112,9 @@ def test_an_address_of_files_is_refused(project: Project, outputs: str, is_sweep
     told = project.run(*asked, code=1)
     assert f"outputs: Received {outputs}" in told
     assert [path.name for path in project.path.iterdir()] == ["walk.py"]
+
+
+def test_points_that_would_not_fit_into_memory_are_rejected(project: Project) -> None:
+    (project.path / "wide.py").write_text(Path(wide.__file__).read_text())
+    project.run(*OWN, *wide.SWEEP, "+training.x=interval(-5,5)", *RAY)
+    wide.check(project.trial("wide").parents[1], project.table("wide"))

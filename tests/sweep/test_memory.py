@@ -44,8 +44,9 @@ class Memory:
         self.view.say = lambda text, level="info": self.said.append(text)  # type: ignore[method-assign]
         self.forecast = self.make()
 
-    def make(self, **limits: int) -> MemoryForecast:
-        return MemoryForecast(self.study, limits, self.view)
+    def make(self, *nodes: dict[str, int], **limits: int) -> MemoryForecast:
+        """A forecast for trials on these nodes; on one with these limits, if none is named."""
+        return MemoryForecast(self.study, lambda: nodes or [limits], self.view)
 
     def try_point(self, point: dict[str, Any], limit: int = LIMIT, noise: float = 0.0) -> str:
         """Runs a trial as a sweep does; returns its status."""
@@ -133,7 +134,7 @@ def test_what_is_more_than_the_machine_has_needs_no_failure(memory) -> None:
     assert not swept.forecast.objection(trial)
     assert not swept.make(host=8_000_000_000_000).objection(trial)
     why = swept.make(host=LIMIT).objection(trial)
-    assert why.endswith(", about 4.2 GB, and this machine has 800 MB")
+    assert why.endswith(", about 4.2 GB; no trial can have more than 800 MB")
 
 
 def test_a_gpu_has_a_memory_of_its_own(memory) -> None:
@@ -153,6 +154,35 @@ def test_a_gpu_has_a_memory_of_its_own(memory) -> None:
         end(width, "out_of_memory", "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB")
     trial = swept.study.ask({"training.width": 90_000, "training.optimizer.lr": 0.5})
     assert "MB of GPU memory" in swept.forecast.objection(trial)
+
+
+def test_nodes_that_differ_are_compared_with_the_largest_alone(memory) -> None:
+    swept = memory()
+    for width in [*widths(8, 1000, 20_000), 25_000, 30_000]:
+        swept.try_point({"training.width": width, "training.optimizer.lr": 0.5}, limit=600_000_000)
+    trial = swept.study.ask({"training.width": 100_000, "training.optimizer.lr": 0.5})
+    small, large, huge = ({"host": size} for size in (600_000_000, 10**9, 10**12))
+    assert "ran out of it" in swept.make(huge, huge).objection(trial)
+    assert not swept.make(small, huge).objection(trial), "it may fit on the larger one"
+    assert "no trial can have more than 1 GB" in swept.make(small, large).objection(trial)
+    assert not swept.make(small, {}).objection(trial), "nothing is known of one"
+
+
+def test_what_a_trial_needs_at_most_is_above_what_it_uses_and_not_by_far(memory) -> None:
+    swept, rng = memory(WIDTH, RATE, SIZE), np.random.default_rng(0)
+    assert swept.forecast.least() == {}
+    for number, point in enumerate(points(60, 0)):
+        trial = swept.study.ask(point)
+        used = bytes_of(point) * (1 + rng.normal(0, 0.01))
+        most = swept.forecast.most(trial).get("host")
+        assert (most is None) == (number < 7), "so many tell"
+        if number >= 30:
+            assert used < most < 2 * used
+        result = Result("completed", "", {"val/loss": 1.0}, peak_memory={"host": int(used)})
+        swept.study.tell(trial, result)
+        swept.forecast.note(trial.number, trial.params, result)
+    assert swept.forecast.least()["host"] == pytest.approx(BASE, rel=0.1)
+    assert MemoryForecast(swept.study, tuple, swept.view).most(trial) == {}, "switched off"
 
 
 def test_an_enqueued_point_and_each_eleventh_are_launched_all_the_same(memory) -> None:
@@ -191,7 +221,7 @@ def test_what_anybody_may_have_written_is_no_figure(memory) -> None:
 
 def test_switched_off_nothing_is_rejected(memory) -> None:
     swept = memory()
-    swept.forecast = MemoryForecast(swept.study, None, swept.view)
+    swept.forecast = MemoryForecast(swept.study, tuple, swept.view)
     for width in [*widths(8, 100, 10_000), 20_000, 30_000, 90_000]:
         assert swept.try_point({"training.width": width, "training.optimizer.lr": 0.5}) in (
             "completed",
@@ -225,4 +255,7 @@ def test_too_few_trials_or_equal_needs_say_nothing(make_space) -> None:
     few = [{"training.width": w, "training.optimizer.lr": w / 1e5} for w in widths(4)]
     assert fitted(dimensions, few) is None
     same = [{"training.width": 100, "training.optimizer.lr": step / 10} for step in range(9)]
-    assert fitted(dimensions, same) is None
+    growth = fitted(dimensions, same)
+    assert growth
+    assert growth.is_flat, "so that no point needs more than another"
+    assert growth.most(same[0]) == pytest.approx(bytes_of(same[0])), "which is all that it needs"
