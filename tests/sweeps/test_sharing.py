@@ -20,7 +20,7 @@ import fake_gpus
 pytestmark = pytest.mark.slow
 SWEEP = (
     *("+experiment=quadratic", "training._target_=holds.train", "tracking=csv"),
-    *("training.seconds=1", "system_metrics=0.2", "training.x=interval(-5,5)"),
+    *("training.seconds=0.5", "system_metrics=0.1", "training.x=interval(-5,5)"),
     *("training.y=0", "hydra/sweeper/sampler=random", "hydra/sweeper/pruner=none", "-m"),
 )
 SIZES = "+training.gigabytes=tag(log,interval(2.0,60.0))"
