@@ -12,9 +12,11 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from dlsweep.errors import MissingExtraError, StudyError
+from dlsweep.errors import ConfigError, MissingExtraError, StudyError
 from dlsweep.security.secrets import scrub
 
+#: How the URL of a PostgreSQL server begins.
+_PSYCOPG = "postgresql+psycopg"
 #: The advisory lock under which the tables are created, in PostgreSQL.
 _TABLES_LOCK = 0x646C7377
 #: What libpq is told, unless the URL says otherwise: to give up on a server that is silent, in
@@ -74,6 +76,25 @@ def open_storage(url: str, keep_connection: bool = False) -> RDBStorage:
         raise StudyError(_unreachable(url, cause) if cause else said) from error
     sqlalchemy.event.listen(storage.engine, "handle_error", _raise_if_away)
     return storage
+
+
+def check_package(url: str) -> None:
+    """Checks that a sweep reaches PostgreSQL through psycopg.
+
+    With any other package, such as psycopg2, a call to a silent server never returns: neither the
+    trials nor Ctrl-C would be answered.
+
+    Raises:
+        ConfigError: If the URL names another package, or none: SQLAlchemy then takes psycopg2.
+    """
+    scheme = url.partition("://")[0]
+    if scheme.startswith("postgres") and scheme != _PSYCOPG:
+        raise ConfigError(
+            f"hydra.sweeper.storage: Received {scheme}://…. Expected {_PSYCOPG}://…: only the "
+            "package psycopg lets a sweep give up on a server that is silent.\n"
+            f"Install it:  pip install 'dlsweep[postgres]'\nThen type  "
+            f"hydra.sweeper.storage={_PSYCOPG}://…  with the same rest; the study is the same."
+        )
 
 
 def wait_for_creation(storage: BaseStorage, study: int) -> None:

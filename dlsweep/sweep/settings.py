@@ -17,6 +17,7 @@ from dlsweep.folders.database import sqlite_url
 from dlsweep.folders.reserved import OBJECTIVE
 from dlsweep.folders.rundir import Status
 from dlsweep.folders.studydir import StudyDir
+from dlsweep.results.database import check_package
 from dlsweep.run.keeping import Keep, read_keep
 from dlsweep.security import secrets
 from dlsweep.sweep import earlier
@@ -227,6 +228,7 @@ def study_settings(
             "could learn from other studies.\nType  hydra/sweeper/sampler=tpe  "
             "hydra.sweeper.n_trials=<count>"
         )
+    check_package(options["storage"] or "")
     pruner = options["pruner"] or {}
     is_pruned = not settings.grid and "_target_" in pruner  # else options of an experiment
     pruner = _with_max_resource(pruner, space) if is_pruned else pruner

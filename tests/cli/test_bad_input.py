@@ -111,6 +111,19 @@ CASES = [
         ("hydra.sweeper.storage contains a password", "PGPASSWORD", "PGPASSFILE"),
     ),
     Case(
+        "database through a package that waits for ever",
+        (*SWEEP, "hydra.sweeper.storage=postgresql+psycopg2://me@host/db"),
+        (
+            "Received postgresql+psycopg2://…. Expected postgresql+psycopg://…",
+            "'dlsweep[postgres]'",
+        ),
+    ),
+    Case(
+        "database through the package that SQLAlchemy takes",
+        (*SWEEP, "hydra.sweeper.storage=postgresql://me@host/db"),
+        ("Received postgresql://…. Expected postgresql+psycopg://…",),
+    ),
+    Case(
         "database that cannot be reached",
         (*SWEEP, "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0.1:1/db"),
         ("cannot be opened: connection failed", "Expected a running server"),
