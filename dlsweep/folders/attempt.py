@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ class Attempt:
         return attempt
 
     @property
+    def has_advanced(self) -> bool:
+        """Whether there is a newer checkpoint than those that the attempt could start from."""
+        names = [path.name for path in self.file.parent.glob("checkpoints/step-*")]
+        return _newest(names) > _newest(_read(self.file)["checkpoints"])
+
+    @property
     def is_current(self) -> bool:
         """Whether no later attempt has begun."""
         return _read(self.file)["attempt"] in (0, self.number)
@@ -95,6 +102,11 @@ class Attempt:
     def _write(self, checkpoints: list[str]) -> None:
         record = {"attempt": self.number, "checkpoints": checkpoints}
         write_atomically(self.file, json.dumps(record))
+
+
+def _newest(checkpoints: Sequence[str]) -> str:
+    """Returns the name of the last step's checkpoint, whichever time the step was saved."""
+    return max((name.rstrip("+") for name in checkpoints), default="")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from dlsweep.results import tables
 from dlsweep.results.front import in_words
 from dlsweep.results.report import page
 from dlsweep.sweep.app import App
-from dlsweep.sweep.failures import Policy, checked
+from dlsweep.sweep.failures import Policy, checked, explained, given_up
 from dlsweep.sweep.forecast import Forecast
 from dlsweep.sweep.inbox import Inbox
 from dlsweep.sweep.keeper import Keeper, policy
@@ -278,8 +278,13 @@ class Sweep:
         if result.reason == DISK_FULL:
             raise DiskFullError(self.folder.path)
         policy = self._sharing.again(folder, result) or self.settings.failures.get(result.status)
-        if policy and policy.allows(folder.note_attempt(result)):
-            result = self._postpone(trial, folder, result, policy)
+        if policy:
+            result = explained(folder, result)
+            attempts = folder.note_attempt(result)
+            if policy.allows(attempts):
+                result = self._postpone(trial, folder, result, policy)
+            else:
+                result = given_up(folder, result, attempts)
         if result.status == "paused":
             self._pause(trial, folder, result)
         infeasible = bool(policy and policy.infeasible)

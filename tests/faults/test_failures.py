@@ -34,6 +34,7 @@ ENDS = [
     ("crashed", ["crashed"]),
     ("crashed", ["crashed"]),
     ("crashed", ["crashed"]),
+    ("timed_out", ["preempted"] * 5),
 ]
 
 
@@ -66,6 +67,8 @@ def test_each_failure_has_a_reason_that_a_person_understands(ended) -> None:
     assert reasons[9] == "crashed: its process ended with exit code 3 and no result"
     assert reasons[10] == "crashed: SystemExit: 3"
     assert reasons[11] == "crashed: KeyboardInterrupt"
+    lost = "timed_out: preempted 5 times, the last 5 without a newer checkpoint. Save"
+    assert reasons[12].startswith(lost)
 
 
 def test_the_sampler_is_told_which_points_are_infeasible(ended) -> None:
@@ -105,6 +108,17 @@ def test_a_policy_of_ones_own(sweeps) -> None:
     assert attempts(sweeps.trials("quadratic")[0]) == ["crashed"] * 3
     assert "0000 crashed: ValueError: a bug of the user's; it will be retried in 0.2 s." in output
     assert "No trial has completed" in output
+
+
+def test_a_limit_of_preemptions_ends_a_trial_for_good(sweeps) -> None:
+    limit = "hydra.sweeper.failures.preempted.retries=1"
+    forgetful = len(ENDS) - 1
+    output = sweeps.run(*ENDINGS, limit, f"training.x=choice({forgetful})", "-m", code=1)
+    assert attempts(sweeps.trials("quadratic")[0]) == ["preempted"] * 2
+    said = "0000 preempted: it has saved no newer checkpoint; it will be retried."
+    assert output.count(said) == 1
+    assert "preempted 2 times, the last 2 without" in sweeps.table("quadratic")["reason"][0]
+    assert len(sweeps.trials("quadratic")) == 1, "another one was tried in its place"
 
 
 @pytest.mark.parametrize(

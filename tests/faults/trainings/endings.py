@@ -12,7 +12,7 @@ def train(run, cfg):
     (run.dir.path / "begun").touch()
     run.log({"val/loss": 5.0}, 1)
     ends = [completed, stopped_early, preempted, crashed, killed, out_of_memory, diverged]
-    ends += [hung, slow, exited, left, interrupted]
+    ends += [hung, slow, exited, left, interrupted, forgetful]
     return ends[int(cfg.training.x)](run, first) or {"val/loss": 5.0}
 
 
@@ -69,3 +69,7 @@ def left(run, first):
 
 def interrupted(run, first):
     raise KeyboardInterrupt
+
+
+def forgetful(run, first):
+    preempted(run, first=True)
