@@ -6,6 +6,10 @@ of a process that was cut off are never mixed with those of its successor. The f
 where a client may not see for half a minute that a folder has a new file, but sees new bytes in a
 file that it opens.
 
+A message of the driver may say to which worker it is, by the number of that worker's file. If Slurm
+has started a job for a second time while the first one still runs, as on a node whose daemon has
+died, the first worker reads that there is another, and ends.
+
 A side that has nothing to say touches its file. The other side sees the file change, and measures
 silence by its own monotonic clock; clocks of two hosts are never compared.
 """
@@ -31,16 +35,19 @@ class Outbox:
     Args:
         folder: The mailbox.
         writer: Who writes: ``driver`` or ``worker``.
+
+    Attributes:
+        number: The number of the file.
     """
 
     def __init__(self, folder: Path, writer: str) -> None:
-        number = _newest(folder, writer) + 1
+        self.number = _newest(folder, writer) + 1
         while True:
-            self._path = _file(folder, writer, number)
+            self._path = _file(folder, writer, self.number)
             try:
                 self._path.touch(exist_ok=False)
             except FileExistsError:
-                number += 1
+                self.number += 1
             else:
                 break
         self._beaten = time.monotonic()
@@ -64,11 +71,14 @@ class Inbox:
         folder: The mailbox.
         writer: Who writes: ``driver`` or ``worker``.
         is_new: Whether to skip what was written before now.
+
+    Attributes:
+        number: The number of the file that it reads.
     """
 
     def __init__(self, folder: Path, writer: str, is_new: bool = False) -> None:
         self._folder, self._writer = folder, writer
-        self._number = max(1, _newest(folder, writer)) if is_new else 1
+        self.number = max(1, _newest(folder, writer)) if is_new else 1
         self._offset = 0
         self._seen: tuple[int, int] | None = None
         self._changed = self._looked = time.monotonic()
@@ -80,9 +90,9 @@ class Inbox:
         messages = self._read()
         if not messages and time.monotonic() - self._looked >= _BEAT:
             self._looked = time.monotonic()
-            if _file(self._folder, self._writer, self._number + 1).exists():
+            if _file(self._folder, self._writer, self.number + 1).exists():
                 messages = self._read()  # what came in between
-                self._number, self._offset = self._number + 1, 0
+                self.number, self._offset = self.number + 1, 0
                 self._changed = time.monotonic()
         return messages
 
@@ -98,7 +108,7 @@ class Inbox:
 
     def _read(self) -> list[Message]:
         try:
-            with _file(self._folder, self._writer, self._number).open("rb") as file:
+            with _file(self._folder, self._writer, self.number).open("rb") as file:
                 found = os.fstat(file.fileno())
                 file.seek(self._offset)
                 lines = file.read() if found.st_size > self._offset else b""
@@ -113,7 +123,7 @@ class Inbox:
 
 
 class MailPost(Post):
-    """The worker's end of a mailbox. What an earlier worker there was told is skipped.
+    """The worker's end of a mailbox. What another worker there is told is skipped.
 
     Args:
         folder: The mailbox.
@@ -137,7 +147,10 @@ class MailPost(Post):
             return []
         time.sleep(max(0.0, rest))
         self._looked = time.monotonic()
-        return self._inbox.receive()
+        messages, mine = self._inbox.receive(), self._outbox.number
+        if any(message.get("to", mine) > mine for message in messages):
+            return [{"kind": "end"}]
+        return [one for one in messages if one.get("to", mine) == mine or one["kind"] == "end"]
 
     @property
     def silence(self) -> float:

@@ -30,8 +30,9 @@ from dlsweep.launchers.snapshot import code_files, digest_of
 from dlsweep.launchers.streaming import pack
 from dlsweep.launchers.worker import Message, Setup, versions
 
-#: How often a lost worker is replaced before a trial has run in its place.
-_REPLACEMENTS = 3
+#: How often a lost worker is replaced before a trial has run in its place: once more than
+#: ``node_lost`` retries a trial, so a trial that takes its workers along ends alone.
+_REPLACEMENTS = 4
 #: How often stop files are handed on to nodes that do not see them, in seconds.
 _LOOK_EVERY = 0.5
 #: Seats that are not ready after so many seconds wait for the cluster, which the user should know.
@@ -277,6 +278,7 @@ class RemoteLauncher(Launcher):
     def _leave(self, seat: Seat, running: RemoteJob | None) -> None:
         """Submits no more to a worker that ends; a run that came too late goes elsewhere."""
         seat.is_ready, job = False, seat.job
+        self._began = time.monotonic()  # it waits for the cluster again
         if job and running is None:
             seat.job = None
             self._waiting.appendleft(job)

@@ -16,9 +16,11 @@ import io
 import os
 import re
 import secrets
+import shlex
 import shutil
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -49,9 +51,15 @@ _LATE = 1.0
 #: How old an answer of Slurm may be: about a worker that has fallen silent, and about a job in the
 #: queue as a share of its time there, up to a limit. In seconds.
 _SOON, _SHARE, _LATEST = 1.0, 0.1, 60.0
+#: What sbatch says, after some ten seconds, when Slurm's controller is away; and when to try again,
+#: in seconds.
+_AWAY, _AGAIN = "Unable to contact slurm controller", 5.0
 #: How often a job may requeue itself at its time limit: always.
 _NO_LIMIT = 1_000_000
-#: Slurm may warn a job a minute early; before its worker has started, that would kill it. Seconds.
+#: How a job starts Python: submitit can hear a warning once it is imported, and until then the
+#: signal must not kill it.
+_PYTHON = shlex.join(["sh", "-c", """trap "" USR2; exec "$@" """, "sh", sys.executable])
+#: Slurm may warn a job a minute early; before its worker has started, nobody hears it. In seconds.
 _SHORTEST = 120
 #: Options of sbatch that this launcher sets itself.
 _OWN = frozenset(
@@ -65,16 +73,20 @@ class SlurmSeat(Seat):
 
     Args:
         folder: Its mailbox; its name is that of the job.
-        job_id: The job.
+        job_id: The job; empty if it still has to be submitted.
         jobs: The queue.
+        submit: Submits its job; returns the id, or an empty text while Slurm is away.
 
     Attributes:
         runs: How many trials have ended here.
     """
 
-    def __init__(self, folder: Path, job_id: str, jobs: Jobs) -> None:
+    def __init__(
+        self, folder: Path, job_id: str, jobs: Jobs, submit: Callable[[Path], str]
+    ) -> None:
         super().__init__(folder.name)
         self.job_id = job_id
+        self._submit, self._submitted = submit, time.monotonic()
         self.runs = 0
         self._folder, self._jobs = folder, jobs
         self._outbox = Outbox(folder, "driver")
@@ -90,7 +102,7 @@ class SlurmSeat(Seat):
 
     def send(self, message: Message) -> None:
         """Sends a message to the worker."""
-        self._outbox.send(message)
+        self._outbox.send({**message, "to": self._inbox.number})
 
     def receive(self) -> list[Message]:
         """Returns the worker's messages since the last call; asks Slurm about a silent one."""
@@ -111,9 +123,14 @@ class SlurmSeat(Seat):
         """Ends the worker and its job, for good."""
         (self._folder / OVER).touch()
         self.send({"kind": "end"})
-        self._jobs.cancel(self.job_id)
+        if self.job_id:
+            self._jobs.cancel(self.job_id)
 
     def _look_up(self) -> list[Message]:
+        if not self.job_id:
+            if time.monotonic() - self._submitted > _AGAIN:
+                self.job_id, self._submitted = self._submit(self._folder), time.monotonic()
+            return []
         waits = min(_LATEST, _SOON + self._inbox.silence * _SHARE)
         state = self._jobs.find(self.job_id, _SOON if self._has_begun else waits)
         if state == "waits":
@@ -231,6 +248,7 @@ class SlurmLauncher(RemoteLauncher):
         self._partitions = partitions()
         self._slots, self._trials_per_job = slots, trials_per_job
         self._jobs = Jobs()
+        self._has_said_away = False
         self._parameters: dict[str, Any] = {
             "partition": partition,
             "account": account,
@@ -282,7 +300,7 @@ class SlurmLauncher(RemoteLauncher):
         jobs = self._jobs.unfinished()
         for folder in sorted(self._workers.glob("*")):
             if folder.name in jobs and not (folder / OVER).exists():
-                seats.append(SlurmSeat(folder, jobs[folder.name], self._jobs))
+                seats.append(SlurmSeat(folder, jobs[folder.name], self._jobs, self._submit))
             else:
                 shutil.rmtree(folder, ignore_errors=True)
         return seats
@@ -291,7 +309,16 @@ class SlurmLauncher(RemoteLauncher):
         name = re.sub(r"[^\w.-]", "_", self._workers.parent.name)
         folder = self._workers / f"{name}-{number}-{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
-        executor = submitit.SlurmExecutor(folder=folder / "log", max_num_timeout=_NO_LIMIT)
+        return SlurmSeat(folder, self._submit(folder), self._jobs, self._submit)
+
+    def _submit(self, folder: Path) -> str:
+        """Submits the job of a slot; returns its id, or an empty text while Slurm is away.
+
+        Raises:
+            DeviceError: If Slurm refuses it, or is away before any worker has started.
+        """
+        logs = folder / "log"
+        executor = submitit.SlurmExecutor(logs, max_num_timeout=_NO_LIMIT, python=_PYTHON)
         given = {key: value for key, value in self._parameters.items() if value is not None}
         executor.update_parameters(job_name=folder.name, **given)
         kept = {key: os.environ[key] for key in os.environ if _is_of_user(key)}
@@ -301,13 +328,27 @@ class SlurmLauncher(RemoteLauncher):
                 os.environ.update(kept)
                 job = executor.submit(SlotJob(self.setup(), str(folder), self._nodes))
         except submitit.core.utils.FailedJobError as error:
+            if _AWAY in str(error) and self._was_ready:
+                self._say_away()
+                return ""
             lines = re.findall(r"sbatch: (?:error: )?(.+)", str(error)) or [str(error)]
             raise DeviceError(
                 f"launcher=slurm: sbatch has refused the job of a slot: {'; '.join(lines)}\n"
                 f"{self._partitions}"
             ) from None
         self._jobs.forget()
-        return SlurmSeat(folder, job.job_id, self._jobs)
+        self._has_said_away = False
+        return str(job.job_id)
+
+    def _say_away(self) -> None:
+        """Says once that Slurm is away."""
+        if not self._has_said_away:
+            self._has_said_away = True
+            print(
+                "Slurm's controller does not answer. The running trials go on; the job of a slot "
+                "is submitted when it answers again.",
+                file=sys.stderr,
+            )
 
     def _end(self, seat: Seat, job: RemoteJob, code: int) -> None:
         """Ends a run; replaces a job that has run its number of trials."""

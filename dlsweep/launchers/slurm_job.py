@@ -42,8 +42,9 @@ class SlotJob:
             self._help(node)
             return
         launcher = SlotLauncher if self.nodes == 1 else self._nodes_launcher
-        self._worker = Worker(Setup(**self.setup), MailPost(Path(self.folder)), launcher)
-        self._thread = threading.Thread(target=self._worker.serve)
+        worker = Worker(Setup(**self.setup), MailPost(Path(self.folder)), launcher)
+        self._thread = threading.Thread(target=worker.serve)
+        self._worker = worker  # last: a warning may come at any moment
         signal.signal(signal.SIGTERM, lambda *_: self._worker.preempt())
         self._thread.start()
         self._wait()

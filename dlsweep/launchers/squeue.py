@@ -13,6 +13,11 @@ from dlsweep.errors import ConfigError, DeviceError
 _WAITS = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 _RUNS = frozenset({"RUNNING", "COMPLETING", "CONFIGURING", "SIGNALING", "STAGE_OUT", "RESIZING"})
 _SLEEPS = frozenset({"SUSPENDED", "STOPPED"})
+#: What to do about an end.
+_ADVICE = {
+    "TIMEOUT": " What ran there had not ended launcher.signal_delay_s after Slurm's warning: raise "
+    "that, or have the training look at run.should_stop more often."
+}
 #: Reasons to wait that do not pass by themselves, in part; Slurm queues such jobs all the same.
 _NEVER = (
     "BadConstraints",
@@ -58,7 +63,7 @@ class Jobs:
             if state in names:
                 return meaning
         if state not in _WAITS:
-            return f"The Slurm job {job_id} has ended: {state}."
+            return f"The Slurm job {job_id} has ended: {state}.{_ADVICE.get(state, '')}"
         self._say(job_id, reason)
         return "waits"
 

@@ -52,12 +52,22 @@ def test_a_successor_is_followed_after_the_last_word_of_its_predecessor(tmp_path
 
 def test_a_new_worker_skips_what_an_earlier_one_was_told(tmp_path: Path) -> None:
     driver = Outbox(tmp_path, "driver")
-    driver.send({"kind": "run"})
+    driver.send({"kind": "run", "to": 1})
     post = MailPost(tmp_path)
-    driver.send({"kind": "hello"})
-    assert post.receive(1) == [{"kind": "hello"}]
-    Outbox(tmp_path, "driver").send({"kind": "end"})
-    assert MailPost(tmp_path).receive(0) == []
+    driver.send({"kind": "hello", "to": 1})
+    assert post.receive(1) == [{"kind": "hello", "to": 1}]
+    post = MailPost(tmp_path)
+    driver.send({"kind": "kill", "to": 1})
+    assert post.receive(1) == []
+    driver.send({"kind": "end", "to": 1})
+    assert post.receive(1) == [{"kind": "end", "to": 1}], "whoever it is"
+
+
+def test_a_worker_ends_when_another_one_is_told_something(tmp_path: Path) -> None:
+    driver, first, second = Outbox(tmp_path, "driver"), MailPost(tmp_path), MailPost(tmp_path)
+    driver.send({"kind": "run", "to": 2})
+    assert first.receive(1) == [{"kind": "end"}]
+    assert second.receive(1) == [{"kind": "run", "to": 2}]
 
 
 def test_silence_is_broken_by_a_beat(tmp_path: Path) -> None:

@@ -94,6 +94,22 @@ def test_a_trial_survives_its_worker_and_its_driver(
     assert not cluster.far_processes("ray::Actor")
 
 
+def test_a_trial_whose_driver_stays_away_saves_and_ends(
+    joined: Project, cluster: Cluster, tmp_path: Path
+) -> None:
+    outputs = outputs_of("streamed", cluster, tmp_path)
+    asked = (*FAR, f"outputs={outputs}", "launcher.patience=5", "hydra.sweeper.n_trials=1")
+    walk = joined.walk("walk", *asked, steps=12, seconds=0.2)
+    driver, trial = joined.start(*walk), joined.trial("walk", outputs=outputs)
+    wait_for(lambda: len(steps_of(trial)) > 3, driver)
+    kill([driver.pid])
+    wait_for(lambda: not cluster.far_processes("ray::Actor"))
+    assert len(steps_of(trial)) < 12, "it has waited for its verdict, and has ended early"
+    told = joined.run(*walk)
+    assert "0000 goes on" in told
+    assert_whole(trial, 12)
+
+
 def test_a_trial_behind_a_cut_network_is_replaced(
     joined: Project, cluster: Cluster, tmp_path: Path
 ) -> None:

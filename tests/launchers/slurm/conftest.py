@@ -94,10 +94,16 @@ class Slurm:
         }
         options = [f"--{name}={self.root / file}" for name, file in files.items()]
         subprocess.run(["munged", "--force", *options], check=True)
-        subprocess.run(["slurmctld", "-c", "-f", self.config], check=True)
+        self.start_controller("-c")
         self.start_node(1)
         self.start_node(2)
         self.wait_until(lambda: self.ask("sinfo", "-h", "-N", "-o%T").split() == ["idle"] * 4)
+
+    def start_controller(self, *options: str) -> None:
+        subprocess.run(["slurmctld", *options, "-f", self.config], check=True)
+
+    def end_controller(self) -> None:
+        self._kill(self.root / "slurmctld.pid", signal.SIGTERM)
 
     def start_node(self, number: int, *around: str) -> None:
         """Starts a node's daemon, in the environment that a command makes."""
@@ -107,9 +113,13 @@ class Slurm:
     def end_node(self, number: int) -> None:
         self._kill(self.root / f"slurmd-n{number}.pid", signal.SIGTERM)
 
+    def kill_node(self, number: int) -> None:
+        """Kills a node's daemon; its jobs run on."""
+        self._kill(self.root / f"slurmd-n{number}.pid", signal.SIGKILL)
+
     def lose_node(self, number: int) -> None:
         """Kills a node's daemon and everything below its jobs, as when the machine fails."""
-        self._kill(self.root / f"slurmd-n{number}.pid", signal.SIGKILL)
+        self.kill_node(number)
         for pid in self._pids_of_node(number):
             _kill(pid, signal.SIGKILL)
 
@@ -134,6 +144,13 @@ class Slurm:
         pid_files = [self.root / f"{name}.pid" for name in ("slurmd-n1", "slurmd-n2")]
         for file in [*pid_files, self.root / "slurmctld.pid", self.root / "munged.pid"]:
             self._kill(file, signal.SIGKILL)  # nothing of it is kept
+
+    def tasks_of_node(self, number: int) -> list[int]:
+        """The processes that Slurm has started there for a job, without its own."""
+        told = {pid: Path(f"/proc/{pid}/cmdline") for pid in self._pids_of_node(number)}
+        return [
+            pid for pid, line in told.items() if line.exists() and b"submitit" in line.read_bytes()
+        ]
 
     def _pids_of_node(self, number: int) -> list[int]:
         """The processes whose environment names the node, and the daemons above them."""

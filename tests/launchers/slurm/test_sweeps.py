@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -61,6 +62,34 @@ def test_trials_of_preempted_jobs_save_and_go_on(project, slurm) -> None:
     assert restarts == ["1"], "the same job, requeued"
 
 
+def test_a_job_that_has_to_leave_while_it_imports_comes_back(project, slurm) -> None:
+    driver = project.start(*ONE, "launcher.preload=[heavy]", "training.steps=3")
+    slurm.wait_until(lambda: (project.path / "importing").exists())
+    (job,) = slurm.jobs()
+    slurm.ask("scancel", "--signal=USR2", job)
+    (log,) = project.study().glob("workers/*/log/*_log.err")
+    slurm.wait_until(lambda: "Caught signal SIGUSR2" in log.read_text())
+    (project.path / "go").touch()
+    project.end_of(driver)
+    project.assert_exactly_once(1)
+    assert project.attempts(project.trials()[0]) == 1
+    assert "Restarts=1" in slurm.ask("scontrol", "show", "job", job)
+
+
+def test_a_job_that_is_warned_before_it_can_hear_it_runs(project, slurm) -> None:
+    """Python itself has only just started, as when a job is preempted at once."""
+    early = project.path / "early"
+    early.mkdir()
+    (project.path / "heavy.py").rename(early / "sitecustomize.py")
+    setup = f"launcher.setup=['export PYTHONPATH={early}']"
+    driver, told = project.start(*ONE, setup, "training.steps=3"), project.path / "importing"
+    slurm.wait_until(lambda: told.exists() and bool(told.read_text()))
+    os.kill(int(told.read_text()), signal.SIGUSR2)  # as Slurm does
+    (project.path / "go").touch()
+    project.end_of(driver)
+    project.assert_exactly_once(1)
+
+
 def test_trials_go_on_whatever_happens_to_their_jobs(project, slurm) -> None:
     driver = project.start(*WALK, "training.x=range(4)", "launcher.slots=4")
     slurm.wait_until(lambda: len(project.training()) == 4 and project.is_training(3))
@@ -106,6 +135,22 @@ def test_a_killed_driver_is_followed_by_one_that_adopts_its_trials(project, slur
     project.assert_exactly_once(2)
     assert {project.attempts(trial) for trial in project.trials()} == {1}
     assert all(len((trial / "work.txt").read_text().split()) == 8 for trial in project.trials())
+
+
+def test_a_job_whose_driver_stays_away_saves_and_ends(project, slurm) -> None:
+    driver = project.start(*ONE, "launcher.patience=5")
+    slurm.wait_until(lambda: project.is_training(3))
+    driver.kill()
+    driver.wait()
+    slurm.wait_until(lambda: not slurm.jobs())
+    (trial,) = project.trials()
+    assert json.loads((trial / "result.json").read_text())["status"] == "preempted"
+    done = len((trial / "work.txt").read_text().split())
+    assert 3 <= done < 14
+    assert "0000 goes on" in project.run(*ONE, "launcher.patience=5")
+    project.assert_exactly_once(1)
+    assert len((trial / "work.txt").read_text().split()) == 14, "no step is done again"
+    assert project.attempts(trial) == 2
 
 
 def test_a_sweep_that_waits_in_the_queue_can_be_stopped(project, slurm) -> None:
