@@ -50,7 +50,7 @@ pictures:
 	python tests/results/pictures.py
 
 faults:
-	pytest tests/faults --long-faults --durations=10
+	pytest tests/faults tests/launchers/slurm/test_time_limit.py --long-faults --durations=10
 
 bench:
 	for bench in tests/benchmarks/bench_*.py; do python $$bench; done

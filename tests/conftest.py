@@ -31,6 +31,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long-faults",
+        action="store_true",
+        help="try faults hundreds of times instead of a few, and those that take minutes; as "
+        "`make faults` does",
+    )
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Has the quick part not even read what is slow as a whole: that imports the frameworks."""
     if collection_path.suffix != ".py" or "not slow" not in config.option.markexpr:

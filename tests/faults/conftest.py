@@ -42,15 +42,10 @@ COUNTS = {
 }
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    counts = ", ".join(f"{many} {what}" for what, (_, many) in COUNTS.items())
-    parser.addoption("--long-faults", action="store_true", help=f"the long form: {counts}")
-
-
 @pytest.fixture
 def times(request: pytest.FixtureRequest) -> Callable[[str], int]:
     """How often to try a fault."""
-    is_long = bool(request.config.getoption("--long-faults", default=False))
+    is_long = bool(request.config.getoption("--long-faults"))
     return lambda what: COUNTS[what][is_long]
 
 
