@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,18 @@ from dlsweep.folders.rundir import RunDir, RunInfo
 
 if TYPE_CHECKING:  # only the tests of spaces pay for importing Optuna
     from hydra.core.config_loader import ConfigLoader
+    from pages import Shell
 
     from dlsweep.sweep.compose import Composer
     from dlsweep.sweep.space import Scalar, SearchSpace
 
+sys.path.append(str(Path(__file__).parent / "pages"))  # pages
+
 # Each worker of the suite has a core of its own: threads of several would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where Python is told to write no compiled code, pytest would rewrite all assertions at each start.
+sys.dont_write_bytecode = False
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and children inherit that. The
 # commands that are tested run as at a terminal, however the suite was started.
@@ -55,6 +63,31 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(home))
         yield home / "dlsweep" / "addresses"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def migrations() -> Iterator[None]:
+    """Has Alembic read the migrations of Optuna once a worker, not for each database."""
+    from alembic import util
+
+    read = util.load_python_file
+    known = cache(read)
+
+    def once(folder: Any, name: str) -> Any:
+        return read(folder, name) if name == "env.py" else known(folder, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(util, "load_python_file", once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Shell]:
+    """A shell whose commands start in forks of processes that have imported a framework."""
+    from pages import warm_shell
+
+    with warm_shell() as shell:
+        yield shell
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -177,11 +177,15 @@ FLOORS = [
 ]
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(ROOT.rglob("*.py")):
-        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+NAMES = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.rglob("*.py"))]
 
 
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
+    return [(name, ast.parse((ROOT / name).read_text())) for name in NAMES]
+
+
+@cache
 def imported(tree: ast.Module, top_level: bool = False) -> set[str]:
     """The dotted names that a module imports: anywhere, or at its top level."""
     names: set[str] = set()
@@ -210,8 +214,7 @@ def room_of(name: str) -> str:
 
 #: Each file's dotted name within dlsweep; a package's is that of its folder.
 MODULES = {
-    name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name
-    for name, _ in sources()
+    name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in NAMES
 }
 
 
@@ -222,7 +225,7 @@ def own_imports(tree: ast.Module) -> set[str]:
 
 
 def test_every_room_has_its_floor() -> None:
-    rooms = {room_of(name) for name, _ in sources()}
+    rooms = {room_of(name) for name in NAMES}
     assert sorted(room for floor in FLOORS for room in floor) == sorted(rooms)
 
 

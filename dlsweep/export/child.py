@@ -33,8 +33,8 @@ from dlsweep.trainers.exporting import ExportSpec
 BATCHES = (1, 256)
 #: The exit code of a child whose last line is an error for the user.
 _REFUSED = 3
-#: How long to measure a latency, in seconds.
-_SECONDS = 0.5
+#: How long to measure a latency, at most: in seconds and in calls.
+_SECONDS, _CALLS = 0.5, 100
 
 
 def write_apart(
@@ -90,7 +90,7 @@ def latencies(call: Callable[[int], object]) -> list[float]:
         call(size)
         times: list[float] = []
         end = time.perf_counter() + _SECONDS
-        while not times or time.perf_counter() < end:
+        while not times or (len(times) < _CALLS and time.perf_counter() < end):
             start = time.perf_counter()
             call(size)
             times.append(1000 * (time.perf_counter() - start))

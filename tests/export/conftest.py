@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,9 +144,10 @@ _TRAINERS = {"torch": "dlsweep.torch.TorchTrainer", "keras": "dlsweep.keras.Kera
 class Lab:
     """Makes and exports runs."""
 
-    def __init__(self, make_run: Callable[..., RunDir], project: Path) -> None:
+    def __init__(self, make_run: Callable[..., RunDir], project: Path, shelf: Path) -> None:
         self.project = project
         self._make_run = make_run
+        self._shelf = shelf
         self._made = 0
 
     def run(
@@ -189,6 +191,19 @@ class Lab:
             build("training", run.config.training).fit(run)
         return folder
 
+    def exported(self) -> tuple[RunDir, Path]:
+        """A run of PyTorch and its export to ONNX: made once, and copied for each test."""
+        parts = ("outputs", "exports")
+        if not (self._shelf / "exports").exists():
+            self.export(self.trained("torch", "images").path, "onnx")
+            for part in parts:
+                shutil.copytree(self.project / part, self._shelf / part)
+        for part in parts:
+            shutil.copytree(self._shelf / part, self.project / part, dirs_exist_ok=True)
+        (folder,) = self.project.glob("exports/study/onnx/[0-9]*")
+        (run,) = self.project.glob("outputs/study/trials/*")
+        return RunDir(run), folder
+
     def export(self, folder: Path, *formats: str, **options: Any) -> dict[str, Exported]:
         """Exports to formats; raises the error of the first that is refused."""
         found = {}
@@ -218,12 +233,20 @@ class Lab:
         ]
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where an export stands that several tests use."""
+    return tmp_path_factory.mktemp("shelf")
+
+
 @pytest.fixture
-def lab(make_run: Callable[..., RunDir], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+def lab(
+    make_run: Callable[..., RunDir], tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> Lab:
     (tmp_path / "project.py").write_text(_PROJECT)
     (tmp_path / "table.csv").write_text(_TABLE)
     monkeypatch.chdir(tmp_path)  # whose modules are trusted
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Lab(make_run, tmp_path)
+    return Lab(make_run, tmp_path, shelf)

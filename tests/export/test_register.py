@@ -220,9 +220,8 @@ def test_wandb_has_the_files_as_an_artifact_of_the_run(
 
 def test_twice_is_once_in_every_tracker(lab: Any, options: Any, client: Any) -> None:
     tracking = {name: options[name] for name in ("mlflow", "wandb", "csv")}
-    run = track(lab.trained("torch", "images"), tracking)
-    mirror.sync(run.path)
-    folder = lab.export(run.path, "onnx")["onnx"].folder
+    run, folder = lab.exported()
+    mirror.sync(track(run, tracking).path)
     for _ in range(2):
         registration = Registration(run, "digits")
         for _ in range(2):
@@ -243,8 +242,8 @@ def test_the_alias_moves_to_the_newest_version_and_to_no_other_format(
     run = track(lab.trained("torch", "images"), {"mlflow": options["mlflow"]})
     mirror.sync(run.path)
     formats = []
-    for _ in range(2):
-        assert command(monkeypatch, run, "--to", "onnx,torch", "--register", "digits") == 0
+    for names in ("onnx,torch", "onnx"):
+        assert command(monkeypatch, run, "--to", names, "--register", "digits") == 0
         champion = client.get_model_version_by_alias("digits", "champion")
         formats.append((int(champion.version), champion.tags["dlsweep.export_version"]))
         assert champion.tags["dlsweep.format"] == "onnx"
@@ -254,12 +253,12 @@ def test_the_alias_moves_to_the_newest_version_and_to_no_other_format(
 def test_the_best_trained_model_keeps_its_alias_beside_exports(
     lab: Any, options: Any, client: Any
 ) -> None:
-    run = track(lab.trained("torch", "images"), {})
+    run, folder = lab.exported()
+    track(run, {})
     record = json.loads(run.info_file.read_text())
     named = {"mlflow": {**options["mlflow"], "registered_model_name": "digits"}}
     run.info_file.write_text(json.dumps({**record, "number": None, "tracking": named}))
     mirror.sync(run.path)
-    folder = lab.export(run.path, "onnx")["onnx"].folder
     list(Registration(run, "digits").add(folder, is_champion=True))
     assert list(mirror.differences(run.path)) == []
     mirror.sync(run.path)
@@ -272,9 +271,8 @@ def test_the_best_trained_model_keeps_its_alias_beside_exports(
 
 def test_registering_imports_no_framework_and_says_nothing(lab: Any, options: Any) -> None:
     tracking = {name: options[name] for name in ("mlflow", "wandb")}
-    run = track(lab.trained("torch", "images"), tracking)
-    mirror.sync(run.path)
-    folder = lab.export(run.path, "onnx")["onnx"].folder
+    run, folder = lab.exported()
+    mirror.sync(track(run, tracking).path)
     code = (
         "import sys; from pathlib import Path\n"
         "from dlsweep.export.register import Registration\n"
@@ -296,9 +294,9 @@ def test_registering_imports_no_framework_and_says_nothing(lab: Any, options: An
 def test_a_crash_before_any_call_leaves_one_version(
     lab: Any, options: Any, client: Any, dying: Any
 ) -> None:
-    run = track(lab.trained("torch", "images"), {"mlflow": options["mlflow"]})
-    mirror.sync(run.path)
-    export = ExportedVersion(lab.export(run.path, "onnx")["onnx"].folder)
+    run, folder = lab.exported()
+    mirror.sync(track(run, {"mlflow": options["mlflow"]}).path)
+    export = ExportedVersion(folder)
     crashes = 0
     while True:
         try:

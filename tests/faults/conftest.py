@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # postgres_server
 #: How often each fault is tried, in the quick form and in the long one.
 COUNTS = {
-    "kills of the driver": (3, 60),
+    "kills of the driver": (2, 60),
     "kills of the driver and the parent of trials": (1, 20),
     "kills of the driver and all trials": (1, 20),
     "kills of the driver and all trials, with a framework": (0, 10),

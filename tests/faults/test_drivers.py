@@ -59,7 +59,8 @@ def test_a_driver_that_was_replaced_while_it_slept_touches_nothing(
     sweeps, preload, tmp_path
 ) -> None:
     two = (*WALK[:2], "training.x=range(2)", "-m")
-    slow = (*two, "training.seconds=1", "training.steps=12")
+    hurry = tmp_path / "hurry"
+    slow = (*two, "training.seconds=1", "training.steps=60", f"+training.hurry={hurry}")
     far = {"LD_PRELOAD": preload("far")}
     study = sweeps.study("quadratic")
     first = sweeps.start(*slow, **far)
@@ -73,6 +74,7 @@ def test_a_driver_that_was_replaced_while_it_slept_touches_nothing(
     output, _ = first.communicate(timeout=30)
     assert first.returncode == os.EX_TEMPFAIL
     assert re.search(r"Another driver has taken over, process \d+ on faraway", output)
+    hurry.touch()
     output, _ = second.communicate(timeout=120)
     assert second.returncode == 0, output
     sweeps.assert_exactly_once("quadratic", 2)

@@ -42,12 +42,20 @@ def dlsweep(sweeps, *words: str | Path, **env: str) -> subprocess.CompletedProce
     )
 
 
-@pytest.fixture
-def alone(sweeps) -> Path:
-    """A single run that may go on."""
-    sweeps.run(*ALONE)
-    (run,) = sweeps.study("quadratic").glob("runs/*")
+@pytest.fixture(scope="module")
+def made(undisturbed) -> Path:
+    """The project of a single run that may go on, for all tests."""
+    undisturbed.run(*ALONE)
+    (run,) = undisturbed.study("quadratic").glob("runs/*")
     (run / "result.json").unlink()
+    return undisturbed.path
+
+
+@pytest.fixture
+def alone(sweeps, made: Path) -> Path:
+    """A single run that may go on, of each test's own."""
+    shutil.copytree(made, sweeps.path, dirs_exist_ok=True)
+    (run,) = sweeps.study("quadratic").glob("runs/*")
     return run
 
 

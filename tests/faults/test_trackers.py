@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 COMMAND = (
     "tracking=[mlflow,wandb,tensorboard,csv]",
     "tracking.wandb.mode=offline",
-    "training.steps=20",
     "training.seconds=0.1",
     "-m",
 )
@@ -28,8 +27,8 @@ COMMAND = (
 def test_every_record_is_told_once_whoever_is_killed(sweeps, times, whom: str) -> None:
     kills = times("kills under all trackers")
     count = 4 + 2 * kills
-    arguments = (*COMMAND, f"hydra.sweeper.n_trials={count}")
-    assert sweeps.kill_at_random(whom, kills, *arguments, longest=10)
+    arguments = (*COMMAND, "training.steps=12", f"hydra.sweeper.n_trials={count}")
+    assert sweeps.kill_at_random(whom, kills, *arguments, longest=7)
     assert len(sweeps.trials("quadratic")) == count
     assert_told(sweeps)
     for trial in sweeps.trials("quadratic"):
@@ -43,7 +42,7 @@ def test_a_killed_service_of_wandb_is_started_again_and_told_everything(
     sweeps, processes_below
 ) -> None:
     # a service of the process that starts the sweep, which ends when it likes, is not used
-    arguments = (*COMMAND, "hydra.sweeper.n_trials=6")
+    arguments = (*COMMAND, "training.steps=20", "hydra.sweeper.n_trials=6")
     driver = sweeps.start(*arguments, WANDB_SERVICE="3-1-unix-/nowhere/socket")
     deadline = time.monotonic() + 120  # a busy machine starts it late, as the mirror is nice
     while not (services := services_of_wandb(processes_below(driver.pid))):

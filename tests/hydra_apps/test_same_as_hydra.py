@@ -59,28 +59,19 @@ nested: {a: 1, b: [1, 2], c: null}
 }
 #: Override lines; each runs under both sweepers.
 LINES = [
-    "model=aa,bb",
-    "model=aa seed=1,2,3",
-    "model=aa opt=adam,sgd",
-    "model=aa opt@second=adam,sgd",
     "model=aa opt@second=adam,sgd opt=sgd",
     "model=aa opt@second=adam,sgd opt=sgd,adam",
     "model=aa +opt@third=adam,sgd",
     "model=aa +opt@third=adam seed=1,2",
     "model=aa opt@second=adam,sgd second.lr=1,2",
     "model=aa,bb nested.a=1,2 nested.c=x,null",
-    "model=aa nested.b=[1],[2,3]",
+    "model=aa nested.b=[1],[2,3] ~nested.a",
     "model=aa +new=1,2 ++seed=4",
-    "model=aa ~nested.a seed=1,2",
-    "model=aa 'seed=range(1,4)'",
-    "'model=glob(*)' 'opt=choice(sgd,adam)'",
-    "model=aa seed=1,2 hydra.job.chdir=True",
-    "model=aa seed=1,2 hydra.job.name=other +hydra.job.env_set.MINE=yes",
-    "model=aa seed=1,2 hydra.output_subdir=null",
+    "'model=glob(*)' 'opt=choice(sgd,adam)' 'seed=range(1,3)'",
+    "model=aa seed=1,2 hydra.job.chdir=True hydra.job.name=other +hydra.job.env_set.MINE=yes",
+    "model=aa seed=1,2 hydra.output_subdir=null 'hydra.sweep.subdir=x_${hydra.job.num}'",
     "model=aa seed=1,2 hydra.verbose=true",
     "model=aa seed=1,2 hydra/job_logging=disabled",
-    "model=aa seed=1,2 'hydra.sweep.subdir=x_${hydra.job.num}'",
-    "model=aa",
     "model=aa seed=7",
 ]
 

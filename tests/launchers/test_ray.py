@@ -91,7 +91,7 @@ def test_something_else_that_listens_is_no_cluster(project: Project) -> None:
         walk = project.walk(
             "walk", *RAY, "hydra.sweeper.n_trials=1", f"launcher.address='{address}'"
         )
-        told = project.run(*walk, code=1, RAY_gcs_rpc_server_reconnect_timeout_s="5")
+        told = project.run(*walk, code=1, RAY_gcs_rpc_server_reconnect_timeout_s="1")
     assert f"Received '{address}'" in told
     assert len(told.splitlines()) <= 2
 

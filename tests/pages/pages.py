@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -146,15 +147,16 @@ def warm_shell() -> Iterator[Shell]:
     Runs and sweeps are inline and have no trackers, unless their command says otherwise; a command
     of Keras has ``keras`` in it.
     """
-    with _parent(*_KERAS) as keras, _parent(*_TORCH) as torch:
+    with ExitStack() as ends:
+        parent = cache(lambda modules: ends.enter_context(_parent(*modules)))
 
         def run(command: str, folder: Path) -> tuple[int, str]:
             words = shlex.split(command)
             if words[0] != "python":
                 return shell(command, folder)
             script = (folder / words[1]).read_text() if words[1].endswith(".py") else ""
-            warm = keras if re.search("keras|tensorflow", f"{command}{script}", re.I) else torch
-            return warm(words[1:] + _cheaper(words), folder)
+            is_keras = re.search("keras|tensorflow", f"{command}{script}", re.I)
+            return parent(_KERAS if is_keras else _TORCH)(words[1:] + _cheaper(words), folder)
 
         yield run
 

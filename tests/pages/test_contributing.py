@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pages import ROOT, blocks, shell, walk
+from pages import ROOT, Shell, blocks, walk
 
 pytestmark = pytest.mark.slow
 
@@ -18,8 +18,8 @@ WRITTEN = [
 ]
 
 
-def test_the_examples_work_as_they_are_shown(tmp_path: Path) -> None:
-    walk(PAGE, tmp_path, shell)
+def test_the_examples_work_as_they_are_shown(tmp_path: Path, warm: Shell) -> None:
+    walk(PAGE, tmp_path, warm)
     assert [name for name in WRITTEN if not (tmp_path / name).exists()] == []
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from subprocess import PIPE
 
 import pytest
-from pages import ROOT, TOOLS, bash_of, shell
+from pages import ROOT, TOOLS, Shell, bash_of, shell
 
 pytestmark = pytest.mark.slow
 
@@ -32,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
 
 
-def printed(command: str, folder: Path) -> str:
-    code, text = shell(command, folder)
+def printed(command: str, folder: Path, run: Shell = shell) -> str:
+    code, text = run(command, folder)
     assert code == 0, f"{command}\n{text}"
     return text
 
@@ -59,20 +59,26 @@ def test_every_run_works_in_order(folder: Path) -> None:
     ("page", "shorter", "written"),
     [
         ("promote.md", "", "outputs/promote/best.yaml"),
-        ("pbt.md", " training.epochs=2 tracking=none", "outputs/pbt/trials/0000/lineage.json"),
+        ("pbt.md", " training.epochs=2", "outputs/pbt/trials/0000/lineage.json"),
         ("samplers.md", "", "outputs/warm/warm_start.json"),
-        ("best.md", " training.epochs=1", "outputs/mnist-best-3x5/deploy.json"),
+        (
+            "best.md",
+            " training.epochs=1 launcher=inline tracking=none",
+            "outputs/mnist-best-3x5/deploy.json",
+        ),
         ("export.md", "", "exports/digits/onnx/2/parity.json"),
         ("disk.md", "", "outputs/mnist/trials/0001/removed.json"),
-        ("training.md", " training.epochs=1 tracking=none", "outputs/odd/result.json"),
+        ("training.md", " training.epochs=1", "outputs/odd/result.json"),
     ],
 )
-def test_the_commands_of_a_page_work(folder: Path, page: str, shorter: str, written: str) -> None:
+def test_the_commands_of_a_page_work(
+    folder: Path, warm: Shell, page: str, shorter: str, written: str
+) -> None:
     lines = bash_of(ROOT / "docs" / page)
     commands = [line for line in lines if line.startswith("python -m dlsweep")]
     assert commands
     for command in commands:
-        printed(f"{command}{shorter}", folder)
+        printed(f"{command}{shorter}", folder, warm)
     assert (folder / written).exists()
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,13 +224,18 @@ def serve() -> Callable[..., AbstractContextManager[Server]]:
     return serving
 
 
-@pytest.fixture(scope="session", params=FORMATS)
-def digits_server(request: pytest.FixtureRequest, exports: Path) -> Iterator[Server]:
-    with serving(exports / "digits" / request.param) as server:
-        yield server
+@pytest.fixture(scope="session")
+def running(exports: Path) -> Iterator[Callable[[str, str], Server]]:
+    """The server of a model in a format, which starts when a test first asks for it."""
+    with contextlib.ExitStack() as ends:
+        yield cache(lambda name, form: ends.enter_context(serving(exports / name / form)))
 
 
-@pytest.fixture(scope="session", params=FORMATS)
-def people_server(request: pytest.FixtureRequest, exports: Path) -> Iterator[Server]:
-    with serving(exports / "people" / request.param) as server:
-        yield server
+@pytest.fixture(params=FORMATS)
+def digits_server(request: pytest.FixtureRequest, running: Callable[[str, str], Server]) -> Server:
+    return running("digits", request.param)
+
+
+@pytest.fixture(params=FORMATS)
+def people_server(request: pytest.FixtureRequest, running: Callable[[str, str], Server]) -> Server:
+    return running("people", request.param)

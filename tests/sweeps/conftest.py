@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
+
+if TYPE_CHECKING:
+    from pages import Shell
 
 
 class Project:
@@ -49,6 +54,21 @@ class Project:
         (self.path / f"{name}.py").write_text(text)
 
 
+class WarmProject(Project):
+    """The same, where each command is a fork of a process that has imported the framework."""
+
+    def __init__(self, path: Path, shell: Shell) -> None:
+        super().__init__(path)
+        self._shell = shell
+
+    def run(self, *arguments: str, code: int = 0, **env: str) -> str:
+        assert not env
+        line = shlex.join(["python", *self.command(*arguments)[1:]])
+        ended, output = self._shell(line, self.path)
+        assert ended == code, output
+        return output
+
+
 def steps(trial: Path) -> list[int]:
     """The step of each record that holds metrics."""
     records = map(json.loads, (trial / "records.jsonl").read_text().splitlines())
@@ -62,6 +82,11 @@ def result(trial: Path) -> dict:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
+
+
+@pytest.fixture
+def warm_project(tmp_path: Path, warm: Shell) -> WarmProject:
+    return WarmProject(tmp_path, warm)
 
 
 @pytest.fixture

@@ -43,15 +43,17 @@ def predicted(model: object, inputs: object) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "choices"), EXAMPLES)
-def test_an_example_is_swept_saved_and_loaded_again(project, name: str, choices: tuple) -> None:
+def test_an_example_is_swept_saved_and_loaded_again(
+    warm_project, name: str, choices: tuple
+) -> None:
     small = ("training.epochs=1", "tracking=none", "training.optimizer.lr=0.003,0.01")
     if "model=resnet" in choices:
         small += ("model.channels=[2,4]", "training.batch_size=1000")
-    output = project.run(f"+experiment={name}", *choices, *small, "-m")
+    output = warm_project.run(f"+experiment={name}", *choices, *small, "-m")
     assert f"{name}: 2 trials" in output
-    table = project.table(name)
+    table = warm_project.table(name)
     assert set(table["state"]) <= {"completed", "pruned"}
-    trial = project.trials(name)[0]
+    trial = warm_project.trials(name)[0]
 
     model = dlsweep.load_model(trial)
     config = OmegaConf.load(trial / ".hydra" / "config.yaml")
@@ -62,37 +64,37 @@ def test_an_example_is_swept_saved_and_loaded_again(project, name: str, choices:
     assert found == pytest.approx(measured, abs=1e-3)
 
 
-def test_sentences_are_padded_batch_by_batch_and_padding_changes_nothing(project) -> None:
+def test_sentences_are_padded_batch_by_batch_and_padding_changes_nothing(warm_project) -> None:
     import torch
 
     padded = "data._target_=experiments.text_torch.loaders"
     fixed = ("tracking=none", "training.epochs=12", "training.optimizer.lr=0.03")
-    project.run("+experiment=text", padded, *fixed, "hydra.run.dir=run")
-    result = json.loads((project.path / "run" / "result.json").read_text())
+    warm_project.run("+experiment=text", padded, *fixed, "hydra.run.dir=run")
+    result = json.loads((warm_project.path / "run" / "result.json").read_text())
     assert result["metrics"]["val/accuracy"] > 0.9
-    model = dlsweep.load_model(project.path / "run")
+    model = dlsweep.load_model(warm_project.path / "run")
     tokens = torch.tensor([[5, 190, 191]])
     longer = torch.nn.functional.pad(tokens, (0, 9))
     torch.testing.assert_close(model(tokens), model(longer))
 
 
-def test_keras_masks_the_padding(project) -> None:
+def test_keras_masks_the_padding(warm_project) -> None:
     run = ("+experiment=text", "framework=keras", "training.epochs=1", "tracking=none")
-    project.run(*run, "hydra.run.dir=run")
-    model = dlsweep.load_model(project.path / "run")
+    warm_project.run(*run, "hydra.run.dir=run")
+    model = dlsweep.load_model(warm_project.path / "run")
     tokens = np.array([[5, 190, 191]])
     longer = np.pad(tokens, ((0, 0), (0, 9)))
     np.testing.assert_allclose(predicted(model, tokens), predicted(model, longer), rtol=1e-5)
 
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_what_a_network_has_learned_is_kept_and_taken_further(project, framework: str) -> None:
-    small = ("tracking=none", f"framework={framework}", "launcher=inline")
+def test_what_a_network_has_learned_is_kept_and_taken_further(warm_project, framework: str) -> None:
+    small = ("tracking=none", f"framework={framework}")
     first = ("model=cnn", "training.epochs=1", "hydra.run.dir=digits")
-    project.run(*first, *small)
+    warm_project.run(*first, *small)
     given = ("+experiment=transfer", "training.initial_weights=digits")
-    project.run(*given, "hydra.run.dir=odd", "training.epochs=2", *small)
-    before, after = (dlsweep.load_model(project.path / name) for name in ("digits", "odd"))
+    warm_project.run(*given, "hydra.run.dir=odd", "training.epochs=2", *small)
+    before, after = (dlsweep.load_model(warm_project.path / name) for name in ("digits", "odd"))
     if framework == "keras":
         kept = zip(before.weights[:10], after.weights[:10], strict=True)
         assert all(np.array_equal(one, other) for one, other in kept)
@@ -106,15 +108,16 @@ def test_what_a_network_has_learned_is_kept_and_taken_further(project, framework
 
 
 @pytest.mark.parametrize(("framework", "file"), [("torch", "gan.pt"), ("keras", "gan.npz")])
-def test_a_gan_goes_on_to_the_bit(project, framework: str, file: str) -> None:
+def test_a_gan_goes_on_to_the_bit(warm_project, framework: str, file: str) -> None:
     short = ("+experiment=gan", f"framework={framework}", "tracking=none", "training.steps=5")
-    project.run(*short, "training.epochs=6", "hydra.run.dir=straight", "launcher=inline")
-    project.run(*short, "training.epochs=3", "hydra.run.dir=broken", "launcher=inline")
-    config = project.path / "broken" / ".hydra" / "config.yaml"
+    broken = warm_project.path / f"broken_{framework}"
+    warm_project.run(*short, "training.epochs=6", "hydra.run.dir=straight")
+    warm_project.run(*short, "training.epochs=3", f"hydra.run.dir={broken.name}")
+    config = broken / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("epochs: 3", "epochs: 6"))
-    (project.path / "broken" / "result.json").unlink()  # as if it had been killed
-    project.run("hydra.run.dir=broken")
-    ends = [project.path / name for name in ("straight", "broken")]
+    (broken / "result.json").unlink()  # as if it had been killed
+    warm_project.run(f"hydra.run.dir={broken.name}")
+    ends = [warm_project.path / "straight", broken]
     weights = [numbers(end / "checkpoints" / "step-00000006" / file) for end in ends]
     assert len(weights[0]) >= 12
     assert weights[0].keys() == weights[1].keys()
@@ -135,7 +138,7 @@ def numbers(file: Path) -> dict[str, np.ndarray]:
     return {f"{name}.{key}": one.numpy() for name in networks for key, one in state[name].items()}
 
 
-def test_a_gan_is_pruned(project) -> None:
+def test_a_gan_is_pruned(warm_project) -> None:
     short = ("+experiment=gan", "tracking=none", "training.steps=5", "training.epochs=12")
-    project.run(*short, "hydra.sweeper.n_trials=12", "hydra.sweeper.seed=1", "-m")
-    assert "pruned" in set(project.table("gan")["state"])
+    warm_project.run(*short, "hydra.sweeper.n_trials=12", "hydra.sweeper.seed=1", "-m")
+    assert "pruned" in set(warm_project.table("gan")["state"])

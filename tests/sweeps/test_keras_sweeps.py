@@ -105,7 +105,7 @@ def test_two_deterministic_runs_are_the_same_to_the_last_bit(project) -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_sentence(project, arguments, says: str) -> None:
-    output = project.run(*KERAS, *arguments, code=1)
+def test_what_cannot_be_is_refused_with_a_sentence(warm_project, arguments, says: str) -> None:
+    output = warm_project.run(*KERAS, *arguments, code=1)
     assert re.search(says, output), output
     assert "Traceback" not in output

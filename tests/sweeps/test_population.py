@@ -1,4 +1,4 @@
-"""A population of digits in PyTorch and in Keras: what is copied, changed, and recorded."""
+"""A population of digits: what is copied, changed, and recorded."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ def rates(trial: Path) -> dict[int, float]:
     return {r["step"]: r["metrics"]["lr"] for r in records if "lr" in r["metrics"]}
 
 
-@pytest.mark.parametrize("framework", ["torch", "keras"])
-def test_a_population_learns_with_rates_that_change(project, framework: str) -> None:
-    trackers = "none" if framework == "keras" else "[mlflow,wandb,tensorboard]"
-    project.run(*PBT, f"framework={framework}", f"tracking={trackers}")
+def test_a_population_learns_with_rates_that_change(project) -> None:
+    project.run(*PBT, "tracking=[mlflow,wandb,tensorboard]")
     study = project.path / "outputs" / "digits"
     assert set(project.table("digits")["state"]) == {"completed"}
     copies = 0
@@ -48,8 +46,7 @@ def test_a_population_learns_with_rates_that_change(project, framework: str) -> 
         config = (trial / ".hydra" / "overrides.yaml").read_text()
         assert f"{HIDDEN}={lineage[-1]['params'][HIDDEN]}" in config
     assert copies > 0
-    if framework == "torch":
-        assert_tracked(project, study)
+    assert_tracked(project, study)
 
 
 def assert_tracked(project, study: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 
 def train(run, cfg):
@@ -10,9 +11,10 @@ def train(run, cfg):
     state = {"step": 0, "noise": 0.3 + options.x / 100, "best": 1e9}
     if found:
         state = json.loads((found.path / "state.json").read_text())
+    hurry = Path(options.get("hurry", "none"))  # the steps take no time once there is this file
     work = (run.dir.path / "work.txt").open("a", buffering=1)
     for step in range(state["step"] + 1, options.steps + 1):
-        time.sleep(options.seconds)
+        time.sleep(0 if hurry.exists() else options.seconds)
         noise = 3.9 * state["noise"] * (1 - state["noise"])  # chaotic: any slip shows
         loss = (options.x - 2) ** 2 + (options.y + 1) ** 2 + noise + 10 / step
         state = {"step": step, "noise": noise, "best": min(loss, state["best"])}
