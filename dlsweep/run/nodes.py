@@ -126,7 +126,11 @@ def _connected(told: dict[str, Any], node: int, local_size: int) -> Links:
             "host": socket.gethostname(),
         }
         wire = socket.create_connection((told["host"], told["port"]), timeout=_PROOF)
-        _prove(wire, bytes.fromhex(told["key"]), ("join", "lead"))
+        try:
+            _prove(wire, bytes.fromhex(told["key"]), ("join", "lead"))
+        except OSError:
+            wire.close()
+            raise
         connection = _connection(wire)
         connection.send_bytes(json.dumps(said).encode())
         links.interface = _interface(connection)

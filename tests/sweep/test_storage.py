@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,9 @@ def session(study: optuna.Study, storage: OneWriterStorage) -> int:
 @pytest.mark.parametrize("after", [False, True], ids=["undone", "done"])
 def test_a_server_killed_at_any_call_loses_and_doubles_nothing(tmp_path, after: bool) -> None:
     deaths = 0
+    optuna.storages.get_storage(f"sqlite:///{tmp_path}/empty.db")
     for dies_at in range(1, 100):
+        shutil.copy(tmp_path / "empty.db", tmp_path / f"{dies_at}.db")
         disk = optuna.storages.get_storage(f"sqlite:///{tmp_path}/{dies_at}.db")
         storage, study = opened(Away(disk, dies_at, after))
         if not session(study, storage):

@@ -52,30 +52,30 @@ def test_an_unknown_tracker_or_option_is_refused(project) -> None:
     assert project.run("sync", "one", "csv") == "csv: 2 new records\n", "the step, and what it cost"
 
 
-def test_models_report_and_traces_come_later_and_are_compared(project) -> None:
-    project.run(
+def test_models_report_and_traces_come_later_and_are_compared(warm_project) -> None:
+    warm_project.run(
         *("+experiment=mnist", "tracking=none", "training.epochs=1", "training.profiler=[1,2]"),
         *("training.optimizer.lr=0.001,0.01", "-m"),
     )
-    study = project.path / "outputs" / "mnist"
+    study = warm_project.path / "outputs" / "mnist"
     asked = ("mlflow", "tensorboard", "tracking.mlflow.registered_model_name=digits")
     same = "The study, its folders and its trackers agree.\n"
-    project.run("sync", str(study), *asked)
-    assert project.run("verify", str(study), *asked) == same
+    warm_project.run("sync", str(study), *asked)
+    assert warm_project.run("verify", str(study), *asked) == same
 
-    (kept,) = (project.path / "outputs").glob("mlartifacts/*/models/*/artifacts")
+    (kept,) = (warm_project.path / "outputs").glob("mlartifacts/*/models/*/artifacts")
     (kept / "data" / "run.json").unlink()
-    (report,) = (project.path / "outputs").glob("mlartifacts/*/*/artifacts/report.html")
+    (report,) = (warm_project.path / "outputs").glob("mlartifacts/*/*/artifacts/report.html")
     report.unlink()
     (study / "tensorboard" / "0001" / "trace.pt.trace.json").unlink()
-    said = project.run("verify", str(study), *asked, code=1)
+    said = warm_project.run("verify", str(study), *asked, code=1)
     assert "the study in mlflow: its report.html is missing\n" in said
     assert "the study in mlflow: its model has no data/run.json\n" in said
     assert "0001 in tensorboard: the trace trace.pt.trace.json is missing" in said
-    assert project.run("verify", str(study), *asked, code=1) == said, "looking mends nothing"
-    assert "; synced again" in project.run("verify", str(study), *asked, "--repair")
-    assert project.run("verify", str(study), *asked) == same
-    versions = project.path / "outputs" / "mlartifacts"
+    assert warm_project.run("verify", str(study), *asked, code=1) == said, "looking mends nothing"
+    assert "; synced again" in warm_project.run("verify", str(study), *asked, "--repair")
+    assert warm_project.run("verify", str(study), *asked) == same
+    versions = warm_project.path / "outputs" / "mlartifacts"
     assert len([*versions.glob("*/models/*")]) == 1
 
 
