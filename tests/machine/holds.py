@@ -28,7 +28,10 @@ def train(run, cfg):
 
 
 def train_alone(run, cfg):
-    (Path(os.environ["FAKE_GPUS"]) / gpu()).mkdir(exist_ok=True)
+    mine = Path(os.environ["FAKE_GPUS"]) / gpu() / str(os.getpid())
+    mine.parent.mkdir(exist_ok=True)
+    mine.touch()  # before it looks: of two that come at once, one sees the other
     if others():
+        mine.unlink()
         raise MemoryError("CUDA out of memory")
     return train(run, cfg)
