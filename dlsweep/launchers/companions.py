@@ -18,7 +18,7 @@ from dlsweep.folders.rundir import RunDir
 from dlsweep.launchers.base import Job, Judge
 from dlsweep.launchers.local import SlotLauncher
 from dlsweep.launchers.mailbox import ANSWER_POLL, Inbox, Outbox
-from dlsweep.launchers.worker import Message
+from dlsweep.launchers.worker import Message, run_message
 
 #: How long the workers of the other nodes may take to start, in seconds.
 _PATIENCE = 100.0
@@ -89,16 +89,7 @@ class NodesLauncher(SlotLauncher):
         job = super().submit(argv, folder)
         if folder.info_file.exists():
             self._running = job
-            self._send(
-                {
-                    "kind": "run",
-                    "argv": list(argv),
-                    "folder": str(folder.path),
-                    "attempt": Attempt.current(folder).number,
-                    "is_streamed": False,
-                    "code": self.code and str(self.code),
-                }
-            )
+            self._send(run_message(argv, folder, Attempt.current(folder).number, self.code))
         return job
 
     def wait(self, seconds: float) -> None:

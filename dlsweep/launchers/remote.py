@@ -28,7 +28,7 @@ from dlsweep.launchers.local import check_start
 from dlsweep.launchers.seat import RemoteJob, Seat
 from dlsweep.launchers.snapshot import code_files, digest_of
 from dlsweep.launchers.streaming import pack
-from dlsweep.launchers.worker import Message, Setup, versions
+from dlsweep.launchers.worker import Message, Setup, run_message, versions
 
 #: How often a lost worker is replaced before a trial has run in its place: once more than
 #: ``node_lost`` retries a trial, so a trial that takes its workers along ends alone.
@@ -340,16 +340,7 @@ class RemoteLauncher(Launcher):
             job.receiver.clear()
             for message in pack(job.folder):
                 seat.send(message)
-        seat.send(
-            {
-                "kind": "run",
-                "argv": job.argv,
-                "folder": str(job.folder.path),
-                "attempt": job.attempt,
-                "is_streamed": not seat.shares,
-                "code": self.code and str(self.code),
-            }
-        )
+        seat.send(run_message(job.argv, job.folder, job.attempt, self.code, not seat.shares))
 
     def _kill_unwanted(self) -> None:
         for seat in self._seats:

@@ -67,6 +67,20 @@ _ABSENT = 15.0
 _PACKAGES = ("torch", "tensorflow", "tensorflow-cpu", "keras", "numpy", "hydra-core", "omegaconf")
 
 
+def run_message(
+    argv: Sequence[str], folder: RunDir, attempt: int, code: Path | None, is_streamed: bool = False
+) -> Message:
+    """Returns the message that starts a trial."""
+    return {
+        "kind": "run",
+        "argv": list(argv),
+        "folder": str(folder.path),
+        "attempt": attempt,
+        "is_streamed": is_streamed,
+        "code": code and str(code),
+    }
+
+
 class Post(ABC):
     """What carries messages between a worker and its driver, in their order."""
 

@@ -86,10 +86,61 @@ class Ranks:
 ALONE = Ranks()
 
 
-class Processes:
-    """Forks the ranks of a run; a context manager that ends them all.
+class _Forks:
+    """Forks the ranks of a run on this node; a context manager that ends them.
 
     Only a process that has not computed anything yet can be forked safely.
+
+    Args:
+        size: The number of ranks on all nodes.
+        folder: A folder that all of them share.
+        nodes: The number of nodes.
+    """
+
+    _links: Links
+
+    def __init__(self, size: int, folder: Path, nodes: int) -> None:
+        self._size = size
+        self._folder = folder
+        self._local_size = size // nodes
+        self._results: dict[int, Connection] = {}
+        self._alive: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pid in self._alive.values():
+            os.kill(pid, signal.SIGKILL)
+        for pid in self._alive.values():
+            os.waitpid(pid, 0)
+
+    def _fork(self, rank: int, wires: tuple[Connection, ...], work: Callable[[Ranks], Any]) -> None:
+        ranks = Ranks(
+            rank, self._size, wires, self._folder, self._local_size, self._links.interface
+        )
+        ours, theirs = Pipe(duplex=False)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            _become(ranks, work, theirs, parent)
+        theirs.close()
+        self._results[rank] = ours
+        self._alive[rank] = pid
+
+    def _ended(self) -> Iterator[tuple[int, int]]:
+        """Yields the ranks here that have ended by themselves, with their exit codes."""
+        for rank, pid in list(self._alive.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                del self._alive[rank]
+                yield rank, os.waitstatus_to_exitcode(status)
+
+
+class Processes(_Forks):
+    """The ranks of a run, from its first node; a context manager that ends them all.
 
     Args:
         size: The number of ranks.
@@ -111,11 +162,7 @@ class Processes:
         nodes: int = 1,
         attempt: int = 0,
     ) -> None:
-        self._size = size
-        self._folder = folder
-        self._results: dict[int, Connection] = {}
-        self._alive: dict[int, int] = {}
-        self._local_size = size // nodes
+        super().__init__(size, folder, nodes)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         self._links = gather(folder, attempt, nodes, self._local_size) if nodes > 1 else Links()
@@ -126,11 +173,8 @@ class Processes:
         for number in _FORWARDED:
             signal.signal(number, self._forward)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
-        self._end_all()
+        super().__exit__()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def outcome(self, is_failure: Callable[[Any], bool]) -> Any:
@@ -171,21 +215,6 @@ class Processes:
         if pid := self._alive.get(0):
             os.kill(pid, number)
 
-    def _fork(self, rank: int, wires: tuple[Connection, ...], work: Callable[[Ranks], Any]) -> None:
-        ranks = Ranks(
-            rank, self._size, wires, self._folder, self._local_size, self._links.interface
-        )
-        ours, theirs = Pipe(duplex=False)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            _become(ranks, work, theirs, parent)
-        theirs.close()
-        self._results[rank] = ours
-        self._alive[rank] = pid
-
     def _end_like_failed_rank(self, patience: float = 0.0) -> None:
         """Ends this process as a rank ended that sent no outcome; waits that long for one."""
         until = time.monotonic() + patience
@@ -197,20 +226,6 @@ class Processes:
             if time.monotonic() >= until:
                 return
             time.sleep(_LOOK_EVERY / 10)
-
-    def _ended(self) -> Iterator[tuple[int, int]]:
-        """Yields the ranks here that have ended by themselves, with their exit codes."""
-        for rank, pid in list(self._alive.items()):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                del self._alive[rank]
-                yield rank, os.waitstatus_to_exitcode(status)
-
-    def _end_all(self) -> None:
-        for pid in self._alive.values():
-            os.kill(pid, signal.SIGKILL)
-        for pid in self._alive.values():
-            os.waitpid(pid, 0)
 
     def _die(self, rank: int, code: int) -> NoReturn:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -225,8 +240,8 @@ class Processes:
         os._exit(code or 1)
 
 
-class HelpingProcesses(Processes):
-    """The ranks of a run on another node than its first; a context manager that ends them all.
+class HelpingProcesses(_Forks):
+    """The ranks of a run on another node than its first; a context manager that ends them.
 
     Args:
         size: The number of ranks on all nodes.
@@ -242,20 +257,13 @@ class HelpingProcesses(Processes):
     def __init__(
         self, size: int, work: Callable[[Ranks], Any], folder: Path, nodes: int, attempt: int
     ) -> None:
-        self._size = size
-        self._folder = folder
-        self._results = {}
-        self._alive = {}
-        self._local_size = size // nodes
+        super().__init__(size, folder, nodes)
         for number in _FORWARDED:  # the first node decides
             signal.signal(number, signal.SIG_IGN)
         node = node_number()
         self._links = join(folder, attempt, node, self._local_size)
         for place, wire in enumerate(self._links.ranks):
             self._fork(node * self._local_size + place, (wire,), work)
-
-    def __exit__(self, *_: object) -> None:
-        self._end_all()
 
     def serve(self, is_failure: Callable[[Any], bool]) -> None:
         """Tells the first node which ranks fail or die, until it ends them."""

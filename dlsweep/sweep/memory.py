@@ -65,20 +65,19 @@ class MemoryForecast:
 
     def __init__(self, study: Study, nodes: Callable[[], Sequence[Limits]], view: View) -> None:
         self._study = study
-        self._nodes = nodes
+        self._ask_nodes = nodes
         self._view = view
+        self._has_read = False
         self._fitted: dict[int, _Fitted] = {}
         self._lacked: dict[str, dict[int, Mapping[str, Any]]] = {"host": {}, "gpu": {}}
         self._rejected: set[int] = set()
         self._largest = dict.fromkeys(_NAMES, 0.0)
         self._models: dict[str, Growth | None] = {}
-        for trial in study.finished_trials():
-            reason, peaks = trial.user_attrs.get(REASON, ""), trial.user_attrs.get(PEAK_MEMORY, {})
-            self._note(trial.number, point_of(trial), state_of(trial), reason, peaks)
 
     def note(self, number: int, params: Mapping[str, Any], result: Result) -> None:
         """Learns from a trial that has ended."""
-        self._note(number, params, result.status, result.reason, result.peak_memory)
+        if self._nodes():
+            self._note(number, params, result.status, result.reason, result.peak_memory)
 
     def objection(self, trial: Trial) -> str:
         """Returns why a trial would not fit; empty if it may be launched."""
@@ -104,6 +103,17 @@ class MemoryForecast:
         """Returns the bytes that every trial needs at least, by kind, where they are predicted."""
         models = {kind: self._model(kind) for kind in _NAMES} if self._nodes() else {}
         return {kind: model.least_known for kind, model in models.items() if model}
+
+    def _nodes(self) -> Sequence[Limits]:
+        """Returns the memory of the nodes; reads the study once that is known."""
+        nodes = self._ask_nodes()
+        if nodes and not self._has_read:
+            self._has_read = True
+            for trial in self._study.finished_trials():
+                attrs = trial.user_attrs
+                reason, peaks = attrs.get(REASON, ""), attrs.get(PEAK_MEMORY, {})
+                self._note(trial.number, point_of(trial), state_of(trial), reason, peaks)
+        return nodes
 
     def _doubt(self, trial: Trial) -> str:
         nodes = () if self._study.is_enqueued(trial) else self._nodes()
